@@ -1,0 +1,47 @@
+"""Files that appear under their final name only when they are whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import SelfTalkError
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; move it into place if the block succeeds.
+
+    The temporary name keeps the suffix, since many writers choose their format by it.
+    Whatever goes wrong, the temporary file is removed and an older file of the final
+    name stays as it was.
+
+    Raises:
+        SelfTalkError: the folder cannot be written to, or the disk is full.
+    """
+    final = Path(path)
+    temporary = None
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{final.stem[:40]}-", suffix=final.suffix, dir=final.parent
+        )
+        os.close(handle)
+        temporary = Path(name)
+        # mkstemp makes private files; a result file is as public as any other.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        yield temporary
+        temporary.replace(final)
+    except OSError as error:
+        raise SelfTalkError(
+            f"Cannot write {final}: {error.strerror or error}. "
+            "Free some space or choose another folder."
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,54 @@
+"""MDD point caches: big-endian frames, vertices, times, then positions frame by frame."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import BinaryIO
+
+import numpy as np
+
+
+def write_mdd(
+    file: BinaryIO, frames: int, vertices: int, fps: float, chunks: Iterable[np.ndarray]
+) -> None:
+    """Write a cache from pieces, so that the whole never stands in memory.
+
+    Layout: int32 frames, int32 vertices, float32 times (seconds), float32 positions, all
+    big-endian.
+
+    Args:
+        file: open for binary writing.
+        frames, vertices: how many.
+        fps: frames per second of the times written; frame i is at i / fps.
+        chunks: arrays (n, vertices, 3) of positions in object space that add up to `frames`.
+
+    Raises:
+        ValueError: the pieces do not add up, or have another vertex count.
+        OSError: the disk is full.
+    """
+    np.array([frames, vertices], ">i4").tofile(file)
+    (np.arange(frames) / fps).astype(">f4").tofile(file)
+    written = 0
+    for chunk in chunks:
+        if chunk.shape[1:] != (vertices, 3):
+            raise ValueError(f"frames of {chunk.shape[1:]} in a cache of {vertices} vertices")
+        chunk.astype(">f4").tofile(file)
+        written += len(chunk)
+    if written != frames:
+        raise ValueError(f"{written} frames written, {frames} announced")
+
+
+def read_mdd(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Times (T,) in seconds and positions (T, V, 3) of a cache.
+
+    Raises:
+        ValueError: the file's size does not fit its header.
+    """
+    with open(path, "rb") as file:
+        frames, vertices = (int(n) for n in np.fromfile(file, ">i4", 2))
+        times = np.fromfile(file, ">f4", frames).astype(np.float32)
+        positions = np.fromfile(file, ">f4").astype(np.float32)
+    if positions.size != frames * vertices * 3:
+        raise ValueError(f"{path}: {positions.size} values, not {frames} x {vertices} x 3")
+    return times, positions.reshape(frames, vertices, 3)

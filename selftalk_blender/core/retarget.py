@@ -1,0 +1,92 @@
+"""Which meshes the bundled motion fits by vertex index, and the motion carried over to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import SelfTalkError
+from .template import FaceTemplate
+
+# A person's head differs from the mean head by well under this share of the head's size once
+# position, rotation and scale are taken out (the six bundled looks: at most 0.05).
+LARGEST_MISFIT = 0.15
+
+
+@dataclass(frozen=True, eq=False)
+class Correspondence:
+    """Where a template's vertices are in a target mesh, and how the target is turned and scaled.
+
+    Attributes:
+        target_vertices: how many vertices the target has.
+        template_index: (n,) vertices of the template that the target has.
+        target_index: (n,) the same vertices in the target.
+        linear: (3, 3) rotation times scale: template offsets @ linear.T are target offsets.
+    """
+
+    target_vertices: int
+    template_index: np.ndarray
+    target_index: np.ndarray
+    linear: np.ndarray
+
+    def offsets(self, template_offsets: np.ndarray) -> np.ndarray:
+        """Template offsets (..., V, 3) in metres -> target offsets (..., V', 3) in its own units."""
+        shape = (*template_offsets.shape[:-2], self.target_vertices, 3)
+        moved = np.zeros(shape, np.float32)
+        moved[..., self.target_index, :] = (
+            template_offsets[..., self.template_index, :] @ self.linear.T.astype(np.float32)
+        )
+        return moved
+
+
+def match_by_index(template: FaceTemplate, vertices: np.ndarray) -> Correspondence:
+    """Match a mesh that is the template, or the full base mesh that the template was cut from.
+
+    Position, rotation and scale are free (Umeyama 1991, least squares); then the remaining
+    misfit says whether the vertices are in the order that we know.
+
+    Args:
+        vertices: (V', 3) of the target at rest, in its own units and axes.
+
+    Raises:
+        SelfTalkError: the mesh is not one that we know, with its vertex count and ours.
+    """
+    count, own = len(vertices), len(template.vertices)
+    if count == own:
+        target_index = np.arange(own)
+    elif template.source_index is not None and count > own:
+        target_index = template.source_index
+    else:
+        raise SelfTalkError(_unknown(template, count))
+    template_index = np.flatnonzero(target_index < count)
+    target_index = target_index[template_index]
+    source = template.vertices[template_index].astype(np.float64)
+    target = np.asarray(vertices, np.float64)[target_index]
+    linear, misfit = _similarity(source, target)
+    if not misfit < LARGEST_MISFIT:
+        raise SelfTalkError(
+            _unknown(template, count) + " Its vertex count fits, but its vertices are in another "
+            "order or place; was it exported with reordered vertices?"
+        )
+    return Correspondence(count, template_index, target_index, linear)
+
+
+def _similarity(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, float]:
+    """Best (3, 3) rotation * scale from source to target (n, 3), and the relative RMS misfit."""
+    source, target = source - source.mean(0), target - target.mean(0)
+    spread = np.sqrt((target**2).sum())
+    if spread == 0 or not np.isfinite(spread):
+        return np.eye(3), np.inf
+    u, singular, vt = np.linalg.svd(target.T @ source)
+    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    linear = (u * sign) @ vt * ((singular * sign).sum() / (source**2).sum())
+    misfit = np.sqrt(((target - source @ linear.T) ** 2).sum()) / spread
+    return linear, float(misfit)
+
+
+def _unknown(template: FaceTemplate, count: int) -> str:
+    return (
+        f"This mesh has {count} vertices; SelfTalk knows its own head ({len(template.vertices)}) "
+        "and full MakeHuman/MPFB bodies (13380 to 19158). Use Add Face, or choose such a mesh."
+    )
