@@ -1,0 +1,177 @@
+"""The animator that people use: a recording in, a Motion out."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core import FaceTemplate, Motion, bundled_template
+from ..core.errors import SelfTalkError
+from ..core.lips import rest_weights, tidy_lips
+from ..core.template import ASSETS
+from .audio import SAMPLE_RATE, open_sound, to_mono_16k
+from .checkpoint import read_animator
+from .frontend import FPS, FRAME, SILENT, Loudness, mel_filters, mel_stream
+from .network import FacialAnimator, SpeechEncoder
+from .windows import windowed
+
+BUNDLED = ASSETS / "animator.safetensors"
+CONTEXT = 2.0  # seconds of sound read before and after a part of a file
+BLOCK = 30.0  # seconds of sound in memory at once
+
+Progress = Callable[[float, str], None]
+
+
+def load_animator(
+    path: str | os.PathLike[str] | None = None, device: str | None = None
+) -> Animator:
+    """The bundled animator, or one from a file.
+
+    Args:
+        device: "cpu", "cuda", ...; None takes CUDA where there is one.
+
+    Raises:
+        SelfTalkError: the file is missing or damaged, or the device is not there.
+    """
+    encoder, network, settings = read_animator(BUNDLED if path is None else path)
+    template = bundled_template()
+    if settings["template"] != template.digest:
+        raise SelfTalkError(f"{path} animates another head than the one of this SelfTalk.")
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return Animator(encoder, network, template, settings["window"], torch.device(device))
+    except (RuntimeError, AssertionError) as error:
+        raise SelfTalkError(
+            f"The device {device} cannot be used ({error}); choose CPU."
+        ) from error
+
+
+class Animator:
+    """A trained facial animator, ready to run.
+
+    Attributes:
+        template: the head that it moves.
+        fps: frames per second of its motion.
+        notices: sentences about the last clip that its owner should read.
+    """
+
+    fps = FPS
+
+    def __init__(
+        self,
+        encoder: SpeechEncoder,
+        network: FacialAnimator,
+        template: FaceTemplate,
+        window: int,
+        device: torch.device,
+    ) -> None:
+        self.template = template
+        self.notices: list[str] = []
+        self.device = device
+        self._encoder = encoder.to(device).eval()
+        self._network = network.to(device).eval()
+        self._filters = mel_filters().to(device)
+        self._window = window
+        names = template.shape_names
+        self._columns = [names.index(name) for name in network.config.shape_names]
+
+    def animate(self, samples: np.ndarray, sample_rate: int) -> Motion:
+        """The motion of a recording.
+
+        Args:
+            samples: (N,) mono or (N, C) channels, float32 in -1..1.
+            sample_rate: Hz.
+
+        Returns:
+            Motion of ceil(seconds * fps) frames, frame i at i / fps seconds.
+
+        Raises:
+            SelfTalkError: no samples, or samples that are not finite.
+        """
+        mono = to_mono_16k(samples, sample_rate)
+        size = int(BLOCK * SAMPLE_RATE)
+        return self._run(
+            lambda: (mono[i : i + size] for i in range(0, len(mono), size)), len(mono), None
+        )
+
+    def animate_file(
+        self,
+        path: str | os.PathLike[str],
+        start: float = 0.0,
+        stop: float | None = None,
+        progress: Progress | None = None,
+    ) -> Motion:
+        """The motion of a sound file, or of a part of it, read as a stream.
+
+        Args:
+            start, stop: seconds in the file; the whole file by default. Sound around the part
+                is read as context.
+            progress: called with the share done (0..1) and what is being done.
+
+        Returns:
+            Motion whose frame i is at start + i / fps seconds of the file.
+
+        Raises:
+            SelfTalkError: the file cannot be read, or has no sound in this part.
+        """
+        sound = open_sound(path)
+        lead = min(math.floor(start * FPS), round(CONTEXT * FPS))  # frames of context
+        begin = start - lead / FPS
+        end = None if stop is None else stop + CONTEXT
+        length = (sound.duration if end is None else min(end, sound.duration)) - begin
+        motion = self._run(
+            lambda: sound.blocks(begin, end, BLOCK), max(int(length * SAMPLE_RATE), 1), progress
+        )
+        last = None if stop is None else lead + math.ceil((stop - start) * FPS - 1e-6)
+        assert motion.weights is not None
+        return Motion(self.template, FPS, motion.weights[lead:last])
+
+    def _run(
+        self, blocks: Callable[[], Iterable[np.ndarray]], samples: int, progress: Progress | None
+    ) -> Motion:
+        """Two passes over the sound: its level, then the motion."""
+        self.notices = []
+        report = progress or (lambda done, stage: None)
+
+        def counted(stage: str, first: float, share: float) -> Iterator[np.ndarray]:
+            read = 0
+            for block in blocks():
+                yield block
+                read += len(block)
+                report(first + share * min(read / samples, 1.0), stage)
+
+        loudness = Loudness()
+        total = 0
+        for block in counted("Listening", 0.0, 0.1):
+            loudness.add(block)
+            total += len(block)
+        if total == 0:
+            raise SelfTalkError("There is no sound in this part of the clip.")
+        if loudness.loudest < SILENT:
+            self.notices.append(
+                "The clip is silent: the mouth stays closed. Check the file or its volume."
+            )
+            rest = rest_weights(self.template)
+            return Motion(self.template, FPS, np.tile(rest, (-(-total // FRAME), 1)))
+        mel = mel_stream(counted("Animating", 0.1, 0.9), loudness.gain, self._filters)
+        with torch.inference_mode():
+            frames = [piece.cpu() for piece in windowed(mel, self._predict, self._window)]
+        return Motion(self.template, FPS, self._weights(torch.cat(frames).numpy()))
+
+    def _predict(self, mel: Tensor) -> Tensor:
+        """(80, 2 T) log-mel of one window -> (T, K) weights of the network's shapes."""
+        window = mel[None]
+        result: Tensor = self._network(self._encoder(window), window)[0]
+        return result
+
+    def _weights(self, predicted: np.ndarray) -> np.ndarray:
+        """(T, K) of the network's shapes -> (T, 52) of the head's."""
+        weights = np.zeros((len(predicted), len(self.template.shape_names)), np.float32)
+        weights[:, self._columns] = predicted
+        return tidy_lips(self.template, np.clip(weights, 0.0, 1.0))

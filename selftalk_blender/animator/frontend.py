@@ -1,0 +1,129 @@
+"""From samples to the log-mel frames that speech encoders of the Whisper family read.
+
+Formula: Radford et al. 2022 (Whisper): 25 ms Hann windows every 10 ms, 80 Slaney mel bands,
+log10, floored, (x + 4) / 4. Two things differ so that a frame never depends on where a window
+of inference begins: the sound's level is set once for the whole clip, and the floor is fixed
+instead of lying 8 below the loudest frame of the window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .audio import SAMPLE_RATE
+
+MEL_BANDS = 80
+FFT = 400
+HOP = 160
+FRAME = 2 * HOP  # samples per encoder frame: 20 ms
+FPS = SAMPLE_RATE / FRAME  # 50
+FLOOR = -6.5  # log10 power; speech at SPEECH_LEVEL peaks near 1.5, and Whisper keeps 8 below
+SPEECH_LEVEL = -22.0  # dBFS
+LARGEST_GAIN = 30.0  # dB
+SILENT = -66.0  # dBFS; a clip that is nowhere louder holds no speech that could be heard
+
+
+class Loudness:
+    """Level of the speech in a stream of samples, in dBFS.
+
+    Mean power of the 20 ms frames that lie within 25 dB of the loud ones (their 98th
+    percentile): pauses, however long, and single knocks do not move it.
+    """
+
+    def __init__(self) -> None:
+        self._rest = np.zeros(0, np.float32)
+        self._histogram = np.zeros(1200, np.int64)  # 0.1 dB steps from -120 dBFS
+
+    def add(self, samples: np.ndarray) -> None:
+        """Take (N,) float32 samples at 16 kHz."""
+        samples = np.concatenate([self._rest, samples])
+        whole = len(samples) // FRAME * FRAME
+        self._rest = samples[whole:]
+        power = np.square(samples[:whole].reshape(-1, FRAME)).mean(1)
+        step = (10 * np.log10(power + 1e-12) + 120) * 10
+        self._histogram += np.bincount(np.clip(step, 0, 1199).astype(int), minlength=1200)
+
+    @property
+    def loudest(self) -> float:
+        """Level of the loudest frame, dBFS; -120 where there is none."""
+        used = np.flatnonzero(self._histogram)
+        return float(used[-1] / 10 - 120) if len(used) else -120.0
+
+    @property
+    def speech(self) -> float:
+        """Level of the speech, dBFS."""
+        steps = self._histogram.copy()
+        steps[:600] = 0  # below -60 dBFS nothing is speech if anything else is louder
+        if not steps.any():
+            steps = self._histogram
+        if not steps.any():
+            return -120.0
+        loud = int(np.searchsorted(np.cumsum(steps), 0.98 * steps.sum()))
+        steps[: max(loud - 250, 0)] = 0
+        power = 10 ** ((np.arange(1200) / 10 - 120) / 10)
+        return float(10 * np.log10((steps * power).sum() / steps.sum()))
+
+    @property
+    def gain(self) -> float:
+        """Factor that brings the speech to SPEECH_LEVEL, within LARGEST_GAIN."""
+        decibel = np.clip(SPEECH_LEVEL - self.speech, -LARGEST_GAIN, LARGEST_GAIN)
+        return float(10 ** (decibel / 20))
+
+
+def mel_filters() -> Tensor:
+    """(80, 201) Slaney-normalised triangular filters from 0 to 8 kHz."""
+    from librosa.filters import mel
+
+    return torch.from_numpy(mel(sr=SAMPLE_RATE, n_fft=FFT, n_mels=MEL_BANDS, dtype=np.float32))
+
+
+def log_mel(samples: Tensor, filters: Tensor) -> Tensor:
+    """Log-mel frames of samples that already carry 200 samples of margin on both sides.
+
+    Args:
+        samples: (N,), N = 400 + 160 * (frames - 1) or a little more.
+        filters: (80, 201).
+
+    Returns:
+        (80, frames); frame i is centred 200 + 160 i samples from the start.
+    """
+    window = torch.hann_window(FFT, device=samples.device)
+    spectrum = torch.stft(samples, FFT, HOP, window=window, center=False, return_complex=True)
+    power = filters @ spectrum.abs().square()
+    return (power.clamp(min=1e-10).log10().clamp(min=FLOOR) + 4) / 4
+
+
+def mel_stream(
+    blocks: Iterable[np.ndarray], gain: float, filters: Tensor
+) -> Iterator[Tensor]:
+    """Log-mel frames (80, 2n) of a stream of (N,) blocks: 2 per encoder frame, none lost.
+
+    A clip of N samples gives ceil(N / 320) encoder frames; frame j is centred on sample 320 j.
+    """
+    margin = FFT // 2
+    buffer = np.zeros(margin, np.float32)
+    total = given = 0  # samples taken, encoder frames given
+
+    def emit(frames: int) -> Tensor:
+        nonlocal buffer
+        used = frames * FRAME
+        samples = torch.from_numpy(buffer[: used + FFT - HOP]).to(filters.device)
+        buffer = buffer[used:]
+        return log_mel(samples, filters)
+
+    for block in blocks:
+        buffer = np.concatenate([buffer, block.astype(np.float32) * np.float32(gain)])
+        total += len(block)
+        frames = (len(buffer) - (FFT - HOP)) // FRAME
+        if frames > 0:
+            given += frames
+            yield emit(frames)
+    remaining = -(-total // FRAME) - given
+    if remaining > 0:
+        missing = remaining * FRAME + FFT - HOP - len(buffer)
+        buffer = np.concatenate([buffer, np.zeros(max(missing, 0), np.float32)])
+        yield emit(remaining)

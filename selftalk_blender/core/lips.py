@@ -1,0 +1,34 @@
+"""Small rules about closed lips that hold for every motion of the bundled head."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .template import FaceTemplate
+
+SEAL = 0.0225  # mouthClose that closes the slit between the neutral lips
+DEEPEST = 1.0  # mm by which pressed lips may overlap; from 1.3 it shows
+
+
+def rest_weights(template: FaceTemplate) -> np.ndarray:
+    """(K,) weights of the face at rest: lips sealed."""
+    weights = np.zeros(len(template.shape_names), np.float32)
+    weights[template.shape_names.index("mouthClose")] = SEAL
+    return weights
+
+
+def tidy_lips(template: FaceTemplate, weights: np.ndarray) -> np.ndarray:
+    """Weights (T, K) with lips that overlap by at most DEEPEST.
+
+    The lips part by taking back mouthClose, and where there is too little of it by jawOpen;
+    both move the gap by the same amount.
+    """
+    weights = weights.copy()
+    close, jaw = (template.shape_names.index(name) for name in ("mouthClose", "jawOpen"))
+    per_unit = template.gap_mm(np.eye(len(template.shape_names))[[close, jaw]])
+    per_unit = per_unit - template.gap_mm(np.zeros((1, len(template.shape_names))))
+    too_deep = np.maximum(-DEEPEST - template.gap_mm(weights), 0.0)
+    back = np.minimum(too_deep / -per_unit[0], weights[:, close])
+    weights[:, close] -= back
+    weights[:, jaw] += (too_deep + back * per_unit[0]) / per_unit[1]
+    return weights

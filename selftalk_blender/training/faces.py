@@ -1,0 +1,191 @@
+"""Faces for speech that has none: the animator's own prediction, corrected where phones demand.
+
+A phone fixes some of the mouth and leaves the rest to the neighbours: p, b and m close the
+lips, f and v bring the lower lip to the teeth, "oo" rounds, silence shuts; open vowels only
+must not be closed. Everything else stays as predicted, so that the faces keep a real speaker's
+amplitude and coarticulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..animator.frontend import FPS
+from ..core import FaceTemplate
+from ..core.lips import rest_weights
+from .corpus import Phone
+
+CLOSED = frozenset("P B M".split())
+OPEN = frozenset("AA AE AH AO AY AW EH".split())
+CLOSED_GAP = -0.5  # mm, at p, b, m
+LONG_PAUSE = 0.25  # seconds of silence in which the mouth shuts
+
+# Poses in weights of the head's ARKit shapes, ours: means of real phones, then tuned by eye.
+FF = {
+    "jawOpen": 0.03, "mouthShrugUpper": 0.25, "mouthUpperUpLeft": 0.45,
+    "mouthUpperUpRight": 0.45, "mouthRollLower": 1.0,
+}  # fmt: skip
+OU = {"jawOpen": 0.13, "mouthClose": 0.06, "mouthPucker": 0.9, "mouthFunnel": 0.22}
+OH = {"jawOpen": 0.27, "mouthPucker": 0.45, "mouthFunnel": 0.3}
+CH = {
+    "jawOpen": 0.05, "mouthLowerDownLeft": 0.1, "mouthLowerDownRight": 0.1, "mouthPucker": 0.25,
+    "mouthShrugUpper": 0.1, "mouthUpperUpLeft": 0.1, "mouthUpperUpRight": 0.1, "mouthFunnel": 0.3,
+}  # fmt: skip
+SS = {
+    "jawOpen": 0.04, "mouthLowerDownLeft": 0.4, "mouthLowerDownRight": 0.4,
+    "mouthShrugUpper": 0.15, "mouthSmileLeft": 0.1, "mouthSmileRight": 0.1,
+    "mouthUpperUpLeft": 0.2, "mouthUpperUpRight": 0.2, "mouthStretchLeft": 0.15,
+    "mouthStretchRight": 0.15,
+}  # fmt: skip
+IH = {
+    "jawOpen": 0.15, "mouthShrugUpper": 0.14, "mouthUpperUpLeft": 0.15,
+    "mouthUpperUpRight": 0.15, "mouthLowerDownLeft": 0.25, "mouthLowerDownRight": 0.25,
+    "mouthStretchLeft": 0.2, "mouthStretchRight": 0.2, "mouthSmileLeft": 0.12,
+    "mouthSmileRight": 0.12,
+}  # fmt: skip
+
+# phone -> (pose, how far towards it at its middle)
+DEMANDS = {
+    **dict.fromkeys(("F", "V"), (FF, 0.9)),
+    **dict.fromkeys(("UW", "W"), (OU, 0.6)),
+    **dict.fromkeys(("OW", "UH", "OY"), (OH, 0.5)),
+    **dict.fromkeys(("CH", "JH", "SH", "ZH"), (CH, 0.5)),
+    **dict.fromkeys(("S", "Z"), (SS, 0.4)),
+    "IY": (IH, 0.35),
+}
+TONGUE = {"TH": 0.4, "DH": 0.3}
+
+
+def bump(times: np.ndarray, start: float, end: float, rise: float) -> np.ndarray:
+    """1 from `start` to `end`, 0 beyond `rise` seconds outside, half cosines between; (T,)."""
+    outside = np.maximum(np.maximum(start - times, times - end), 0.0)
+    return 0.5 + 0.5 * np.cos(np.pi * np.minimum(outside / rise, 1.0))
+
+
+class PhoneCorrection:
+    """Corrects predicted weights by the phones spoken."""
+
+    def __init__(self, template: FaceTemplate) -> None:
+        self.template = template
+        names = template.shape_names
+        count = len(names)
+        rest_gap = template.gap_mm(np.zeros((1, count)))[0]
+        self.gap_per_unit = template.gap_mm(np.eye(count)) - rest_gap
+        self.index = {name: i for i, name in enumerate(names)}
+        self.rest = rest_weights(template)
+        # What opens the lips, and gives way when they must close.
+        self.openers = [
+            i for name, i in self.index.items()
+            if name in ("jawOpen", "mouthFunnel") or name.startswith(("mouthUpperUp", "mouthLowerDown"))
+        ]  # fmt: skip
+
+    def pose(self, weights: dict[str, float]) -> np.ndarray:
+        """(K,) weights of a named pose."""
+        pose = np.zeros(len(self.index), np.float32)
+        for name, value in weights.items():
+            pose[self.index[name]] = value
+        return pose
+
+    def closed(self, weights: np.ndarray) -> np.ndarray:
+        """(T, K) -> the same mouths with lips that touch; rounding and jaw are half kept."""
+        closed = weights.copy()
+        closed[:, self.openers] *= 0.4
+        for side in ("Left", "Right"):
+            closed[:, self.index[f"mouthPress{side}"]] = np.maximum(
+                closed[:, self.index[f"mouthPress{side}"]], 0.12
+            )
+        self.move_gap(closed, CLOSED_GAP - self.template.gap_mm(closed))
+        return closed
+
+    def move_gap(self, weights: np.ndarray, change: np.ndarray) -> None:
+        """Change the gap of (T, K) weights by (T,) millimetres, in place.
+
+        Closing adds mouthClose; opening first takes mouthClose back, then opens the jaw.
+        """
+        close, jaw = self.index["mouthClose"], self.index["jawOpen"]
+        per_unit = -self.gap_per_unit[close]
+        back = np.minimum(np.maximum(change, 0.0) / per_unit, weights[:, close])
+        weights[:, close] += np.maximum(-change, 0.0) / per_unit - back
+        weights[:, jaw] += (np.maximum(change, 0.0) - back * per_unit) / self.gap_per_unit[jaw]
+
+    def __call__(
+        self, weights: np.ndarray, phones: Sequence[Phone], only_closures: bool = False
+    ) -> np.ndarray:
+        """Weights (T, K) at 50 fps, corrected.
+
+        Args:
+            only_closures: phones are roughly aligned: believe them where p, b and m nearly
+                close already, and in nothing else.
+        """
+        times = np.arange(len(weights)) / FPS
+        result = weights.copy()
+        gap = self.template.gap_mm(weights)
+        spoken = [phone for phone in phones if phone[0] != "SIL"]
+        if not only_closures:
+            for phone, start, end in spoken:
+                if phone in DEMANDS:
+                    pose, share = DEMANDS[phone]
+                    part = share * bump(times, start + 0.02, end - 0.02, 0.08)[:, None]
+                    result = result * (1 - part) + self.pose(pose) * part
+            self._open_vowels(result, times, spoken)
+            self._tongue(result, times, spoken)
+            for start, end in pauses(phones, len(weights) / FPS):
+                part = bump(times, start + 0.04, end - 0.06, 0.08)[:, None]
+                result = result * (1 - part) + self.rest * part
+        for phone, start, end in spoken:
+            if phone not in CLOSED:
+                continue
+            near = (times >= start - 0.04) & (times <= end + 0.04)
+            if only_closures and not (near.any() and gap[near].min() < 3.0):
+                continue
+            if only_closures:  # where it nearly closes, there the lips meet
+                start = end = times[near][np.argmin(gap[near])]
+            middle, half = (start + end) / 2, max((end - start) / 2, 0.02)
+            part = bump(times, middle - half, middle + half, 0.06)[:, None]
+            result = result * (1 - part) + self.closed(result) * part
+        return np.clip(result, 0.0, 1.0)
+
+    def _open_vowels(
+        self, weights: np.ndarray, times: np.ndarray, phones: Sequence[Phone]
+    ) -> None:
+        for phone, start, end in phones:
+            if phone in OPEN and end > start:
+                wanted = np.interp(end - start, [0.04, 0.12], [2.5, 4.5])  # mm
+                middle = (start + end) / 2
+                gap = np.interp(middle, times, self.template.gap_mm(weights))
+                lift = max(wanted - gap, 0.0) * bump(times, middle - 0.01, middle + 0.01, 0.07)
+                self.move_gap(weights, lift)
+
+    def with_tongue(self, weights: np.ndarray, phones: Sequence[Phone]) -> np.ndarray:
+        """Recorded faces (T, K) at 50 fps with the tongue, which no camera saw, at "th"."""
+        weights = weights.copy()
+        self._tongue(weights, np.arange(len(weights)) / FPS, phones)
+        return weights
+
+    def _tongue(self, weights: np.ndarray, times: np.ndarray, phones: Sequence[Phone]) -> None:
+        tongue, jaw = self.index["tongueOut"], self.index["jawOpen"]
+        for phone, start, end in phones:
+            if phone in TONGUE:
+                part = bump(times, start + 0.02, end - 0.02, 0.07)
+                # The tip needs room between the teeth.
+                weights[:, jaw] = np.maximum(weights[:, jaw], 0.12 * part)
+                weights[:, tongue] = np.maximum(weights[:, tongue], TONGUE[phone] * part)
+
+
+def pauses(
+    phones: Sequence[Phone], duration: float, least: float = LONG_PAUSE
+) -> list[tuple[float, float]]:
+    """Stretches without speech of at least `least` seconds, and what lies before and after."""
+    if not phones:
+        return []
+    found, silent_since = [], 0.0
+    for phone, start, end in phones:
+        if phone == "SIL":
+            continue
+        if start - silent_since >= least or silent_since == 0.0:
+            found.append((silent_since if silent_since else -1.0, start))
+        silent_since = end
+    found.append((silent_since, duration + 1.0))
+    return found

@@ -1,0 +1,379 @@
+"""Train the bundled animator: `selftalk train CONFIG`.
+
+Round 0 learns from recorded faces alone. Before each later round the animator labels all the
+speech that has no face, phones correct those labels (`faces.py`), and the next round learns
+from both. The same command goes on where an interrupted run stopped, bit by bit the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..animator.animate import Animator
+from ..animator.audio import SAMPLE_RATE
+from ..animator.checkpoint import load_encoder, save_animator
+from ..animator.frontend import FPS
+from ..animator.network import AnimatorConfig, FacialAnimator, SpeechEncoder
+from ..core import FaceTemplate, bundled_template
+from ..core.errors import SelfTalkError
+from ..core.files import atomic_path
+from ..core.lips import rest_weights
+from . import losses
+from .config import TrainConfig, load_config
+from .corpus import FACE_FPS, Utterance, load_corpus
+from .evaluate import evaluate
+from .faces import PhoneCorrection
+from .tracks import SILENCE, Windows, cached_windows
+
+MOVED = ("jaw", "mouth", "tongueOut")  # shapes that speech moves; eyes and brows stay at rest
+
+
+class Labels:
+    """The wanted weights of every utterance, at 50 fps, to be read at any time in it."""
+
+    def __init__(self, template: FaceTemplate, shapes: list[int], count: int) -> None:
+        self.shapes = shapes
+        self.values: list[np.ndarray | None] = [None] * count
+        self.rest = rest_weights(template)[shapes]
+        self.table = self.starts = self.lengths = np.zeros(0)
+
+    def put(self, number: int, weights: np.ndarray) -> None:
+        """Set the label of an utterance, weights (T, 52) at 50 fps."""
+        self.values[number] = weights[:, self.shapes]
+
+    def build(self) -> None:
+        """Make one table of all labels; call after the last `put`."""
+        rows = [self.rest[None], *(v for v in self.values if v is not None)]
+        known = np.array([0 if v is None else len(v) for v in self.values])
+        self.lengths = known
+        self.starts = 1 + np.concatenate([[0], np.cumsum(known)[:-1]])
+        self.table = np.concatenate(rows)
+
+    def read(self, utterance: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weights (B, T, K) and mask (B, T) of frames; silence is at rest, the unknown masked."""
+        speaker = np.maximum(utterance, 0)
+        length = self.lengths[speaker]
+        known = (utterance >= 0) & (length > 0)
+        position = np.clip(time * FPS, 0, np.maximum(length - 1, 0))
+        before = position.astype(np.int64)
+        share = (position - before)[..., None].astype(np.float32)
+        after = np.minimum(before + 1, np.maximum(length - 1, 0))
+        start = np.where(known, self.starts[speaker], 0)
+        before, after = np.where(known, before, 0), np.where(known, after, 0)
+        weights = self.table[start + before] * (1 - share) + self.table[start + after] * share
+        return weights, (known | (utterance == SILENCE)).astype(np.float32)
+
+
+class Run:
+    """A training run with everything that a checkpoint must keep."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.template = bundled_template()
+        names = [name for name in self.template.shape_names if name.startswith(MOVED)]
+        self.shapes = [self.template.shape_names.index(name) for name in names]
+        self.corpus = load_corpus(config, self.template)
+        self.encoder: SpeechEncoder = load_encoder(config.encoder, config.encoder_layers)
+        torch.manual_seed(config.seed)
+        self.network = FacialAnimator(
+            AnimatorConfig(
+                self.encoder.width, tuple(names), config.width, config.layers, config.heads,
+                config.reach, config.kernel, config.dropout,
+            )
+        )  # fmt: skip
+        with torch.no_grad():
+            self.network.head.bias.copy_(
+                torch.from_numpy(rest_weights(self.template)[self.shapes])
+            )
+        self.average = FacialAnimator(self.network.config)
+        self.average.load_state_dict(self.network.state_dict())
+        self.geometry = losses.FaceGeometry(self.template, self.shapes)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.rng = np.random.default_rng(config.seed)
+        self.output = Path(config.output)
+        self.round = self.step = 0
+        self.optimiser = self._optimiser()
+        self.variants: list[Windows] = []
+        self.history: list[dict[str, Any]] = []
+
+    def _optimiser(self) -> torch.optim.AdamW:
+        return torch.optim.AdamW(
+            self.network.parameters(), lr=self.config.learning_rate,
+            weight_decay=self.config.weight_decay, betas=(0.9, 0.98),
+        )  # fmt: skip
+
+    # -- checkpoints ------------------------------------------------------------------------
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.output / "checkpoint.pt"
+
+    def save(self) -> None:
+        """Keep all that the rest of the run depends on."""
+        state = {
+            "config": json.dumps(self.config.to_dict()),
+            "round": self.round,
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "torch_random": torch.get_rng_state(),
+            "numpy_random": json.dumps(self.rng.bit_generator.state),
+            "history": json.dumps(self.history),
+        }
+        with atomic_path(self.checkpoint) as temporary:
+            torch.save(state, temporary)
+
+    def resume(self) -> bool:
+        """Go on from the checkpoint if there is one.
+
+        Raises:
+            SelfTalkError: it belongs to another configuration.
+        """
+        if not self.checkpoint.exists():
+            return False
+        state = torch.load(self.checkpoint, weights_only=True)
+        if json.loads(state["config"]) != json.loads(json.dumps(self.config.to_dict())):
+            raise SelfTalkError(
+                f"{self.checkpoint} was made with another configuration; choose another output "
+                "folder or remove it."
+            )
+        self.round, self.step = state["round"], state["step"]
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.network.to(self.device)
+        self.average.to(self.device)
+        self.optimiser = self._optimiser()
+        self.optimiser.load_state_dict(state["optimiser"])
+        torch.set_rng_state(state["torch_random"])
+        self.rng.bit_generator.state = json.loads(state["numpy_random"])
+        self.history = json.loads(state["history"])
+        return True
+
+    # -- labels -----------------------------------------------------------------------------
+
+    def labels(self) -> Labels:
+        """What this round learns from: recorded faces, and from round 1 on the animator's own."""
+        labels = Labels(self.template, self.shapes, len(self.corpus))
+        correction = PhoneCorrection(self.template)
+        path = self.output / "cache" / f"faces-round-{self.round}.npz"
+        made = self._own_faces(path) if self.round > 0 else {}
+        for number, utterance in enumerate(self.corpus):
+            if utterance.held_out:
+                continue
+            if utterance.weights is not None:
+                count = 2 * len(utterance.weights)
+                times = np.arange(count) / FPS * FACE_FPS
+                frames = np.arange(len(utterance.weights))
+                weights = np.stack(
+                    [np.interp(times, frames, column) for column in utterance.weights.T], 1
+                ).astype(np.float32)
+                labels.put(number, correction.with_tongue(weights, utterance.phones))
+            elif utterance.name in made:
+                weights = made[utterance.name].astype(np.float32)
+                libri = utterance.kind == "libri"
+                labels.put(number, correction(weights, utterance.phones, only_closures=libri))
+        labels.build()
+        return labels
+
+    def _own_faces(self, path: Path) -> dict[str, np.ndarray]:
+        if not path.exists():
+            animator = self.animator()
+            faceless = [u for u in self.corpus if u.weights is None and not u.held_out]
+            faces = {}
+            for done, utterance in enumerate(faceless):
+                motion = animator.animate(utterance.samples(), SAMPLE_RATE)
+                assert motion.weights is not None
+                faces[utterance.name] = motion.weights.astype(np.float16)
+                show(f"round {self.round}: labelling speech", (done + 1) / len(faceless))
+            with atomic_path(path) as temporary, open(temporary, "wb") as file:
+                np.savez(file, **faces)
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+
+    def animator(self) -> Animator:
+        """The averaged network, ready to run."""
+        self.average.eval()
+        return Animator(
+            self.encoder, self.average, self.template, self.config.window, self.device
+        )
+
+    # -- the loop ---------------------------------------------------------------------------
+
+    def batch(self, labels: Labels) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features (B, T, C), mel (B, 80, 2 T), wanted (B, T, K), mask (B, T); random crops."""
+        features, mel, utterance, seconds = [], [], [], []
+        crop = self.config.crop
+        while len(features) < self.config.batch:
+            windows = self.variants[self.rng.integers(len(self.variants))]
+            row = self.rng.integers(len(windows))
+            start = self.rng.integers(0, self.config.window - crop + 1)
+            part = slice(start, start + crop)
+            spoken = windows.utterance[row, part]
+            known = (spoken == SILENCE) | ((spoken >= 0) & (labels.lengths[spoken] > 0))
+            if known.mean() < 0.5:  # too little to learn from
+                continue
+            features.append(windows.features[row, part])
+            mel.append(windows.mel[row, :, 2 * start : 2 * (start + crop)])
+            utterance.append(spoken)
+            seconds.append(windows.time[row, part])
+        wanted, mask = labels.read(np.stack(utterance), np.stack(seconds))
+        return tuple(
+            torch.from_numpy(array).float().to(self.device)
+            for array in (np.stack(features), np.stack(mel), wanted, mask)
+        )  # type: ignore[return-value]
+
+    def loss(self, predicted: Tensor, wanted: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """The terms, each with its factor."""
+        factor, geometry = self.config.loss, self.geometry
+        return {
+            "vertices": factor.vertices * losses.vertex_loss(geometry, predicted, wanted, mask),
+            "velocity": factor.velocity * losses.velocity_loss(geometry, predicted, wanted, mask),
+            "gap": factor.gap * losses.gap_loss(geometry, predicted, wanted, mask),
+            "closure": factor.closure * losses.closure_loss(geometry, predicted, wanted, mask),
+            "width": factor.width * losses.width_loss(geometry, predicted, wanted, mask),
+            "weights": factor.weights * losses.weight_loss(predicted, wanted, mask),
+        }
+
+    def rate(self) -> float:
+        """Learning rate of this step: warm-up, then half a cosine to zero."""
+        total, warm = self.config.steps[self.round], self.config.warmup
+        done = max(self.step - warm, 0) / max(total - warm, 1)
+        return self.config.learning_rate * min(
+            (self.step + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * done)
+        )
+
+    def train_step(self, labels: Labels) -> dict[str, float]:
+        """One step of the optimiser; returns the loss terms."""
+        self.network.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate()
+        features, mel, wanted, mask = self.batch(labels)
+        terms = self.loss(self.network(features, mel), wanted, mask)
+        self.optimiser.zero_grad(set_to_none=True)
+        sum(terms.values(), torch.zeros((), device=self.device)).backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        self.step += 1
+        decay = min(self.config.average, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for own, new in zip(
+                self.average.parameters(), self.network.parameters(), strict=True
+            ):
+                own.lerp_(new, 1 - decay)
+        return {name: float(term.detach()) for name, term in terms.items()}
+
+    def validate(self, held_out: list[Utterance]) -> dict[str, float]:
+        """Measure the averaged network on held-out clips."""
+        table = evaluate(self.animator(), held_out)
+        self.history.append({"round": self.round, "step": self.step, **table})
+        return table
+
+    def run(self) -> Path:
+        """Train through all rounds; returns the final file."""
+        config = self.config
+        resumed = self.resume()
+        self.network.to(self.device)
+        self.average.to(self.device)
+        self.geometry.to(self.device)
+        for variant in range(config.variants):
+            name = f"encoding speech {variant + 1}/{config.variants}"
+            self.variants.append(
+                cached_windows(
+                    config, self.corpus, self.encoder, variant, lambda done, n=name: show(n, done)
+                )
+            )
+        held_out = [utterance for utterance in self.corpus if utterance.held_out]
+        if resumed:
+            print(f"going on from round {self.round}, step {self.step}", flush=True)
+        while self.round < len(config.steps):
+            labels = self.labels()
+            begin, first = time.time(), self.step
+            smooth: dict[str, float] = {}
+            while self.step < config.steps[self.round]:
+                for name, value in self.train_step(labels).items():
+                    smooth[name] = 0.98 * smooth.get(name, value) + 0.02 * value
+                if self.step % 50 == 0:
+                    left = (time.time() - begin) / (self.step - first)
+                    left *= config.steps[self.round] - self.step
+                    terms = "  ".join(f"{name} {value:.3f}" for name, value in smooth.items())
+                    show(
+                        f"round {self.round} step {self.step}, {left / 60:.0f} min left: {terms}",
+                        self.step / config.steps[self.round],
+                    )
+                if self.step % config.checkpoint_every == 0:
+                    self.save()
+                if self.step % config.validate_every == 0:
+                    print_table(self.validate(held_out[::6]))
+            self.round, self.step = self.round + 1, 0
+            self.optimiser = self._optimiser()
+            self.save()
+        path = self.output / "animator.safetensors"
+        save_animator(path, self.encoder, self.average, self.template.digest, config.window)
+        table = self.validate(held_out)
+        print_table(table)
+        self.card(path.with_suffix(".json"), table)
+        return path
+
+    def card(self, path: Path, table: dict[str, float]) -> None:
+        """Write what the animator was made of and how good it is."""
+        card = {
+            "name": "SelfTalk bundled animator",
+            "licence": "weights GPL-3.0-or-later; speech encoder layers from OpenAI Whisper, MIT",
+            "data": {
+                "GRID corpus (Cooke, Barker, Cunningham, Shao), speaker 1": "CC BY 4.0",
+                "synthetic speech made with Kokoro-82M": "Apache-2.0",
+                "LibriSpeech excerpts (Panayotov et al.)": "CC BY 4.0",
+                "MakeHuman head and ARKit face units": "CC0-1.0",
+            },
+            "revision": revision(),
+            "config": {
+                key: value
+                for key, value in self.config.to_dict().items()
+                if key not in ("data", "encoder", "output")
+            },
+            "encoder": Path(self.config.encoder).name,
+            "validation": {name: round(value, 4) for name, value in table.items()},
+        }
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(card, indent=1) + "\n")
+
+
+def revision() -> str:
+    """The git revision of the code, or "unknown"."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True,
+        cwd=Path(__file__).parent, check=False,
+    )  # fmt: skip
+    return done.stdout.strip() or "unknown"
+
+
+def show(text: str, done: float) -> None:
+    """One line of progress."""
+    print(f"[{100 * done:5.1f}%] {text}", flush=True)
+
+
+def print_table(table: dict[str, float]) -> None:
+    """Print measures, one a line."""
+    for name, value in table.items():
+        print(f"    {name:40s} {value:8.3f}", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command `selftalk train`."""
+    parser = argparse.ArgumentParser(prog="selftalk train", description=__doc__)
+    parser.add_argument("config", help="TOML file; configs/bundled.toml makes the bundled animator")
+    options = parser.parse_args(arguments)
+    path = Run(load_config(options.config)).run()
+    print(f"wrote {path} and {path.with_suffix('.json')}")
+    return 0
