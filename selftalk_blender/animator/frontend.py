@@ -30,7 +30,7 @@ SILENT = -66.0  # dBFS; a clip that is nowhere louder holds no speech that could
 class Loudness:
     """Level of the speech in a stream of samples, in dBFS.
 
-    Mean power of the 20 ms frames that lie within 25 dB of the loud ones (their 98th
+    Mean power of the 20 ms frames that lie within 25 dB below the loud ones (their 98th
     percentile): pauses, however long, and single knocks do not move it.
     """
 
@@ -64,6 +64,7 @@ class Loudness:
             return -120.0
         loud = int(np.searchsorted(np.cumsum(steps), 0.98 * steps.sum()))
         steps[: max(loud - 250, 0)] = 0
+        steps[loud + 1 :] = 0
         power = 10 ** ((np.arange(1200) / 10 - 120) / 10)
         return float(10 * np.log10((steps * power).sum() / steps.sum()))
 

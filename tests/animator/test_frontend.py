@@ -1,0 +1,53 @@
+"""The front end: Whisper's log-mel, streamed, at a level set once for the clip."""
+
+import numpy as np
+import pytest
+import torch
+
+from selftalk_blender.animator.audio import SAMPLE_RATE
+from selftalk_blender.animator.frontend import Loudness, log_mel, mel_filters, mel_stream
+
+SPEECH = np.random.default_rng(0).normal(0, 0.1, 3 * SAMPLE_RATE).astype(np.float32)
+
+
+def test_agrees_with_whispers_own_front_end() -> None:
+    """Bands and scaling are those that the encoder was trained on (rival: transformers)."""
+    from transformers import WhisperFeatureExtractor
+
+    loud = SPEECH / np.abs(SPEECH).max()
+    rival = WhisperFeatureExtractor()(loud, sampling_rate=SAMPLE_RATE, return_tensors="np")
+    rival = rival["input_features"][0][:, 5:290]
+    own = log_mel(torch.from_numpy(np.pad(loud, 200)), mel_filters()).numpy()[:, 5:290]
+    assert np.abs(own - rival).max() < 2e-3
+
+
+def test_pieces_give_the_same_frames_as_the_whole() -> None:
+    filters = mel_filters()
+    whole = torch.cat(list(mel_stream([SPEECH], 1.0, filters)), dim=1)
+    cuts = [0, 1, 320, 1111, 20000, 20001, len(SPEECH)]
+    pieces = [SPEECH[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    assert torch.equal(torch.cat(list(mel_stream(pieces, 1.0, filters)), dim=1), whole)
+
+
+@pytest.mark.parametrize("samples", [1, 319, 320, 321, 48000])
+def test_frames_cover_the_sound(samples: int) -> None:
+    mel = torch.cat(list(mel_stream([SPEECH[:samples]], 1.0, mel_filters())), dim=1)
+    assert mel.shape == (80, 2 * -(-samples // 320))
+
+
+def gain(*parts: np.ndarray) -> float:
+    loudness = Loudness()
+    for part in parts:
+        loudness.add(part)
+    return loudness.gain
+
+
+def test_level_ignores_pauses_and_knocks_but_not_loudness() -> None:
+    alone = gain(SPEECH)
+    pause = np.zeros(30 * SAMPLE_RATE, np.float32)
+    assert gain(pause, SPEECH, pause) == pytest.approx(alone, rel=0.01)
+    knock = SPEECH.copy()
+    knock[1000:1200] = 0.99
+    assert gain(knock) == pytest.approx(alone, rel=0.1)
+    assert gain(SPEECH * 0.25) == pytest.approx(alone * 4, rel=0.02)
+    assert gain(SPEECH[:7], SPEECH[7:999], SPEECH[999:]) == pytest.approx(alone, rel=1e-6)

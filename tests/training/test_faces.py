@@ -1,0 +1,66 @@
+"""Phones correct a predicted face where they demand it, and leave it alone elsewhere."""
+
+import numpy as np
+import pytest
+
+from selftalk_blender.core import bundled_template
+from selftalk_blender.training.faces import PhoneCorrection, bump, pauses
+
+HEAD = bundled_template()
+CORRECT = PhoneCorrection(HEAD)
+PHONES = (
+    ("SIL", 0.0, 0.5), ("M", 0.5, 0.6), ("AA", 0.6, 0.8), ("F", 0.8, 0.9), ("UW", 0.9, 1.1),
+    ("SIL", 1.1, 1.5), ("K", 1.5, 1.6), ("AE", 1.6, 1.8), ("P", 1.8, 1.84), ("SIL", 1.84, 2.4),
+)  # fmt: skip
+
+
+def half_open() -> np.ndarray:
+    weights = np.zeros((121, 52), np.float32)
+    weights[:, CORRECT.index["jawOpen"]] = 0.2
+    weights[:, CORRECT.index["browInnerUp"]] = 0.3
+    return weights
+
+
+def test_lips_close_at_p_b_m_and_in_pauses_and_nowhere_else() -> None:
+    gap = HEAD.gap_mm(CORRECT(half_open(), PHONES))
+    frame = lambda seconds: round(seconds * 50)  # noqa: E731
+    assert gap[frame(0.5) : frame(0.6)].max() < 0
+    assert gap[frame(1.8) : frame(1.84) + 1].max() < 0
+    assert gap[: frame(0.44)].max() < 0.2
+    assert gap[frame(1.16) : frame(1.42)].max() < 0.2
+    assert gap[frame(1.92) :].max() < 0.2
+    assert gap[frame(0.7)] > 6
+    assert gap[frame(1.55)] == pytest.approx(HEAD.gap_mm(half_open()[:1])[0], abs=1.5)
+    assert gap.min() > -1.3
+
+
+def test_vowels_that_were_closed_open_and_oo_is_narrower_than_ah() -> None:
+    closed = np.zeros((121, 52), np.float32)
+    result = CORRECT(closed, PHONES)
+    assert HEAD.gap_mm(result)[35] > 3.5
+    width = HEAD.width_mm(CORRECT(half_open(), PHONES))
+    assert width[50] < width[35] - 3
+
+
+def test_rough_phones_only_close_what_nearly_closes() -> None:
+    assert np.array_equal(CORRECT(half_open(), PHONES, only_closures=True), half_open())
+    nearly = half_open()
+    nearly[27, CORRECT.index["jawOpen"]] = 0.05
+    gap = HEAD.gap_mm(CORRECT(nearly, PHONES, only_closures=True))
+    assert gap[27] < 0
+    assert gap[92] > 6
+
+
+def test_other_shapes_of_the_face_are_left_alone_in_speech() -> None:
+    result = CORRECT(half_open(), PHONES)
+    assert result[35, CORRECT.index["browInnerUp"]] == pytest.approx(0.3)
+    assert result.min() >= 0
+    assert result.max() <= 1
+
+
+def test_bump_and_pauses() -> None:
+    times = np.array([0.0, 0.9, 0.95, 1.0, 1.5, 2.0, 2.05, 2.2])
+    assert np.allclose(bump(times, 1.0, 2.0, 0.1), [0, 0, 0.5, 1, 1, 1, 0.5, 0])
+    found = pauses(PHONES, 2.4)
+    assert found == [(-1.0, 0.5), (1.1, 1.5), (1.84, 3.4)]
+    assert pauses((), 1.0) == []

@@ -1,0 +1,132 @@
+"""A whole training run on a small corpus: it learns, resumes bit by bit, and refuses nonsense."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import save_file
+
+from selftalk_blender.animator import load_animator
+from selftalk_blender.animator.network import SpeechEncoder
+from selftalk_blender.core import bundled_template
+from selftalk_blender.core.errors import SelfTalkError
+from selftalk_blender.training.config import TrainConfig, load_config
+from selftalk_blender.training.train import Run, main
+
+HEAD = bundled_template()
+PHONES = [["SIL", 0, 0.3], ["B", 0.3, 0.4], ["AA", 0.4, 0.8], ["SIL", 0.8, 3.0]]
+
+
+def babble(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    loud = np.repeat(rng.random(30), 1600)
+    return (rng.normal(0, 0.2, 48000) * loud).astype(np.float32)
+
+
+@pytest.fixture
+def config(tmp_path) -> TrainConfig:
+    """A corpus of noises that has the layout of the real one, and a tiny random encoder."""
+    data, encoder = tmp_path / "data", tmp_path / "encoder"
+    for folder in ("grid_s1/audio", "tts", "librispeech", "makehuman"):
+        (data / folder).mkdir(parents=True)
+    faces = {}
+    for i in range(4):
+        soundfile.write(data / f"grid_s1/audio/g{i}.flac", babble(i), 16000)
+        faces[f"g{i}"] = np.zeros((75, 52), np.float16)
+        faces[f"g{i}"][:, HEAD.shape_names.index("jawOpen")] = 0.1 * i
+    np.savez(data / "makehuman/grid_s1_weights.npz", **faces)
+    card = {"shape_names": HEAD.shape_names, "excluded": ["g3"]}
+    (data / "makehuman/grid_s1.json").write_text(json.dumps(card))
+    (data / "grid_s1/phones.json").write_text(json.dumps({name: PHONES for name in faces}))
+    for i, voice in enumerate(("af_one", "af_two")):
+        soundfile.write(data / f"tts/{i}_{voice}.ogg", babble(10 + i), 16000)
+        (data / f"tts/{i}_{voice}.json").write_text(json.dumps({"voice": voice, "phones": PHONES}))
+    for i in range(2):
+        soundfile.write(data / f"librispeech/{i}-0-0.flac", babble(20 + i), 16000)
+    (data / "librispeech/transcripts.json").write_text(
+        json.dumps({f"{i}-0-0": {"phones": PHONES} for i in range(2)})
+    )
+    encoder.mkdir()
+    whisper = {"d_model": 16, "encoder_attention_heads": 2, "encoder_ffn_dim": 32}
+    (encoder / "config.json").write_text(json.dumps(whisper))
+    torch.manual_seed(0)
+    state = SpeechEncoder(whisper, 1).state_dict()
+    save_file({name[8:]: t.contiguous() for name, t in state.items()}, encoder / "encoder.safetensors")
+    return TrainConfig(
+        data=str(data), encoder=str(encoder), output=str(tmp_path / "run"), encoder_layers=1,
+        held_out_voices=("af_two",), validation_clips=1, validation_readers=1, variants=1,
+        window=100, crop=50, batch=4, steps=(6, 6), warmup=2, width=16, layers=1, heads=2,
+        reach=5, checkpoint_every=2, validate_every=100,
+    )  # fmt: skip
+
+
+def test_interrupted_run_ends_bit_by_bit_like_a_whole_one(config: TrainConfig, tmp_path, monkeypatch) -> None:
+    whole = Run(config).run()
+    animator = load_animator(whole)
+    assert len(animator.animate(babble(0), 16000)) == 150
+    card = json.loads(whole.with_suffix(".json").read_text())
+    assert card["validation"]["grid clips"] == 1
+
+    other = dataclasses.replace(config, output=str(tmp_path / "other"))
+    original = Run.train_step
+
+    def interrupt(self, labels):
+        if (self.round, self.step) == stop_at:
+            raise KeyboardInterrupt
+        return original(self, labels)
+
+    monkeypatch.setattr(Run, "train_step", interrupt)
+    for stop_at in ((0, 5), (1, 3)):
+        with pytest.raises(KeyboardInterrupt):
+            Run(other).run()
+    stop_at = None
+    assert Run(other).run().read_bytes() == whole.read_bytes()
+
+    changed = dataclasses.replace(other, batch=3)
+    with pytest.raises(SelfTalkError, match="another configuration"):
+        Run(changed).run()
+
+
+def test_loss_falls_and_held_out_clips_are_not_used(config: TrainConfig) -> None:
+    run = Run(dataclasses.replace(config, steps=(60,), learning_rate=1e-2))
+    run.run()
+    names = [run.corpus[n].name for w in run.variants for n in np.unique(w.utterance) if n >= 0]
+    assert names
+    assert not {u.name for u in run.corpus if u.held_out} & set(names)
+    assert "g3" not in {u.name for u in run.corpus}
+    labels = run.labels()
+    features, mel, wanted, mask = run.batch(labels)
+    with torch.no_grad():
+        trained = sum(run.loss(run.average.eval()(features, mel), wanted, mask).values())
+        untrained = sum(run.loss(wanted.mean((0, 1), keepdim=True).expand_as(wanted), wanted, mask).values())
+    assert trained < untrained
+
+
+def test_configuration_refuses_what_it_does_not_know(tmp_path) -> None:
+    path = tmp_path / "c.toml"
+    good = 'data = "a"\nencoder = "b"\noutput = "c"\n'
+    path.write_text(good + "learning_rate = 1\n[loss]\ngap = 2\n")
+    assert load_config(path).learning_rate == 1.0
+    assert load_config(path).loss.gap == 2.0
+    for extra, said in (
+        ("batchsize = 3", "unknown key batchsize"),
+        ("batch = 'many'", "an? int is needed"),
+        ("[loss]\nlips = 1", "unknown key lips"),
+        ("[", "cannot be read"),
+    ):
+        path.write_text(good + extra)
+        with pytest.raises(SelfTalkError, match=said):
+            load_config(path)
+    path.write_text('data = "a"')
+    with pytest.raises(SelfTalkError, match="lacks the key encoder"):
+        load_config(path)
+
+
+def test_command_says_where_data_is_missing(tmp_path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(f'data = "{tmp_path}/none"\nencoder = "b"\noutput = "c"\n')
+    with pytest.raises(SelfTalkError, match="no training data"):
+        main([str(path)])
