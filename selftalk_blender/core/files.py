@@ -45,3 +45,21 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Make sure, before long work, that a file can be put at `path`; nothing is left there.
+
+    Raises:
+        SelfTalkError: its folder cannot be made or written to, or `path` is a folder.
+    """
+    final = Path(path).absolute()
+    folder = next(parent for parent in final.parents if parent.exists())
+    try:
+        if final.is_dir():
+            raise IsADirectoryError(f"{final} is a folder")
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise SelfTalkError(
+            f"Cannot write {final}: {error.strerror or error}. Choose another place."
+        ) from error

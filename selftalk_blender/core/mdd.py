@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 
 def write_mdd(
     file: BinaryIO, frames: int, vertices: int, fps: float, chunks: Iterable[np.ndarray]
-) -> None:
+) -> Iterator[int]:
     """Write a cache from pieces, so that the whole never stands in memory.
 
     Layout: int32 frames, int32 vertices, float32 times (seconds), float32 positions, all
@@ -23,18 +23,22 @@ def write_mdd(
         fps: frames per second of the times written; frame i is at i / fps.
         chunks: arrays (n, vertices, 3) of positions in object space that add up to `frames`.
 
+    Yields:
+        After each piece, how many frames are written.
+
     Raises:
         ValueError: the pieces do not add up, or have another vertex count.
         OSError: the disk is full.
     """
-    np.array([frames, vertices], ">i4").tofile(file)
-    (np.arange(frames) / fps).astype(">f4").tofile(file)
+    file.write(np.array([frames, vertices], ">i4").tobytes())
+    file.write((np.arange(frames) / fps).astype(">f4").tobytes())
     written = 0
     for chunk in chunks:
         if chunk.shape[1:] != (vertices, 3):
             raise ValueError(f"frames of {chunk.shape[1:]} in a cache of {vertices} vertices")
-        chunk.astype(">f4").tofile(file)
+        file.write(chunk.astype(">f4").tobytes())
         written += len(chunk)
+        yield written
     if written != frames:
         raise ValueError(f"{written} frames written, {frames} announced")
 

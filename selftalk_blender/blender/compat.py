@@ -1,0 +1,131 @@
+"""Every difference between Blender 4.2 and 5.2 that SelfTalk meets. No other file asks for it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import addon_utils
+import bpy
+
+# Actions have slots, layers and channel bags since 4.4, and nothing else since 5.0.
+SLOTTED_ACTIONS = bpy.app.version >= (4, 4, 0)
+# A render writes stills, layers or a film by its media type since 5.0.
+MEDIA_TYPES = bpy.app.version >= (5, 0, 0)
+# The times of strips have new names since 5.2; the old ones go in 6.0.
+NEW_STRIP_NAMES = bpy.app.version >= (5, 2, 0)
+# `SequenceEditor.sequences` became `strips` in 4.4 and is gone in 5.0.
+NEW_STRIPS = bpy.app.version >= (4, 4, 0)
+# The wheel of 4.2 is built without sound; every Blender with a window has it.
+HAS_SOUND: bool = bpy.app.build_options.audaspace
+
+
+def use_nodes(block: bpy.types.Material | bpy.types.World) -> bpy.types.NodeTree:
+    """The nodes of a new material or world, which has them from the start since 5.0."""
+    if bpy.app.version < (5, 0, 0):
+        block.use_nodes = True
+    return block.node_tree
+
+
+def add_shape_key(target: bpy.types.Object, name: str) -> bpy.types.ShapeKey:
+    """A new shape key at value 0 (Blender's own default is 1 since 5.0), as the mesh at rest."""
+    key = target.shape_key_add(name=name, from_mix=False)
+    key.value = 0.0
+    return key
+
+
+def new_action(name: str, owner: bpy.types.ID) -> bpy.types.Action:
+    """An empty action that can animate `owner`; it is not assigned yet."""
+    action = bpy.data.actions.new(name)
+    if SLOTTED_ACTIONS:
+        action.slots.new(id_type=owner.id_type, name=owner.name)
+    else:
+        action.id_root = owner.id_type
+    return action
+
+
+def owner_curves(action: bpy.types.Action, owner: bpy.types.ID) -> Any:
+    """The F-curves of `owner` in an action, with find(path), new(path) and remove(curve).
+
+    The action is `owner`'s own, a copy of it, or one made by `new_action` for it.
+    """
+    if not SLOTTED_ACTIONS:
+        return action.fcurves
+    layer = action.layers[0] if action.layers else action.layers.new("Layer")
+    strip = layer.strips[0] if layer.strips else layer.strips.new(type="KEYFRAME")
+    return strip.channelbag(_slot(action, owner), ensure=True).fcurves
+
+
+def assign_action(owner: bpy.types.ID, action: bpy.types.Action) -> None:
+    """Make `action` the one that animates `owner`."""
+    data = owner.animation_data or owner.animation_data_create()
+    slot = _slot(action, owner) if SLOTTED_ACTIONS else None
+    data.action = action
+    if slot is not None:
+        data.action_slot = slot
+
+
+def _slot(action: bpy.types.Action, owner: bpy.types.ID) -> Any:
+    data = owner.animation_data
+    if data is not None and data.action_slot is not None:
+        slot = action.slots.get(data.action_slot.identifier)
+        if slot is not None:
+            return slot
+    for slot in action.slots:
+        if slot.target_id_type in (owner.id_type, "UNSPECIFIED"):
+            return slot
+    return action.slots.new(id_type=owner.id_type, name=owner.name)
+
+
+@contextlib.contextmanager
+def enabled_addon(module: str) -> Iterator[None]:
+    """Have one of Blender's own add-ons (the FBX exporter, say) for the length of a block."""
+    _, loaded = addon_utils.check(module)
+    if not loaded:
+        addon_utils.enable(module, default_set=False)
+    try:
+        yield
+    finally:
+        if not loaded:
+            addon_utils.disable(module, default_set=False)
+
+
+def set_film_output(render: bpy.types.RenderSettings) -> None:
+    """Make a scene's render an H.264 film in an .mp4, with AAC sound where Blender has sound."""
+    if MEDIA_TYPES:
+        render.image_settings.media_type = "VIDEO"
+    render.image_settings.file_format = "FFMPEG"
+    render.ffmpeg.format = "MPEG4"
+    render.ffmpeg.codec = "H264"
+    render.ffmpeg.constant_rate_factor = "HIGH"
+    render.ffmpeg.audio_codec = "AAC" if HAS_SOUND else "NONE"
+
+
+def editor_strips(editor: bpy.types.SequenceEditor) -> Any:
+    """The strips of a sequence editor that lie in no meta strip."""
+    return editor.strips if NEW_STRIPS else editor.sequences
+
+
+def strip_place(strip: Any) -> tuple[float, float, int, int]:
+    """Where a strip stands.
+
+    Returns:
+        Scene frame at which its content would begin untrimmed, frames cut off the content
+        itself, first scene frame, and the scene frame after the last.
+    """
+    if NEW_STRIP_NAMES:
+        trim = strip.content_trim_start
+        return strip.content_start, trim, strip.left_handle, strip.right_handle
+    trim = strip.animation_offset_start
+    return strip.frame_start, trim, strip.frame_final_start, strip.frame_final_end
+
+
+def sound_strip_offset(strip: Any) -> float:
+    """Seconds by which a strip's sound is heard late."""
+    return strip.sound_offset if HAS_SOUND else 0.0
+
+
+def is_retimed(strip: Any) -> bool:
+    """Whether a sound strip has retiming keys: another speed somewhere."""
+    return HAS_SOUND and len(strip.retiming_keys) > 0
