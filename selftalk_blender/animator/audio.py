@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,8 +32,15 @@ LEAD_IN = 1.0  # seconds read before a start, so that decoder and resampler have
 JITTER = 0.03  # seconds by which timestamps of a container may be off without meaning a gap
 LONGEST_GAP = 60.0  # seconds; beyond it timestamps are taken to be broken
 CUT_SHORT = 0.5  # seconds that may be missing at the end of a file
-# FFmpeg containers that keep an index with exact times. Others are decoded from the beginning.
-SEEKABLE = {"mov", "mp4", "m4a", "matroska", "webm"}
+PLACEHOLDER = 0x7FFF0000  # bytes; recorders that never came to write a length leave more than this
+# FFmpeg containers that know their length and where a time stands. Others are decoded from the
+# beginning.
+EXACT = {"mov", "mp4", "m4a", "matroska", "webm"}
+# The containers that FFmpeg may open: no playlists, which name other files and addresses.
+CONTAINERS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,mpegvideo,"
+    "mxf,nut,ogg,rm,swf,tta,voc,w64,wav,wtv,wv"
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class Sound:
     sample_rate: int
     channels: int
     duration: float
-    _reader: _Reader = field(repr=False)
+    _reader: _Reader = field(repr=False, compare=False)
 
     def blocks(
         self, start: float = 0.0, stop: float | None = None, seconds: float = 30.0
@@ -129,7 +137,7 @@ def open_sound(path: str | os.PathLike[str]) -> Sound:
         with open(path, "rb"):
             pass
     except OSError as error:
-        raise SelfTalkError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise _unreadable(path, error) from error
     reader: _Reader
     try:
         reader = _SndFile(path)
@@ -215,9 +223,13 @@ class _SndFile:
             self.rate, self.channels = file.samplerate, file.channels
             self.duration = file.frames / file.samplerate
             if file.frames == 0:
-                raise SelfTalkError(
-                    f"{path.name} has a header but no sound in it. Export or record it again."
-                )
+                raise _header_only(path)
+            sizes = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
+            if file.format.startswith("WAV") and sizes:
+                told, there = map(int, sizes.groups())
+                whole = self.duration * told / max(there, 1)
+                if told < PLACEHOLDER and self.duration < whole - CUT_SHORT:
+                    raise _cut_short(path, self.duration, whole)
 
     def read(self, frame: int) -> Iterator[np.ndarray]:
         try:
@@ -232,9 +244,9 @@ class _SndFile:
                 if frame < file.frames - CUT_SHORT * file.samplerate:
                     raise _cut_short(self.path, frame / file.samplerate, self.duration)
         except soundfile.LibsndfileError as error:
-            raise _damaged(self.path, frame / self.rate, error.error_string) from error
+            raise _damaged(self.path, frame / self.rate) from error
         except OSError as error:
-            raise _damaged(self.path, frame / self.rate, error.strerror or str(error)) from error
+            raise _unreadable(self.path, error) from error
 
 
 class _FFmpeg:
@@ -252,30 +264,29 @@ class _FFmpeg:
                     )
                 first = next(container.decode(stream), None)
                 if first is None:
-                    raise SelfTalkError(
-                        f"{path.name} has a header but no sound in it. Export or record it again."
-                    )
+                    raise _header_only(path)
                 # Of the decoded sound: some headers tell half the rate that comes out.
                 self.rate, self.channels = first.sample_rate, first.layout.nb_channels
                 self.zero = _seconds(first)
-                self.seekable = not SEEKABLE.isdisjoint(container.format.name.split(","))
+                self.exact = not EXACT.isdisjoint(container.format.name.split(","))
                 if stream.duration is not None and stream.time_base is not None:
                     self.duration = float(stream.duration * stream.time_base)
+                    self.told = self.exact
                 else:
                     self.duration = (container.duration or 0) / 1e6
-        except (av.FFmpegError, ValueError, OSError) as error:
+                    self.told = self.exact and not container.streams.video
+        except (av.FFmpegError, ValueError) as error:
             raise SelfTalkError(
-                f"{path.name} is not a sound file that can be read "
-                f"({getattr(error, 'strerror', None) or error}). "
+                f"{path.name} is not a sound file that can be read. "
                 "Convert it to WAV, FLAC, MP3, OGG or M4A."
             ) from error
 
     def _open(self) -> av.container.InputContainer:
-        # Playlists and the like may name addresses; nothing but files is ever opened.
-        return av.open(f"file:{self.path}", options={"protocol_whitelist": "file"})
+        options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+        return av.open(f"file:{self.path}", options=options)
 
     def read(self, frame: int) -> Iterator[np.ndarray]:
-        position = 0 if frame == 0 or not self.seekable else None
+        position = None if frame and self.exact else 0
         try:
             with self._open() as container:
                 stream = container.streams.best("audio")
@@ -285,7 +296,7 @@ class _FFmpeg:
                     container.seek(round(target / stream.time_base), stream=stream)
                 for decoded in container.decode(stream):
                     if decoded.sample_rate != self.rate:
-                        raise _damaged(self.path, frame / self.rate, "its sample rate changes")
+                        raise _damaged(self.path, frame / self.rate)
                     here = round((_seconds(decoded) - self.zero) * self.rate)
                     if position is None:
                         position = here
@@ -299,9 +310,10 @@ class _FFmpeg:
                     if position > frame:
                         yield samples[max(frame - position, -len(samples)) :]
                     frame = max(frame, position)
-        except (av.FFmpegError, ValueError, OSError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise _damaged(self.path, frame / self.rate, reason) from error
+                if self.told and position and position / self.rate < self.duration - CUT_SHORT:
+                    raise _cut_short(self.path, position / self.rate, self.duration)
+        except (av.FFmpegError, ValueError) as error:
+            raise _damaged(self.path, frame / self.rate) from error
 
 
 def _seconds(frame: av.AudioFrame) -> float:
@@ -316,15 +328,12 @@ def _floats(frame: av.AudioFrame) -> np.ndarray:
     if samples.dtype == np.uint8:
         return (samples.astype(np.float32) - 128) / 128
     if np.issubdtype(samples.dtype, np.integer):
-        return (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
+        return (samples / 2.0 ** (8 * samples.itemsize - 1)).astype(np.float32)
     return samples
 
 
-def _damaged(path: Path, second: float, reason: str) -> SelfTalkError:
-    return SelfTalkError(
-        f"{path.name} is damaged at {second:.1f} s ({reason.strip().rstrip('.')}). "
-        "Export or copy it again."
-    )
+def _damaged(path: Path, second: float) -> SelfTalkError:
+    return SelfTalkError(f"{path.name} is damaged after {second:.1f} s. Export or copy it again.")
 
 
 def _cut_short(path: Path, second: float, duration: float) -> SelfTalkError:
@@ -332,3 +341,11 @@ def _cut_short(path: Path, second: float, duration: float) -> SelfTalkError:
         f"{path.name} ends at {second:.1f} s although it should last {duration:.1f} s. "
         "Copy or export it again."
     )
+
+
+def _header_only(path: Path) -> SelfTalkError:
+    return SelfTalkError(f"{path.name} has a header but no sound in it. Export or record it again.")
+
+
+def _unreadable(path: Path, error: OSError) -> SelfTalkError:
+    return SelfTalkError(f"{path} cannot be read: {error.strerror or error}.")
