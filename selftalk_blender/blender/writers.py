@@ -25,7 +25,8 @@ from ..core.motion import Motion
 from ..core.template import bundled_template
 from . import compat, face
 
-MARK = "selftalk"
+# Not "selftalk": before 5.0 that is where Blender keeps Object.selftalk.
+MARK = "selftalk_mark"
 MODIFIER = "SelfTalk Mesh Cache"
 CACHE_FOLDER = "//selftalk_cache/"
 CACHE_SUFFIX = ".selftalk.mdd"
@@ -435,6 +436,11 @@ def written_frames(target: bpy.types.Object) -> tuple[int, int] | None:
         return None
     first, last = curve.range()
     return round(first), round(last)
+
+
+def has_cache(target: bpy.types.Object) -> bool:
+    """Whether a mesh is animated by a mesh cache of ours."""
+    return _our_modifier(target) is not None
 
 
 def _check_modifiers(target: bpy.types.Object) -> None:

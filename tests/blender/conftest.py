@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 bpy = pytest.importorskip("bpy", reason="needs the bpy module (a real Blender)")
@@ -17,3 +22,18 @@ def empty_scene() -> None:
 @pytest.fixture
 def head() -> bpy.types.Object:
     return face.add_head(bpy.context, (0.0, 0.0, 0.0))
+
+
+@pytest.fixture
+def full_disk(tmp_path) -> Iterator[Path]:
+    """A folder with room for 200 kB."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)]
+    if (
+        not shutil.which("mount")
+        or subprocess.run(mount, check=False, capture_output=True).returncode
+    ):
+        pytest.skip("needs to be root to make a tiny disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import bpy
 import numpy as np
 
@@ -18,9 +20,9 @@ def talking(frames: int, fps: float = 24.0, seed: int = 0, shapes: int = 8) -> M
     return Motion(template, fps, weights=weights)
 
 
-def play(target: bpy.types.Object, frame: int) -> np.ndarray:
+def play(target: bpy.types.Object, frame: float) -> np.ndarray:
     """(V, 3) of a mesh in object space at a scene frame, all modifiers applied."""
-    bpy.context.scene.frame_set(frame)
+    bpy.context.scene.frame_set(math.floor(frame), subframe=frame % 1.0)
     evaluated = target.evaluated_get(bpy.context.evaluated_depsgraph_get())
     positions = np.empty(len(evaluated.data.vertices) * 3, np.float32)
     evaluated.data.vertices.foreach_get("co", positions)

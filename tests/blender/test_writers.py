@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 
 import bpy
 import numpy as np
@@ -251,42 +250,29 @@ def test_an_unwritable_folder_is_refused(head, tmp_path) -> None:
     refuses(head, "Cannot write .*another place", "MESH_CACHE", "/proc/nowhere")
 
 
-def a_full_disk(tmp_path, monkeypatch, room: int):
-    """A folder in which only `room` bytes fit: a tiny tmpfs, or writes that fail."""
-    full = tmp_path / "full"
-    full.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", str(full)]
-    if (
-        shutil.which("mount")
-        and subprocess.run(mount, check=False, capture_output=True).returncode == 0
-    ):
-        return full, lambda: subprocess.run(["umount", str(full)], check=True)
+def keeps_the_old_cache(head, folder) -> None:
+    path = writers.cache_path(head, str(folder))
+    before = path.read_bytes(), head.modifiers[0].frame_start
+    with pytest.raises(SelfTalkError, match="Cannot write .*No space left"):
+        animate(head, talking(100, seed=1), 7, "MESH_CACHE", folder)
+    assert (path.read_bytes(), head.modifiers[0].frame_start) == before
+    assert [entry.name for entry in folder.iterdir()] == [path.name]
 
-    def failing(file, frames, vertices, fps, chunks):
+
+def test_a_full_disk_leaves_the_old_cache_and_scene(head, full_disk) -> None:
+    animate(head, talking(2), 1, "MESH_CACHE", full_disk)
+    keeps_the_old_cache(head, full_disk)
+
+
+def test_a_disk_that_fills_up_meanwhile_too(head, tmp_path, monkeypatch) -> None:
+    def fills_up(file, frames, vertices, fps, chunks):
         file.write(b"half")
         yield 1
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(writers, "write_mdd", failing)
-    return full, lambda: None
-
-
-def test_a_full_disk_leaves_the_old_cache_and_scene(head, tmp_path, monkeypatch) -> None:
-    full, leave = a_full_disk(tmp_path, monkeypatch, 1_000_000)
-    try:
-        path = writers.cache_path(head, str(full))
-        if os.path.ismount(full):
-            animate(head, talking(3), 1, "MESH_CACHE", full)
-        else:
-            path.write_bytes(b"old")
-        before = path.read_bytes(), len(head.modifiers)
-        with pytest.raises(SelfTalkError, match="Cannot write .*No space left"):
-            animate(head, talking(100, seed=1), 7, "MESH_CACHE", full)
-        assert (path.read_bytes(), len(head.modifiers)) == before
-        assert all(modifier.frame_start == 1 for modifier in head.modifiers)
-        assert [entry.name for entry in full.iterdir()] == [path.name]
-    finally:
-        leave()
+    animate(head, talking(2), 1, "MESH_CACHE", tmp_path)
+    monkeypatch.setattr(writers, "write_mdd", fills_up)
+    keeps_the_old_cache(head, tmp_path)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
