@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import torch
 from torch import Tensor
+from transformers.audio_utils import mel_filter_bank
 
 from .audio import SAMPLE_RATE
 
@@ -77,9 +78,10 @@ class Loudness:
 
 def mel_filters() -> Tensor:
     """(80, 201) Slaney-normalised triangular filters from 0 to 8 kHz."""
-    from librosa.filters import mel
-
-    return torch.from_numpy(mel(sr=SAMPLE_RATE, n_fft=FFT, n_mels=MEL_BANDS, dtype=np.float32))
+    filters = mel_filter_bank(
+        FFT // 2 + 1, MEL_BANDS, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
+    )
+    return torch.from_numpy(filters.T.astype(np.float32))
 
 
 def log_mel(samples: Tensor, filters: Tensor) -> Tensor:
