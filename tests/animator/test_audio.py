@@ -1,4 +1,4 @@
-"""Sound files: every common kind, at its right time, in little memory; broken ones in a sentence."""
+"""Sound files: every common kind, at its right time, in little memory; broken ones in words."""
 
 from __future__ import annotations
 
