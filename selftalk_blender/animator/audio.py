@@ -256,13 +256,13 @@ class _FFmpeg:
         self.path = path
         try:
             with self._open() as container:
-                stream = container.streams.best("audio")
+                stream = _stream(container)
                 if stream is None:
                     raise SelfTalkError(
                         f"{path.name} has no sound in it. Choose a sound file, or a video that "
                         "has sound."
                     )
-                first = next(container.decode(stream), None)
+                first = next(_decoded(container, stream), None)
                 if first is None:
                     raise _header_only(path)
                 # Of the decoded sound: some headers tell half the rate that comes out.
@@ -289,12 +289,12 @@ class _FFmpeg:
         position = None if frame and self.exact else 0
         try:
             with self._open() as container:
-                stream = container.streams.best("audio")
-                assert stream is not None
+                stream = _stream(container)
+                assert stream is not None and stream.time_base is not None
                 if position is None:
                     target = self.zero + frame / self.rate - LEAD_IN
                     container.seek(round(target / stream.time_base), stream=stream)
-                for decoded in container.decode(stream):
+                for decoded in _decoded(container, stream):
                     if decoded.sample_rate != self.rate:
                         raise _damaged(self.path, frame / self.rate)
                     here = round((_seconds(decoded) - self.zero) * self.rate)
@@ -316,8 +316,22 @@ class _FFmpeg:
             raise _damaged(self.path, frame / self.rate) from error
 
 
+def _stream(container: av.container.InputContainer) -> av.AudioStream | None:
+    stream = container.streams.best("audio")
+    assert stream is None or isinstance(stream, av.AudioStream)
+    return stream
+
+
+def _decoded(
+    container: av.container.InputContainer, stream: av.AudioStream
+) -> Iterator[av.AudioFrame]:
+    for frame in container.decode(stream):
+        assert isinstance(frame, av.AudioFrame)
+        yield frame
+
+
 def _seconds(frame: av.AudioFrame) -> float:
-    return float(frame.pts * frame.time_base) if frame.pts is not None else 0.0
+    return float(frame.pts * frame.time_base) if frame.pts and frame.time_base else 0.0
 
 
 def _floats(frame: av.AudioFrame) -> np.ndarray:
