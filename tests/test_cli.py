@@ -1,0 +1,222 @@
+"""The command line: which clips it takes, what it says, and how it ends."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from selftalk_blender import cli
+from selftalk_blender.core import Motion
+from selftalk_blender.core.errors import SelfTalkError
+from selftalk_blender.core.template import ASSETS
+
+ROOT = Path(__file__).resolve().parent.parent
+needs_animator = pytest.mark.skipif(
+    not (ASSETS / "animator.safetensors").is_file(),
+    reason="needs assets/animator.safetensors, which `selftalk train` makes",
+)
+
+
+def selftalk(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "selftalk_blender.cli", *map(str, arguments)],
+        capture_output=True, text=True, cwd=ROOT, check=False, **options,
+    )  # fmt: skip
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return folder
+
+
+def places(*arguments: object, output: Path | None = None) -> dict[str, str]:
+    clips = cli.find_clips(map(str, arguments), output)
+    return {clip.path.name: clip.place.as_posix() for clip in clips}
+
+
+def test_a_folder_gives_all_sounds_below_it_and_keeps_its_sub_folders(tmp_path: Path) -> None:
+    touch(
+        tmp_path, "a.WAV", "b.flac", "act 1/c.d.mp3", "act 1/x/e.mp4",
+        "notes.txt", "._a.wav", ".hidden/f.wav", "out/a.mp4",
+    )  # fmt: skip
+    assert places(tmp_path, output=tmp_path / "out") == {
+        "a.WAV": "a",
+        "b.flac": "b",
+        "c.d.mp3": "act 1/c.d",
+        "e.mp4": "act 1/x/e",
+    }
+
+
+def test_a_relative_folder_also_leaves_its_output_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a.wav", "out/b.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert places(".", output=Path("out").resolve()) == {"a.wav": "a"}
+
+
+def test_globs_that_the_shell_left_alone(tmp_path: Path) -> None:
+    touch(tmp_path, "a1.wav", "a2.mp3", "b.wav", "a.txt", "sub/a3.wav")
+    assert list(places(tmp_path / "a*")) == ["a1.wav", "a2.mp3"]
+    assert list(places(tmp_path / "**" / "a?.wav")) == ["a1.wav", "a3.wav"]
+    with pytest.raises(SelfTalkError, match="No sound file matches"):
+        places(tmp_path / "*.ogg")
+
+
+def test_a_file_named_by_itself_may_be_called_anything(tmp_path: Path) -> None:
+    touch(tmp_path, "take [1].sound")
+    take = tmp_path / "take [1].sound"
+    assert places(take, take) == {"take [1].sound": "take [1]"}
+
+
+def test_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(SelfTalkError, match="no sound file in the folder"):
+        places(tmp_path)
+    touch(tmp_path, "a.wav", "a.mp3")
+    with pytest.raises(SelfTalkError, match=r"a\.mp3 and .*a\.wav would have the same name"):
+        places(tmp_path)
+
+
+def test_the_progress_line_tells_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    line = cli.ProgressLine("2/7 a.wav")
+    now = 130.0
+    line(0.25, "Animating")
+    assert sys.stderr.getvalue() == "\r2/7 a.wav: Animating 25%, 1:30 left"
+    line.clear()
+    assert sys.stderr.getvalue().endswith("\r")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["dance"], ["animate", "a.wav"], ["bake", "a.wav", "-o", "x", "--formats", "docx"],
+     ["bake", "a.wav", "-o", "x", "--fps", "0"]],
+)  # fmt: skip
+def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+
+
+def test_fbx_of_a_mesh_cache_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    arguments = ["--formats", "fbx", "--method", "mesh-cache", "-o", str(tmp_path / "out")]
+    assert cli.main(["bake", "a.wav", *arguments]) == 1
+    assert "FBX cannot hold a mesh cache" in capsys.readouterr().err
+
+
+def test_the_help_of_every_command() -> None:
+    for command in ("animate", "bake", "train", "evaluate", "doctor"):
+        with pytest.raises(SystemExit) as ended:
+            cli.main([command, "--help"])
+        assert not ended.value.code
+
+
+def test_importing_the_package_and_the_command_is_light() -> None:
+    code = (
+        "import sys, selftalk_blender.cli; "
+        "print(sorted({'bpy', 'torch', 'numpy', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_doctor_tells_what_would_run() -> None:
+    done = selftalk("doctor")
+    for words in ("Python", "torch", "Device", "Animator", "Blender", "Add-on uses"):
+        assert words in done.stdout
+    assert ("selftalk animate   would run" in done.stdout) == (done.returncode == 0)
+
+
+def test_doctor_on_a_bare_python() -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "selftalk_blender.cli", "doctor"],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "torch        missing" in done.stdout
+    assert "pip install numpy torch" in done.stdout
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "selftalk_blender.cli", "animate", "a.wav", "-o", "b"],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "needs numpy" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@needs_animator
+def test_animate_writes_the_motion_of_a_clip(tmp_path: Path) -> None:
+    clip = ASSETS / "sample.ogg"
+    done = selftalk("animate", clip, "-o", tmp_path / "motion.npz")
+    assert done.returncode == 0, done.stderr
+    motion = Motion.load(tmp_path / "motion.npz")
+    assert motion.duration == pytest.approx(soundfile.info(clip).duration, abs=1 / motion.fps)
+    assert "times real time" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["motion.npz"]
+
+
+@needs_animator
+def test_one_bad_clip_does_not_stop_the_others(tmp_path: Path) -> None:
+    clips = tmp_path / "clips"
+    touch(clips, "bad.wav")
+    (clips / "act 1").mkdir()
+    shutil.copy(ASSETS / "sample.ogg", clips / "act 1" / "good.ogg")
+    soundfile.write(clips / "silent.wav", np.zeros(16000), 16000)
+    done = selftalk("animate", clips, "-o", tmp_path / "out")
+    assert done.returncode == 1
+    assert "bad.wav is not a sound file" in done.stderr
+    assert "silent.wav: The clip is silent" in done.stderr
+    assert "1 of 3 clips failed" in done.stderr
+    written = sorted(path.relative_to(tmp_path / "out") for path in tmp_path.glob("out/**/*.npz"))
+    assert written == [Path("act 1/good.npz"), Path("silent.npz")]
+
+
+@needs_animator
+def test_errors_are_sentences_without_tracebacks(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file, not a folder")
+    for arguments, words in (
+        ([tmp_path / "no.wav", "-o", tmp_path / "a.npz"], "There is no file"),
+        ([ASSETS / "sample.ogg", "-o", tmp_path / "taken" / "a.npz"], "Cannot write"),
+        ([ASSETS / "sample.ogg", "-o", tmp_path / "a.npz", "--animator", tmp_path / "no"], "no"),
+        ([ASSETS, ASSETS / "sample.json", "-o", tmp_path / "a.npz"], "one file|same name"),
+    ):
+        done = selftalk("animate", *arguments)
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        assert any(word in done.stderr for word in words.split("|")), done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+@needs_animator
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT as POSIX does")
+def test_interrupting_leaves_nothing_half_written(tmp_path: Path) -> None:
+    clip = tmp_path / "long.wav"
+    soundfile.write(clip, np.random.default_rng(0).uniform(-0.2, 0.2, 16000 * 900), 16000)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "selftalk_blender.cli", "animate", clip, "-o", tmp_path / "a.npz"],
+        stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    time.sleep(8)  # imports, then well into the clip
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Interrupted" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["long.wav"]
