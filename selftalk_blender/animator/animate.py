@@ -18,7 +18,7 @@ from .audio import SAMPLE_RATE, open_sound, to_mono_16k
 from .checkpoint import read_animator
 from .frontend import FPS, FRAME, SILENT, Loudness, mel_filters, mel_stream
 from .network import FacialAnimator, SpeechEncoder
-from .windows import windowed
+from .windows import in_context, windowed
 
 BUNDLED = ASSETS / "animator.safetensors"
 CONTEXT = 2.0  # seconds of sound read before and after a part of a file
@@ -58,6 +58,7 @@ class Animator:
     Attributes:
         template: the head that it moves.
         fps: frames per second of its motion.
+        window: frames per window of inference.
         notices: sentences about the last clip that its owner should read.
     """
 
@@ -77,7 +78,7 @@ class Animator:
         self._encoder = encoder.to(device).eval()
         self._network = network.to(device).eval()
         self._filters = mel_filters().to(device)
-        self._window = window
+        self.window = window
         names = template.shape_names
         self._columns = [names.index(name) for name in network.config.shape_names]
 
@@ -161,14 +162,20 @@ class Animator:
             return Motion(self.template, FPS, np.tile(rest, (-(-total // FRAME), 1)))
         mel = mel_stream(counted("Animating", 0.1, 0.9), loudness.gain, self._filters)
         with torch.inference_mode():
-            frames = [piece.cpu() for piece in windowed(mel, self._predict, self._window)]
-        return Motion(self.template, FPS, self._weights(torch.cat(frames).numpy()))
+            features = windowed(mel, self._encode, self.window)
+            pieces = in_context(features, self._decode, self._network.context)
+            predicted = torch.cat([piece.cpu() for piece in pieces]).numpy()
+        return Motion(self.template, FPS, self._weights(predicted))
 
-    def _predict(self, mel: Tensor) -> Tensor:
-        """(80, 2 T) log-mel of one window -> (T, K) weights of the network's shapes."""
-        window = mel[None]
-        result: Tensor = self._network(self._encoder(window), window)[0]
-        return result
+    def _encode(self, mel: Tensor) -> Tensor:
+        """(80, 2 T) log-mel of one window -> (T, C) features."""
+        features: Tensor = self._encoder(mel[None])[0]
+        return features
+
+    def _decode(self, features: Tensor) -> Tensor:
+        """(T, C) features -> (T, K) weights of the network's shapes."""
+        weights: Tensor = self._network(features[None])[0]
+        return weights
 
     def _weights(self, predicted: np.ndarray) -> np.ndarray:
         """(T, K) of the network's shapes -> (T, 52) of the head's."""

@@ -6,7 +6,7 @@ the paper. The head is low-rank: it gives weights of the template's shapes inste
 offsets. And attention is local with learned relative positions, so that a frame's motion
 depends on what is said around it and not on where a window of inference begins.
 
-B clips, T encoder frames (50 per second), C = encoder width, D = width, K = shapes.
+B clips, T frames (50 per second), C = features of a frame, D = width, K = shapes.
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ class SpeechEncoder(nn.Module):
         whisper = WhisperConfig(**{**config, "encoder_layers": layers, "dtype": "float32"})
         self.whisper = WhisperEncoder(whisper)
         self.whisper.layer_norm = nn.Identity()  # belongs to the last layer, which is not here
-        self.width = whisper.d_model
-        self.longest = whisper.max_source_positions  # frames
         self.requires_grad_(False)
         self.eval()
 
@@ -40,14 +38,25 @@ class SpeechEncoder(nn.Module):
         """Frozen means frozen: no dropout when the rest of the network trains."""
         return super().train(False)
 
+    @property
+    def width(self) -> int:
+        """C: the encoder's own width and two log-mel frames."""
+        return int(self.whisper.config.d_model) + 2 * MEL_BANDS
+
     def forward(self, mel: Tensor) -> Tensor:
-        """(B, 80, 2 T) log-mel -> (B, T, C) features, each frame of zero mean and unit variance."""
-        hidden = functional.gelu(self.whisper.conv1(mel))  # (B, C, 2 T)
-        hidden = functional.gelu(self.whisper.conv2(hidden)).transpose(1, 2)  # (B, T, C)
+        """(B, 80, 2 T) log-mel -> (B, T, C) features of one window of at most 30 s.
+
+        A feature is the encoder's hidden state (zero mean, unit variance) and the log-mel frames
+        it was made of, which say what the encoder abstracts from: how loud, and exactly when.
+        """
+        hidden = functional.gelu(self.whisper.conv1(mel))  # (B, 512, 2 T)
+        hidden = functional.gelu(self.whisper.conv2(hidden)).transpose(1, 2)  # (B, T, 512)
         hidden = hidden + self.whisper.embed_positions.weight[: hidden.shape[1]]
         for layer in self.whisper.layers:
             hidden = layer(hidden, attention_mask=None)
-        return functional.layer_norm(hidden, hidden.shape[-1:])
+        hidden = functional.layer_norm(hidden, hidden.shape[-1:])
+        pairs = mel.transpose(1, 2).reshape(*hidden.shape[:2], 2 * MEL_BANDS)  # (B, T, 160)
+        return torch.cat([hidden, pairs], dim=-1)
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ class AnimatorConfig:
     """Sizes of the animator.
 
     Attributes:
-        feature_width: C, width of the encoder's frames.
+        feature_width: C, `SpeechEncoder.width`.
         width: D, width of the decoder.
         layers, heads: of the decoder.
         reach: frames that attention sees to each side.
@@ -78,7 +87,11 @@ class AnimatorConfig:
 
 
 class LocalAttention(nn.Module):
-    """Attention within `reach` frames, with a learned bias per head and distance."""
+    """Attention within `reach` frames, with a learned bias per head and distance.
+
+    Queries go in blocks of `reach` frames that look at their own block and its two neighbours,
+    so that time and memory grow with T and not with T squared.
+    """
 
     def __init__(self, config: AnimatorConfig) -> None:
         super().__init__()
@@ -88,24 +101,35 @@ class LocalAttention(nn.Module):
         self.out = nn.Linear(config.width, config.width)
         self.bias = nn.Parameter(torch.zeros(config.heads, 2 * config.reach + 1))
 
-    def mask(self, frames: int) -> Tensor:
-        """(heads, T, T): the bias of each distance, -inf beyond the reach."""
-        position = torch.arange(frames, device=self.bias.device)
-        distance = position[None] - position[:, None]  # (T, T)
-        near = self.bias[:, distance.clamp(-self.reach, self.reach) + self.reach]
-        return near.masked_fill(distance.abs() > self.reach, float("-inf"))
+    def mask(self, frames: int, blocks: int) -> Tensor:
+        """(blocks, H, R, 3 R): the bias of each distance, -inf beyond the reach or the clip."""
+        reach = self.reach
+        key = torch.arange(3 * reach, device=self.bias.device) - reach  # from the block's start
+        distance = key[None] - torch.arange(reach, device=key.device)[:, None]  # (R, 3 R)
+        near = self.bias[:, distance.clamp(-reach, reach) + reach]  # (H, R, 3 R)
+        place = torch.arange(blocks, device=key.device)[:, None] * reach + key  # (blocks, 3 R)
+        outside = ((place < 0) | (place >= frames))[:, None, None]
+        return near.masked_fill(outside | (distance.abs() > reach), float("-inf"))
 
     def forward(self, hidden: Tensor, memory: Tensor) -> Tensor:
         """(B, T, D) queries, (B, T, D) memory -> (B, T, D)."""
         batch, frames, width = hidden.shape
-        split = (batch, frames, self.heads, width // self.heads)
-        query = self.query(hidden).view(split).transpose(1, 2)  # (B, H, T, D / H)
-        key, value = self.key_value(memory).chunk(2, dim=-1)
-        key, value = key.view(split).transpose(1, 2), value.view(split).transpose(1, 2)
-        mixed = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=self.mask(frames)[None]
+        reach, depth = self.reach, width // self.heads
+        blocks = -(-frames // reach)
+        fill = blocks * reach - frames
+        query = functional.pad(self.query(hidden), (0, 0, 0, fill))
+        query = query.view(batch, blocks, reach, self.heads, depth).transpose(2, 3)
+        key_value = functional.pad(self.key_value(memory), (0, 0, reach, reach + fill))
+        key_value = key_value.unfold(1, 3 * reach, reach)  # (B, blocks, 2 D, 3 R)
+        key, value = (
+            part.unflatten(2, (self.heads, depth)).transpose(-1, -2)  # (B, blocks, H, 3 R, d)
+            for part in key_value.chunk(2, dim=2)
         )
-        return self.out(mixed.transpose(1, 2).reshape(batch, frames, width))
+        # Queries beyond the clip see its last frame at least (no row of -inf) and are cut off.
+        mask = self.mask(frames, blocks)[None]
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        mixed = mixed.transpose(2, 3).reshape(batch, blocks * reach, width)[:, :frames]
+        return self.out(mixed)
 
 
 class DecoderLayer(nn.Module):
@@ -115,9 +139,7 @@ class DecoderLayer(nn.Module):
         super().__init__()
         width = config.width
         self.conv_norm = nn.LayerNorm(width)
-        self.conv = nn.Conv1d(
-            width, width, config.kernel, padding=config.kernel // 2, groups=width
-        )
+        self.conv = nn.Conv1d(width, width, config.kernel, padding=config.kernel // 2, groups=width)
         self.self_norm = nn.LayerNorm(width)
         self.self_attention = LocalAttention(config)
         self.cross_norm = nn.LayerNorm(width)
@@ -129,26 +151,25 @@ class DecoderLayer(nn.Module):
             nn.Dropout(config.dropout),
             nn.Linear(2 * width, width),
         )
-        self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, hidden: Tensor, memory: Tensor) -> Tensor:
         """(B, T, D), (B, T, D) -> (B, T, D)."""
         near = self.conv(self.conv_norm(hidden).transpose(1, 2)).transpose(1, 2)
-        hidden = hidden + self.dropout(functional.gelu(near))
+        hidden = hidden + functional.gelu(near)
         normed = self.self_norm(hidden)
-        hidden = hidden + self.dropout(self.self_attention(normed, normed))
-        hidden = hidden + self.dropout(self.cross_attention(self.cross_norm(hidden), memory))
-        return hidden + self.dropout(self.feed_forward(self.feed_norm(hidden)))
+        hidden = hidden + self.self_attention(normed, normed)
+        hidden = hidden + self.cross_attention(self.cross_norm(hidden), memory)
+        return hidden + self.feed_forward(self.feed_norm(hidden))
 
 
 class FacialAnimator(nn.Module):
-    """Encoder features and log-mel frames -> weights of the face's shapes."""
+    """Features of speech -> weights of the face's shapes."""
 
     def __init__(self, config: AnimatorConfig) -> None:
         super().__init__()
         self.config = config
-        # The log-mel frames say what the encoder abstracts from: how loud, and exactly when.
-        self.audio_map = nn.Linear(config.feature_width + 2 * MEL_BANDS, config.width)
+        self.audio_map = nn.Linear(config.feature_width, config.width)
+        self.dropout = nn.Dropout(config.dropout)
         self.memory_norm = nn.LayerNorm(config.width)
         self.decoder = nn.ModuleList([DecoderLayer(config) for _ in range(config.layers)])
         self.head_norm = nn.LayerNorm(config.width)
@@ -156,11 +177,15 @@ class FacialAnimator(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, features: Tensor, mel: Tensor) -> Tensor:
-        """(B, T, C) features, (B, 80, 2 T) log-mel -> (B, T, K) weights, not yet clamped."""
-        batch, frames, _ = features.shape
-        pairs = mel.transpose(1, 2).reshape(batch, frames, 2 * MEL_BANDS)  # (B, T, 160)
-        hidden = self.audio_map(torch.cat([features, pairs], dim=-1))  # (B, T, D)
+    @property
+    def context(self) -> int:
+        """Frames on each side that a frame's result depends on."""
+        config = self.config
+        return config.layers * (config.kernel // 2 + config.reach) + config.reach
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, K) weights, not yet clamped."""
+        hidden = self.dropout(self.audio_map(features))  # (B, T, D)
         memory = self.memory_norm(hidden)
         for layer in self.decoder:
             hidden = layer(hidden, memory)

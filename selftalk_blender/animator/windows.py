@@ -1,8 +1,9 @@
-"""Long sound in windows that overlap, so that memory stays flat and no joint shows.
+"""Long sound piece by piece, so that memory stays flat and no joint shows.
 
-Every frame is predicted in two windows, at two places of them, and the predictions are mixed
-with weights that fall to zero towards a window's ends: what the encoder makes of a frame
-depends a little on its place, and this averages it out.
+The encoder sees windows. Every frame is encoded in two of them, at two places, and the features
+are mixed with weights that fall to zero towards a window's ends: what the encoder makes of a
+frame depends a little on its place, and this averages it out. What follows the encoder depends
+on nearby frames alone, and gets them: its pieces are exact.
 """
 
 from __future__ import annotations
@@ -26,43 +27,68 @@ def fade(frames: int, hop: int, at_start: bool, at_end: bool) -> Tensor:
 
 
 def windowed(
-    mel: Iterable[Tensor], predict: Callable[[Tensor], Tensor], length: int
+    mel: Iterable[Tensor], encode: Callable[[Tensor], Tensor], length: int, first: int = 0
 ) -> Iterator[Tensor]:
-    """Run `predict` over windows of a stream and mix the results.
+    """Run `encode` over windows of a stream and mix the results.
 
     Args:
         mel: pieces (80, 2 n) of log-mel frames, two per output frame.
-        predict: (80, 2 m) of one window, m <= length -> (m, K).
+        encode: (80, 2 m) of one window, m <= length -> (m, C).
         length: frames per window; windows start every length // 2 frames.
+        first: frames after which the second window starts; moves the grid. 0: as always.
 
     Yields:
-        (n, K) pieces in order; together as many frames as came in.
+        (n, C) pieces in order; together as many frames as came in.
     """
-    hop = length // 2
+    hop = first or length // 2  # to the next window
     buffer: Tensor | None = None
-    mixed = weights = None
-    first = True
+    mixed: Tensor | None = None
+    weights: Tensor | None = None
 
-    def run(window: Tensor, last: bool) -> Iterator[Tensor]:
-        nonlocal mixed, weights, first
-        result = predict(window)  # (m, K)
-        weight = fade(len(result), hop, first, last).to(result.device)[:, None]
-        first = False
-        total, norm = result * weight, weight
-        if mixed is not None:
-            overlap = len(mixed)
-            total[:overlap] += mixed
-            norm = norm.clone()
-            norm[:overlap] += weights
+    def run(window: Tensor, last: bool) -> Tensor:
+        nonlocal mixed, weights
+        result = encode(window)  # (m, C)
+        weight = fade(len(result), length // 2, mixed is None, last).to(result.device)[:, None]
+        total = result * weight
+        if mixed is not None and weights is not None:
+            total[: len(mixed)] += mixed
+            weight[: len(mixed)] += weights
         done = len(result) if last else hop
-        yield total[:done] / norm[:done]
-        mixed, weights = total[done:], norm[done:]
+        mixed, weights = total[done:], weight[done:]
+        return total[:done] / weight[:done]
 
     for piece in mel:
         buffer = piece if buffer is None else torch.cat([buffer, piece], dim=1)
         # A window runs only once it is known not to be the last: the last fades differently.
         while buffer.shape[1] > 2 * length:
-            yield from run(buffer[:, : 2 * length], last=False)
+            yield run(buffer[:, : 2 * length], last=False)
             buffer = buffer[:, 2 * hop :]
+            hop = length // 2
     if buffer is not None and buffer.shape[1]:
-        yield from run(buffer, last=True)
+        yield run(buffer, last=True)
+
+
+def in_context(
+    pieces: Iterable[Tensor], decode: Callable[[Tensor], Tensor], context: int
+) -> Iterator[Tensor]:
+    """Run `decode`, whose frames depend on `context` frames to each side, as if on the whole.
+
+    Args:
+        pieces: (n, C) frames in order.
+        decode: (m, C) -> (m, K).
+
+    Yields:
+        (n, K) pieces in order; together as many frames as came in.
+    """
+    buffer: Tensor | None = None
+    before = 0  # frames of the buffer that are already done
+
+    for piece in pieces:
+        buffer = piece if buffer is None else torch.cat([buffer, piece])
+        ready = len(buffer) - context
+        if ready > before:
+            yield decode(buffer)[before:ready]
+            kept = max(ready - context, 0)
+            buffer, before = buffer[kept:], ready - kept
+    if buffer is not None and len(buffer) > before:
+        yield decode(buffer)[before:]

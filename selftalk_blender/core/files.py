@@ -31,11 +31,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         )
         os.close(handle)
         temporary = Path(name)
+        yield temporary
         # mkstemp makes private files; a result file is as public as any other.
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
-        yield temporary
         temporary.replace(final)
     except OSError as error:
         raise SelfTalkError(

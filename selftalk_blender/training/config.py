@@ -22,6 +22,7 @@ class LossWeights:
     closure: float = 1.0
     width: float = 0.2
     weights: float = 5.0
+    consistency: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class TrainConfig:
         validation_readers: LibriSpeech speakers kept for validation.
         variants: how often the corpus is composed anew (order, gain, noise, pitch).
         window: frames per window of inference, and of the encoder in training.
-        crop: frames per training example, cut from a window.
-        batch: examples per step.
+        crop: frames per training example.
+        batch: examples per step, each seen with the encoder's windows at two places.
         steps: steps of each round. Round 0 knows the recorded faces alone; before each later
             round the animator labels the speech without faces itself, corrected by phones.
         learning_rate, weight_decay, warmup: AdamW, cosine decay after `warmup` steps.
@@ -56,11 +57,11 @@ class TrainConfig:
     held_out_voices: tuple[str, ...] = ("af_bella", "am_michael", "bf_lily", "bm_george")
     validation_clips: int = 90
     validation_readers: int = 30
-    variants: int = 3
+    variants: int = 2
     window: int = 500
     crop: int = 150
-    batch: int = 32
-    steps: tuple[int, ...] = (1500, 4000)
+    batch: int = 16
+    steps: tuple[int, ...] = (800, 4000)
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
     warmup: int = 200

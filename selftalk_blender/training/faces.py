@@ -20,6 +20,7 @@ from .corpus import Phone
 CLOSED = frozenset("P B M".split())
 OPEN = frozenset("AA AE AH AO AY AW EH".split())
 CLOSED_GAP = -0.5  # mm, at p, b, m
+LONGEST_PHONE = 0.3  # seconds; synthesised sentences end in a phone drawn out into silence
 LONG_PAUSE = 0.25  # seconds of silence in which the mouth shuts
 
 # Poses in weights of the head's ARKit shapes, ours: means of real phones, then tuned by eye.
@@ -122,7 +123,11 @@ class PhoneCorrection:
         times = np.arange(len(weights)) / FPS
         result = weights.copy()
         gap = self.template.gap_mm(weights)
-        spoken = [phone for phone in phones if phone[0] != "SIL"]
+        spoken = [
+            (phone, start, min(end, start + LONGEST_PHONE))
+            for phone, start, end in phones
+            if phone != "SIL"
+        ]
         if not only_closures:
             for phone, start, end in spoken:
                 if phone in DEMANDS:

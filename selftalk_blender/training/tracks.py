@@ -2,8 +2,8 @@
 
 Utterances are strung together in random order into tracks, at random levels and some at another
 pitch, with pauses of digital silence or noise between, some with noise throughout. A track is
-cut into the windows of inference at a random phase, and the encoder's features of every window
-are kept on disk: the encoder is frozen, so they are computed once.
+encoded as in inference, twice, with the windows at two places, and the features are kept on
+disk: the encoder is frozen, so they are computed once.
 """
 
 from __future__ import annotations
@@ -20,42 +20,46 @@ import torch
 
 from ..animator.audio import SAMPLE_RATE
 from ..animator.frontend import (
-    FFT,
     FPS,
     FRAME,
-    HOP,
     SPEECH_LEVEL,
     Loudness,
-    log_mel,
     mel_filters,
+    mel_stream,
 )
 from ..animator.network import SpeechEncoder
+from ..animator.windows import windowed
 from ..core.files import atomic_path
 from .config import TrainConfig
 from .corpus import Utterance
 
 SILENCE = -1  # utterance number of a frame in which nobody speaks
-PADDING = -2  # and of one beyond the end of a track
 
 
 @dataclass(frozen=True, eq=False)
-class Windows:
-    """Windows of inference with their features, and what is spoken in each frame.
+class Tracks:
+    """Features of tracks strung together, and what is spoken in each frame.
 
     Attributes:
-        features: (N, T, C) float16 encoder features.
-        mel: (N, 80, 2 T) float16 log-mel.
-        utterance: (N, T) int32, number in the corpus, SILENCE or PADDING.
-        time: (N, T) float32, seconds within that utterance.
+        features: (2, N, C) float16, with the encoder's windows at two places.
+        utterance: (N,) int32, number in the corpus, or SILENCE.
+        time: (N,) float32, seconds within that utterance.
+        ends: (tracks,) int64, the frame after each track's last.
     """
 
     features: np.ndarray
-    mel: np.ndarray
     utterance: np.ndarray
     time: np.ndarray
+    ends: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.features)
+    def crop(self, rng: np.random.Generator, frames: int) -> slice:
+        """A random stretch within one track; every stretch is as likely."""
+        starts = np.concatenate([[0], self.ends[:-1]])
+        choices = np.cumsum(self.ends - starts - frames + 1)
+        pick = int(rng.integers(choices[-1]))
+        track = int(np.searchsorted(choices, pick, side="right"))
+        start = int(self.ends[track] - frames - (choices[track] - 1 - pick))
+        return slice(start, start + frames)
 
 
 def level(samples: np.ndarray) -> float:
@@ -107,13 +111,14 @@ class _Track:
 
 def compose(
     corpus: list[Utterance], numbers: list[int], rng: np.random.Generator,
-    read: Callable[[int], np.ndarray],
+    read: Callable[[int], np.ndarray], shortest: int,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:  # fmt: skip
     """String utterances together; yields tracks as (samples, utterance, time).
 
     Args:
         numbers: which of the corpus, each once.
         read: number -> samples (N,) float32 at 16 kHz.
+        shortest: least frames of a track; silence fills it up.
 
     Yields:
         samples (320 T,) with speech at SPEECH_LEVEL on average, utterance (T,), time (T,).
@@ -123,7 +128,8 @@ def compose(
     while order:
         track = _Track([], [], [])
         seconds = 0.0
-        while order and seconds < 30.0:
+        wanted = rng.choice([1.0, 10.0, 30.0], p=[0.4, 0.3, 0.3])  # 1: an utterance alone
+        while order and seconds < wanted:
             if rng.random() < 0.55:
                 pause = rng.uniform(2, 5) if rng.random() < 0.12 else rng.exponential(0.4)
                 count = int(pause * FPS) * FRAME
@@ -141,6 +147,8 @@ def compose(
             gain = SPEECH_LEVEL - level(samples) + np.clip(rng.normal(0, 4), -12, 10)
             track.add(samples * _decibel(gain), int(number), rate)
             seconds += len(samples) / SAMPLE_RATE
+        missing = shortest - sum(len(part) for part in track.time)
+        track.add(np.zeros(max(missing, 0) * FRAME, np.float32), SILENCE, 1.0)
         samples = np.concatenate(track.samples)
         if rng.random() < 0.4:
             if babble and rng.random() < 0.4:
@@ -152,66 +160,57 @@ def compose(
         yield samples, np.concatenate(track.utterance), np.concatenate(track.time)
 
 
-def encode(
-    encoder: SpeechEncoder, samples: np.ndarray, length: int, first: int = 0
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Windows of a track: (first frame, features (T, C), mel (80, 2 T)), float16.
+def encode(encoder: SpeechEncoder, samples: np.ndarray, length: int, first: int) -> np.ndarray:
+    """Features (T, C) float16 of a track (320 T,), in windows of `length` frames.
 
     Args:
-        samples: (320 T,).
-        length: frames per window.
-        first: frames in the first window, which shifts all others; 0 for a whole one.
+        first: where the second window starts (see `windowed`).
     """
-    margin = np.zeros(FFT // 2, np.float32)
     with torch.inference_mode():
-        mel = log_mel(torch.from_numpy(np.concatenate([margin, samples, margin])), mel_filters())
-        total = len(samples) // FRAME
-        starts = [0, *range(first or length, total, length)]
-        for start, stop in zip(starts, [*starts[1:], total], strict=True):
-            window = mel[None, :, 2 * start : 2 * stop]
-            features = encoder(window)[0]
-            yield start, features.half().numpy(), window[0].half().numpy()
+        mel = mel_stream([samples], 1.0, mel_filters())
+        pieces = windowed(mel, lambda window: encoder(window[None])[0], length, first)
+        return torch.cat(list(pieces)).half().numpy()
 
 
-def cached_windows(
+def cached_tracks(
     config: TrainConfig, corpus: list[Utterance], encoder: SpeechEncoder, variant: int,
     progress: Callable[[float], None],
-) -> Windows:  # fmt: skip
-    """The training part of the corpus as windows, composed with the variant's own randomness.
+) -> Tracks:  # fmt: skip
+    """The training part of the corpus as tracks, composed with the variant's own randomness.
 
     Kept in the output folder's cache under a name that changes with all that it depends on.
     """
     numbers = [n for n, utterance in enumerate(corpus) if not utterance.held_out]
     key = json.dumps([
-        config.encoder, config.encoder_layers, config.window, config.seed, variant, HOP,
-        [corpus[n].name for n in numbers], "composition 1",
+        config.encoder, config.encoder_layers, config.window, config.crop, config.seed, variant,
+        [corpus[n].name for n in numbers], "composition 2",
     ])  # fmt: skip
     name = hashlib.sha256(key.encode()).hexdigest()[:12]
+    fields = ("features", "utterance", "time", "ends")
     folder = Path(config.output) / "cache"
-    fields = ("features", "mel", "utterance", "time")
-    paths = {field: folder / f"windows-{variant}-{name}-{field}.npy" for field in fields}
+    paths = {field: folder / f"tracks-{variant}-{name}-{field}.npy" for field in fields}
     if not all(path.exists() for path in paths.values()):
         rng = np.random.default_rng([config.seed, variant])
         rows: dict[str, list[np.ndarray]] = {field: [] for field in fields}
-        done = 0
+        done = end = 0
 
         def read(number: int) -> np.ndarray:
             return corpus[number].samples()
 
-        for samples, utterance, time in compose(corpus, numbers, rng, read):
-            first = int(rng.integers(config.crop, config.window + 1))
-            for start, features, mel in encode(encoder, samples, config.window, first):
-                if len(features) < config.crop:
-                    continue
-                stop, missing = start + len(features), config.window - len(features)
-                rows["features"].append(np.pad(features, ((0, missing), (0, 0))))
-                rows["mel"].append(np.pad(mel, ((0, 0), (0, 2 * missing))))
-                # Beyond the end of a track there is nothing to learn.
-                rows["utterance"].append(np.pad(utterance[start:stop], (0, missing), constant_values=PADDING))
-                rows["time"].append(np.pad(time[start:stop], (0, missing)))
+        for samples, utterance, time in compose(corpus, numbers, rng, read, config.crop):
+            hop = config.window // 2
+            first = int(rng.integers(1, hop + 1))
+            other = (first + hop // 2) % hop + 1
+            rows["features"].append(
+                np.stack([encode(encoder, samples, config.window, n) for n in (first, other)])
+            )
+            rows["utterance"].append(utterance)
+            rows["time"].append(time)
+            end += len(time)
+            rows["ends"].append(np.array([end]))
             done += len(np.unique(utterance[utterance >= 0]))
             progress(done / len(numbers))
         for field, path in paths.items():
             with atomic_path(path) as temporary, open(temporary, "wb") as file:
-                np.save(file, np.stack(rows[field]))
-    return Windows(*(np.load(paths[field], mmap_mode="r") for field in fields))
+                np.save(file, np.concatenate(rows[field], axis=1 if field == "features" else 0))
+    return Tracks(*(np.load(paths[field], mmap_mode="r") for field in fields))

@@ -33,7 +33,7 @@ from .config import TrainConfig, load_config
 from .corpus import FACE_FPS, Utterance, load_corpus
 from .evaluate import evaluate
 from .faces import PhoneCorrection
-from .tracks import SILENCE, Windows, cached_windows
+from .tracks import SILENCE, Tracks, cached_tracks
 
 MOVED = ("jaw", "mouth", "tongueOut")  # shapes that speech moves; eyes and brows stay at rest
 
@@ -103,7 +103,7 @@ class Run:
         self.output = Path(config.output)
         self.round = self.step = 0
         self.optimiser = self._optimiser()
-        self.variants: list[Windows] = []
+        self.variants: list[Tracks] = []
         self.history: list[dict[str, Any]] = []
 
     def _optimiser(self) -> torch.optim.AdamW:
@@ -210,32 +210,34 @@ class Run:
 
     # -- the loop ---------------------------------------------------------------------------
 
-    def batch(self, labels: Labels) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Features (B, T, C), mel (B, 80, 2 T), wanted (B, T, K), mask (B, T); random crops."""
-        features, mel, utterance, seconds = [], [], [], []
-        crop = self.config.crop
+    def batch(self, labels: Labels) -> tuple[Tensor, Tensor, Tensor]:
+        """Features (2 B, T, C), wanted (B, T, K), mask (B, T) of random crops.
+
+        The second half of the features is the same sound with the windows elsewhere.
+        """
+        features, utterance, seconds = [], [], []
         while len(features) < self.config.batch:
-            windows = self.variants[self.rng.integers(len(self.variants))]
-            row = self.rng.integers(len(windows))
-            start = self.rng.integers(0, self.config.window - crop + 1)
-            part = slice(start, start + crop)
-            spoken = windows.utterance[row, part]
-            known = (spoken == SILENCE) | ((spoken >= 0) & (labels.lengths[spoken] > 0))
+            tracks = self.variants[self.rng.integers(len(self.variants))]
+            part = tracks.crop(self.rng, self.config.crop)
+            spoken = tracks.utterance[part]
+            known = (spoken == SILENCE) | (labels.lengths[np.maximum(spoken, 0)] > 0)
             if known.mean() < 0.5:  # too little to learn from
                 continue
-            features.append(windows.features[row, part])
-            mel.append(windows.mel[row, :, 2 * start : 2 * (start + crop)])
+            features.append(tracks.features[:, part])
             utterance.append(spoken)
-            seconds.append(windows.time[row, part])
+            seconds.append(tracks.time[part])
         wanted, mask = labels.read(np.stack(utterance), np.stack(seconds))
+        both = np.concatenate(np.stack(features, axis=1))  # (2 B, T, C)
         return tuple(
-            torch.from_numpy(array).float().to(self.device)
-            for array in (np.stack(features), np.stack(mel), wanted, mask)
+            torch.from_numpy(array).float().to(self.device) for array in (both, wanted, mask)
         )  # type: ignore[return-value]
 
     def loss(self, predicted: Tensor, wanted: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """The terms, each with its factor."""
+        """The terms, each with its factor; predicted (2 B, T, K) for both places of the windows."""
         factor, geometry = self.config.loss, self.geometry
+        one, other = predicted.chunk(2)
+        consistency = losses.vertex_loss(geometry, one, other, torch.ones_like(mask))
+        wanted, mask = wanted.repeat(2, 1, 1), mask.repeat(2, 1)
         return {
             "vertices": factor.vertices * losses.vertex_loss(geometry, predicted, wanted, mask),
             "velocity": factor.velocity * losses.velocity_loss(geometry, predicted, wanted, mask),
@@ -243,6 +245,7 @@ class Run:
             "closure": factor.closure * losses.closure_loss(geometry, predicted, wanted, mask),
             "width": factor.width * losses.width_loss(geometry, predicted, wanted, mask),
             "weights": factor.weights * losses.weight_loss(predicted, wanted, mask),
+            "consistency": factor.consistency * consistency,
         }
 
     def rate(self) -> float:
@@ -258,8 +261,8 @@ class Run:
         self.network.train()
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate()
-        features, mel, wanted, mask = self.batch(labels)
-        terms = self.loss(self.network(features, mel), wanted, mask)
+        features, wanted, mask = self.batch(labels)
+        terms = self.loss(self.network(features), wanted, mask)
         self.optimiser.zero_grad(set_to_none=True)
         sum(terms.values(), torch.zeros((), device=self.device)).backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -289,7 +292,7 @@ class Run:
         for variant in range(config.variants):
             name = f"encoding speech {variant + 1}/{config.variants}"
             self.variants.append(
-                cached_windows(
+                cached_tracks(
                     config, self.corpus, self.encoder, variant, lambda done, n=name: show(n, done)
                 )
             )

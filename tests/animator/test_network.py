@@ -9,7 +9,13 @@ from safetensors.torch import load_file, save_file
 
 from selftalk_blender.animator import load_animator
 from selftalk_blender.animator.checkpoint import load_encoder, read_animator, save_animator
-from selftalk_blender.animator.network import AnimatorConfig, FacialAnimator, SpeechEncoder
+from selftalk_blender.animator.network import (
+    AnimatorConfig,
+    FacialAnimator,
+    LocalAttention,
+    SpeechEncoder,
+)
+from selftalk_blender.animator.windows import in_context
 from selftalk_blender.core import bundled_template
 from selftalk_blender.core.errors import SelfTalkError
 
@@ -29,7 +35,7 @@ def encoder() -> SpeechEncoder:
 def network() -> FacialAnimator:
     torch.manual_seed(0)
     network = FacialAnimator(
-        AnimatorConfig(16, ("jawOpen", "mouthClose"), width=16, layers=1, heads=2, reach=5)
+        AnimatorConfig(176, ("jawOpen", "mouthClose"), width=16, layers=1, heads=2, reach=5)
     ).eval()
     torch.nn.init.normal_(network.head.weight)
     return network
@@ -40,7 +46,10 @@ def test_encoder_is_whispers_own(encoder: SpeechEncoder) -> None:
     mel = torch.randn(1, 80, 3000)
     rival = encoder.whisper(mel, output_hidden_states=True).hidden_states[-1]
     rival = torch.nn.functional.layer_norm(rival, rival.shape[-1:])
-    assert torch.allclose(encoder(mel), rival, atol=1e-5)
+    features = encoder(mel)
+    assert features.shape == (1, 1500, encoder.width)
+    assert torch.allclose(features[..., :16], rival, atol=1e-5)
+    assert torch.equal(features[0, 700, 16:], mel[0, :, 1400:1402].T.flatten())
 
 
 def test_encoder_stays_frozen_and_in_eval_mode(encoder: SpeechEncoder) -> None:
@@ -50,14 +59,32 @@ def test_encoder_stays_frozen_and_in_eval_mode(encoder: SpeechEncoder) -> None:
 
 
 def test_a_frame_depends_on_its_surroundings_only(network: FacialAnimator) -> None:
-    features, mel = torch.randn(1, 60, 16), torch.randn(1, 80, 120)
+    features = torch.randn(1, 60, 176)
     changed = features.clone()
     changed[:, 40:] += 1
     with torch.inference_mode():
-        difference = (network(features, mel) - network(changed, mel)).abs().amax(dim=(0, 2))
-    reach = 5 + 5 + 4  # self attention, memory, half a convolution kernel
-    assert (difference[: 40 - reach] == 0).all()
+        whole = network(features)
+        difference = (whole - network(changed)).abs().amax(dim=(0, 2))
+        pieces = in_context(features[0].split(9), lambda f: network(f[None])[0], network.context)
+        assert torch.allclose(torch.cat(list(pieces)), whole[0], atol=1e-5)
+    assert (difference[: 40 - network.context] == 0).all()
     assert (difference[40:] > 0).all()
+
+
+@pytest.mark.parametrize("frames", [1, 4, 5, 6, 11])
+def test_attention_in_blocks_is_attention_with_a_band(frames: int) -> None:
+    torch.manual_seed(1)
+    attention = LocalAttention(AnimatorConfig(176, ("jawOpen",), width=16, heads=2, reach=5))
+    torch.nn.init.normal_(attention.bias)
+    hidden = torch.randn(2, frames, 16)
+    query, (key, value) = attention.query(hidden), attention.key_value(hidden).chunk(2, -1)
+    query, key, value = (x.unflatten(-1, (2, 8)).transpose(1, 2) for x in (query, key, value))
+    distance = torch.arange(frames)[None] - torch.arange(frames)[:, None]
+    bias = attention.bias[:, distance.clamp(-5, 5) + 5]
+    scores = query @ key.transpose(-1, -2) / 8**0.5 + bias
+    scores = scores.masked_fill(distance.abs() > 5, float("-inf"))
+    band = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
+    assert torch.allclose(attention(hidden, hidden), attention.out(band), atol=1e-5)
 
 
 def test_saved_file_gives_the_same_network(
@@ -69,8 +96,8 @@ def test_saved_file_gives_the_same_network(
     assert (settings["template"], settings["window"]) == ("digest", 500)
     mel = torch.randn(1, 80, 200)
     with torch.inference_mode():
-        own = network(encoder(mel), mel)
-        again = network2(encoder2(mel), mel)
+        own = network(encoder(mel))
+        again = network2(encoder2(mel))
     assert torch.allclose(own, again, atol=0.02)  # half precision
 
 

@@ -13,10 +13,11 @@ def every_second(window: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("frames", [1, 37, 99, 100, 101, 150, 151, 333, 1000])
 @pytest.mark.parametrize("piece", [7, 64, 5000])
-def test_every_frame_comes_out_once_and_in_order(frames: int, piece: int) -> None:
+@pytest.mark.parametrize("first", [0, 1, 17])
+def test_every_frame_comes_out_once_and_in_order(frames: int, piece: int, first: int) -> None:
     mel = torch.randn(80, 2 * frames)
     pieces = mel.split(2 * piece, dim=1)
-    result = torch.cat(list(windowed(pieces, every_second, 100)))
+    result = torch.cat(list(windowed(pieces, every_second, 100, first)))
     assert torch.allclose(result[:, 0], mel[0, ::2], atol=1e-5)
 
 
