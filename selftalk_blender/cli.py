@@ -294,6 +294,12 @@ def _bake(options: argparse.Namespace) -> int:
             )
         options.formats = tuple(name for name in FORMATS if name != "fbx")
     clips = find_clips(options.clips, options.output.resolve())
+    for clip in clips:
+        film = _below(options.output, clip, ".mp4")
+        if options.preview and film.resolve() == clip.path.resolve():
+            raise SelfTalkError(
+                f"The preview would replace the clip {clip.path} itself. Choose another folder."
+            )
     from .blender.bake import bake
 
     failed = 0

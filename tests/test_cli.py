@@ -122,6 +122,15 @@ def test_fbx_of_a_mesh_cache_is_refused(capsys: pytest.CaptureFixture[str], tmp_
     assert "FBX cannot hold a mesh cache" in capsys.readouterr().err
 
 
+def test_a_preview_never_replaces_its_own_clip(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    touch(tmp_path, "film.mp4")
+    arguments = [str(tmp_path / "film.mp4"), "-o", str(tmp_path), "--preview"]
+    assert cli.main(["bake", *arguments]) == 1
+    assert "would replace the clip" in capsys.readouterr().err
+
+
 def test_the_help_of_every_command() -> None:
     for command in ("animate", "bake", "train", "evaluate", "doctor"):
         with pytest.raises(SystemExit) as ended:
