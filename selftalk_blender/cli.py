@@ -7,11 +7,12 @@ is missing.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import glob
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -306,17 +307,18 @@ def _bake(options: argparse.Namespace) -> int:
     for number, clip in enumerate(clips, 1):
         line = ProgressLine(f"{number}/{len(clips)} {clip.path.name}")
         try:
-            results = bake(
-                [clip.path],
-                _below(options.output, clip, "").parent,
-                formats=options.formats,
-                output=options.method.upper().replace("-", "_"),
-                fps=options.fps,
-                preview=options.preview,
-                progress=line,
-                animator=options.animator,
-                device=options.device,
-            )
+            with _quiet_blender():
+                results = bake(
+                    [clip.path],
+                    _below(options.output, clip, "").parent,
+                    formats=options.formats,
+                    output=options.method.upper().replace("-", "_"),
+                    fps=options.fps,
+                    preview=options.preview,
+                    progress=line,
+                    animator=options.animator,
+                    device=options.device,
+                )
         finally:
             line.clear()
         for result in results:
@@ -334,6 +336,21 @@ def _bake(options: argparse.Namespace) -> int:
                 flush=True,
             )
     return _tally(failed, len(clips))
+
+
+@contextlib.contextmanager
+def _quiet_blender() -> Iterator[None]:
+    """Keep what Blender's exporters print, in C and in Python, off stdout; stderr stays."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+        yield
+        sys.stdout.flush()
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _below(output: Path, clip: Clip, suffix: str) -> Path:

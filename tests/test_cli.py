@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +214,24 @@ def test_errors_are_sentences_without_tracebacks(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
         assert any(word in done.stderr for word in words.split("|")), done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+@needs_animator
+@pytest.mark.skipif(find_spec("bpy") is None, reason="needs the bpy module")
+def test_bake_writes_the_files_it_names(tmp_path: Path) -> None:
+    clip = tmp_path / "Zeile ü 1.ogg"
+    shutil.copy(ASSETS / "sample.ogg", clip)
+    (tmp_path / "bad.wav").write_text("not a sound")
+    environment = {**os.environ, "SELFTALK_PYTHON": sys.executable}
+    out = tmp_path / "out"
+    done = selftalk("bake", tmp_path, "-o", out, "--fps", "24", env=environment)
+    assert done.returncode == 1
+    assert "bad.wav is not a sound file" in done.stderr
+    assert "Traceback" not in done.stderr
+    head, *files = done.stdout.splitlines()
+    assert head.startswith(str(clip)) and "times real time" in head
+    assert {Path(line.strip()) for line in files} == set(out.iterdir())
+    assert {path.suffix for path in out.iterdir()} == {".abc", ".fbx", ".blend"}
 
 
 @needs_animator
