@@ -128,7 +128,9 @@ class FaceTemplate:
             ValueError: the arrays do not fit each other.
         """
         if int(arrays["format"]) > FORMAT:
-            raise ValueError(f"format {int(arrays['format'])} is newer than this program's {FORMAT}")
+            raise ValueError(
+                f"format {int(arrays['format'])} is newer than this program's {FORMAT}"
+            )
         vertices = arrays["vertices"].astype(np.float32)
         names = tuple(str(name) for name in arrays["shape_names"])
         deltas = np.zeros((len(names), *vertices.shape), np.float32)
@@ -179,5 +181,5 @@ class FaceTemplate:
 
 @functools.cache
 def bundled_template() -> FaceTemplate:
-    """The head that comes with SelfTalk (MakeHuman, CC0; see assets/head-credits.md)."""
+    """The head that comes with SelfTalk (MakeHuman, CC0; see assets/head.md)."""
     return FaceTemplate.load(ASSETS / "head.npz")
