@@ -29,7 +29,7 @@ def clips(held_out: list, seconds: float) -> list[np.ndarray]:
         sounds = [u.samples() for u in held_out if u.kind == kind][:40]
         joined = np.concatenate(sounds)
         size = int(seconds * SAMPLE_RATE)
-        found += [joined[i : i + size] for i in range(0, len(joined) - size, size)][:4]
+        found += [joined[i : i + size] for i in range(0, len(joined) - size, size)][:2]
     return found
 
 
@@ -53,7 +53,9 @@ def main() -> None:
     options = parser.parse_args()
     animator = load_animator(options.animator)
     window = animator.window
-    held_out = [u for u in load_corpus(load_config(options.config), animator.template) if u.held_out]
+    held_out = [
+        u for u in load_corpus(load_config(options.config), animator.template) if u.held_out
+    ]
     rows: dict[str, list[tuple[float, float, float]]] = {}
     for samples in clips(held_out, 24.0):
         usual = lips(animator.animate(samples, SAMPLE_RATE))
@@ -78,7 +80,9 @@ def main() -> None:
     print(f"{'grid':16s} {'rms mm':>8s} {'worst rms':>10s} {'worst mm':>9s} {'step':>6s}")
     for name, values in rows.items():
         rms, worst, step = np.array(values).T
-        print(f"{name:16s} {rms.mean():8.3f} {rms.max():10.3f} {worst.max():9.2f} {step.mean():6.2f}")
+        print(
+            f"{name:16s} {rms.mean():8.3f} {rms.max():10.3f} {worst.max():9.2f} {step.mean():6.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -47,9 +47,7 @@ def load_animator(
     try:
         return Animator(encoder, network, template, settings["window"], torch.device(device))
     except (RuntimeError, AssertionError) as error:
-        raise SelfTalkError(
-            f"The device {device} cannot be used ({error}); choose CPU."
-        ) from error
+        raise SelfTalkError(f"The device {device} cannot be used ({error}); choose CPU.") from error
 
 
 class Animator:

@@ -101,14 +101,13 @@ def read_animator(
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             if "selftalk" not in metadata:
-                raise SelfTalkError(
-                    f"{path} is a safetensors file, but not a SelfTalk animator."
-                )
+                raise SelfTalkError(f"{path} is a safetensors file, but not a SelfTalk animator.")
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
         settings = json.loads(metadata["selftalk"])
         if settings["format"] > FORMAT:
             raise SelfTalkError(
-                f"{path} was made by a newer SelfTalk (format {settings['format']}); update SelfTalk."
+                f"{path} was made by a newer SelfTalk (format {settings['format']}). "
+                "Update SelfTalk."
             )
         encoder = SpeechEncoder(**settings["encoder"])
         config = settings["animator"] | {"shape_names": tuple(settings["animator"]["shape_names"])}

@@ -24,7 +24,7 @@ FRAME = 2 * HOP  # samples per encoder frame: 20 ms
 FPS = SAMPLE_RATE / FRAME  # 50
 FLOOR = -6.5  # log10 power; speech at SPEECH_LEVEL peaks near 1.5, and Whisper keeps 8 below
 SPEECH_LEVEL = -22.0  # dBFS
-LARGEST_GAIN = 30.0  # dB
+LARGEST_GAIN = 20.0  # dB; what is quieter still is noise rather than speech
 SILENT = -66.0  # dBFS; a clip that is nowhere louder holds no speech that could be heard
 
 
@@ -79,7 +79,13 @@ class Loudness:
 def mel_filters() -> Tensor:
     """(80, 201) Slaney-normalised triangular filters from 0 to 8 kHz."""
     filters = mel_filter_bank(
-        FFT // 2 + 1, MEL_BANDS, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
+        FFT // 2 + 1,
+        MEL_BANDS,
+        0.0,
+        SAMPLE_RATE / 2,
+        SAMPLE_RATE,
+        norm="slaney",
+        mel_scale="slaney",
     )
     return torch.from_numpy(filters.T.astype(np.float32))
 
@@ -100,9 +106,7 @@ def log_mel(samples: Tensor, filters: Tensor) -> Tensor:
     return (power.clamp(min=1e-10).log10().clamp(min=FLOOR) + 4) / 4
 
 
-def mel_stream(
-    blocks: Iterable[np.ndarray], gain: float, filters: Tensor
-) -> Iterator[Tensor]:
+def mel_stream(blocks: Iterable[np.ndarray], gain: float, filters: Tensor) -> Iterator[Tensor]:
     """Log-mel frames (80, 2n) of a stream of (N,) blocks: 2 per encoder frame, none lost.
 
     A clip of N samples gives ceil(N / 320) encoder frames; frame j is centred on sample 320 j.

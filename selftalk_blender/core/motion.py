@@ -155,8 +155,6 @@ class Motion:
                 template = FaceTemplate.from_arrays(
                     {key[9:]: arrays[key] for key in arrays if key.startswith("template_")}
                 )
-            return cls(
-                template, float(arrays["fps"]), arrays.get("weights"), arrays.get("dense")
-            )
+            return cls(template, float(arrays["fps"]), arrays.get("weights"), arrays.get("dense"))
         except Exception as error:
             raise SelfTalkError(f"{path} is not a readable motion file: {error}.") from error

@@ -31,12 +31,12 @@ class Correspondence:
     linear: np.ndarray
 
     def offsets(self, template_offsets: np.ndarray) -> np.ndarray:
-        """Template offsets (..., V, 3) in metres -> target offsets (..., V', 3) in its own units."""
+        """Template offsets (..., V, 3) in metres -> target offsets (..., V', 3) in its units."""
         shape = (*template_offsets.shape[:-2], self.target_vertices, 3)
         moved = np.zeros(shape, np.float32)
-        moved[..., self.target_index, :] = (
-            template_offsets[..., self.template_index, :] @ self.linear.T.astype(np.float32)
-        )
+        moved[..., self.target_index, :] = template_offsets[
+            ..., self.template_index, :
+        ] @ self.linear.T.astype(np.float32)
         return moved
 
 

@@ -93,7 +93,9 @@ def load_config(path: str | os.PathLike[str]) -> TrainConfig:
     try:
         table = tomllib.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
-        raise SelfTalkError(f"The training configuration {path} cannot be read: {error}.") from error
+        raise SelfTalkError(
+            f"The training configuration {path} cannot be read: {error}."
+        ) from error
     loss = _checked(LossWeights, table.pop("loss", {}), str(path))
     config = _checked(TrainConfig, {**table, "loss": LossWeights(**loss)}, str(path))
     os.environ.setdefault("SELFTALK_SHARED", "../shared")

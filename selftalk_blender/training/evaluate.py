@@ -142,9 +142,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", help="cpu, cuda, ...")
     options = parser.parse_args(arguments)
     animator = load_animator(options.animator, options.device)
-    held_out = [u for u in load_corpus(load_config(options.config), animator.template) if u.held_out]
+    held_out = [
+        u for u in load_corpus(load_config(options.config), animator.template) if u.held_out
+    ]
     if not held_out:
-        raise SelfTalkError("The configuration holds no clips out: there is nothing to evaluate on.")
+        raise SelfTalkError(
+            "The configuration holds no clips out: there is nothing to evaluate on."
+        )
     table = evaluate(animator, held_out)
     table["times real time"] = speed(animator, max(held_out, key=lambda u: u.kind == "libri"))
     for name, value in table.items():

@@ -79,7 +79,8 @@ class PhoneCorrection:
         # What opens the lips, and gives way when they must close.
         self.openers = [
             i for name, i in self.index.items()
-            if name in ("jawOpen", "mouthFunnel") or name.startswith(("mouthUpperUp", "mouthLowerDown"))
+            if name in ("jawOpen", "mouthFunnel")
+            or name.startswith(("mouthUpperUp", "mouthLowerDown"))
         ]  # fmt: skip
 
     def pose(self, weights: dict[str, float]) -> np.ndarray:
@@ -152,9 +153,7 @@ class PhoneCorrection:
             result = result * (1 - part) + self.closed(result) * part
         return np.clip(result, 0.0, 1.0)
 
-    def _open_vowels(
-        self, weights: np.ndarray, times: np.ndarray, phones: Sequence[Phone]
-    ) -> None:
+    def _open_vowels(self, weights: np.ndarray, times: np.ndarray, phones: Sequence[Phone]) -> None:
         for phone, start, end in phones:
             if phone in OPEN and end > start:
                 wanted = np.interp(end - start, [0.04, 0.12], [2.5, 4.5])  # mm

@@ -92,9 +92,7 @@ class Run:
             )
         )  # fmt: skip
         with torch.no_grad():
-            self.network.head.bias.copy_(
-                torch.from_numpy(rest_weights(self.template)[self.shapes])
-            )
+            self.network.head.bias.copy_(torch.from_numpy(rest_weights(self.template)[self.shapes]))
         self.average = FacialAnimator(self.network.config)
         self.average.load_state_dict(self.network.state_dict())
         self.geometry = losses.FaceGeometry(self.template, self.shapes)
@@ -204,9 +202,7 @@ class Run:
     def animator(self) -> Animator:
         """The averaged network, ready to run."""
         self.average.eval()
-        return Animator(
-            self.encoder, self.average, self.template, self.config.window, self.device
-        )
+        return Animator(self.encoder, self.average, self.template, self.config.window, self.device)
 
     # -- the loop ---------------------------------------------------------------------------
 
@@ -270,9 +266,7 @@ class Run:
         self.step += 1
         decay = min(self.config.average, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for own, new in zip(
-                self.average.parameters(), self.network.parameters(), strict=True
-            ):
+            for own, new in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 own.lerp_(new, 1 - decay)
         return {name: float(term.detach()) for name, term in terms.items()}
 

@@ -62,9 +62,7 @@ def test_motion_arrives_turned_and_scaled(count: int) -> None:
     offsets = HEAD.shape_deltas[HEAD.shape_names.index("jawOpen")]
     moved = match.offsets(offsets)
     assert moved.shape == (count, 3)
-    assert np.allclose(
-        moved[match.target_index], offsets[match.template_index] @ turn.T, atol=1e-4
-    )
+    assert np.allclose(moved[match.target_index], offsets[match.template_index] @ turn.T, atol=1e-4)
     assert np.count_nonzero(np.abs(moved).sum(1)) <= len(match.target_index)
 
 

@@ -9,7 +9,11 @@ from selftalk_blender.core.mdd import read_mdd, write_mdd
 def test_pieces_add_up(tmp_path) -> None:
     positions = np.random.default_rng(0).random((7, 5, 3), np.float32)
     with open(tmp_path / "a.mdd", "wb") as file:
-        assert list(write_mdd(file, 7, 5, 24.0, (positions[i : i + 3] for i in (0, 3, 6)))) == [3, 6, 7]
+        assert list(write_mdd(file, 7, 5, 24.0, (positions[i : i + 3] for i in (0, 3, 6)))) == [
+            3,
+            6,
+            7,
+        ]
     times, again = read_mdd(tmp_path / "a.mdd")
     assert np.array_equal(again, positions)
     assert np.allclose(times, np.arange(7) / 24)

@@ -1,4 +1,4 @@
-"""A real animator of the right kind, but tiny and untrained: quick, and there before any training."""
+"""A real animator of the right kind, but tiny and untrained: quick, and there at once."""
 
 from __future__ import annotations
 
