@@ -69,9 +69,7 @@ def _check_room(
         )
 
 
-def check_faces(
-    context: bpy.types.Context, faces: Sequence[bpy.types.Object], suffix: str
-) -> None:
+def check_faces(context: bpy.types.Context, faces: Sequence[bpy.types.Object], suffix: str) -> None:
     """Whether faces can be exported to a file of a suffix; quick, and the disk is not touched.
 
     Raises:

@@ -22,7 +22,7 @@ def animate(target, motion, first_frame, output, folder) -> None:
     else:
         path = writers.cache_path(target, str(folder))
         done = list(writers.write_mesh_cache(target, motion, first_frame, path))
-    assert done == sorted(done) and 0 <= done[0] and done[-1] == 1.0
+    assert done == sorted(done) and done[0] >= 0 and done[-1] == 1.0
 
 
 def values(target) -> dict[str, float]:
