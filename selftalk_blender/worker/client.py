@@ -152,9 +152,10 @@ class AnimateJob:
         Raises:
             SelfTalkError: the animator refused the clip, crashed, or was ended.
         """
-        assert self._process is not None and self._process.stdin is not None and self.finished
-        code = self._process.wait()
-        self._process.stdin.close()
+        process, self._process = self._process, None
+        assert process is not None and process.stdin is not None and self.finished
+        code = process.wait()
+        process.stdin.close()
         if "result" in self._last:
             try:
                 motion = Motion.load(self._last["result"])
@@ -169,10 +170,12 @@ class AnimateJob:
         raise SelfTalkError(f"{self._end(code)} The log is {self._log}.")
 
     def cancel(self) -> None:
-        """End the process, if it runs, and remove what it wrote. May be called at any time."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        """End the process and remove what it wrote. Nothing to do before `start` or after `result`."""
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            process.kill()
+            process.wait()
+            process.stdin.close()
             self._clean()
         self.finished = True
 
@@ -206,8 +209,6 @@ class AnimateJob:
         return f"The animator stopped: {last[:300]}"
 
     def _clean(self) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -1,0 +1,246 @@
+"""From a sound in a scene to a talking face: the one path of button, command and script.
+
+`plan` reads the scene into plain values and refuses whatever can be refused; `run` has the
+animator make the motion in its own process, then writes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import bpy
+import numpy as np
+
+from ..core import Motion
+from ..core.ease import ease_to_rest
+from ..core.errors import SelfTalkError
+from ..worker.client import AnimateJob, find_python
+from . import compat, strips, writers
+
+# Share of the whole that the animator takes; the rest is writing.
+ANIMATOR_SHARE = 0.85
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be animated from what, in plain values.
+
+    Attributes:
+        scene, face: names.
+        clip: the sound file.
+        first_frame: the scene frame at which the motion begins.
+        start: seconds in the file at that frame.
+        frames: how many scene frames; None for all until the file ends.
+        fps: of the scene.
+        cache: the mesh cache to write, or None for shape keys.
+        add_strip: whether the clip gets a sound strip at first_frame.
+        python, device, animator: see `worker.client.AnimateJob`.
+    """
+
+    scene: str
+    face: str
+    clip: Path
+    first_frame: int
+    start: float
+    frames: int | None
+    fps: float
+    cache: Path | None
+    add_strip: bool
+    python: str
+    device: str | None
+    animator: str | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a job is: `done` in 0..1, `text` for the user, `waiting` while others do the work."""
+
+    done: float
+    text: str
+    waiting: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a job has done.
+
+    Attributes:
+        first_frame, frames: the motion on the timeline, lead-in and lead-out included.
+        seconds: of sound that were animated.
+        elapsed: seconds that it took.
+        notices: sentences that the user should read.
+    """
+
+    first_frame: int
+    frames: int
+    seconds: float
+    elapsed: float
+    notices: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return (
+            f"{self.frames} frames, {self.seconds:.1f} s of sound in {self.elapsed:.1f} s: "
+            f"{self.seconds / max(self.elapsed, 1e-3):.1f} times real time"
+        )
+
+
+def plan(
+    scene: bpy.types.Scene,
+    face: bpy.types.Object | None,
+    *,
+    strip: str = "",
+    clip: str | os.PathLike[str] = "",
+    first_frame: int = 1,
+    output: str = "SHAPE_KEYS",
+    cache_folder: str = "",
+    python: str = "",
+    device: str | None = None,
+    animator: str | None = None,
+) -> Plan:
+    """Check everything and say what `run` will do; nothing is changed.
+
+    Args:
+        strip: the name of a sound strip of the scene; used where no clip is given.
+        clip: a sound file; it gets a strip of its own unless it has one at that frame already.
+        first_frame: where the clip begins.
+        output: "SHAPE_KEYS" or "MESH_CACHE".
+        cache_folder: of the mesh cache; see `writers.cache_path`.
+        python, device, animator: see `worker.client.AnimateJob`.
+
+    Raises:
+        SelfTalkError: why this cannot be done, and what to do about it.
+    """
+    if face is None:
+        raise SelfTalkError("No face is chosen. Choose the face mesh, or press Add Face.")
+    if scene.objects.get(face.name) != face:
+        raise SelfTalkError(f"{face.name} is not in scene {scene.name}. Choose another face.")
+    cache = None
+    if output == "MESH_CACHE":
+        cache = writers.cache_path(face, cache_folder)
+        writers.check_mesh_cache(face, cache)
+    else:
+        writers.check_shape_keys(face)
+    find_python(python)
+    fps = strips.frame_rate(scene)
+    if clip:
+        source = strips.absolute(os.fspath(clip))
+        if not source.is_file():
+            raise SelfTalkError(f"There is no file {source}. Choose a sound file.")
+        start, frames = 0.0, None
+        add_strip = strips.strip_of_file(scene, source, first_frame) is None
+    else:
+        sound_strip = strips.find_strip(scene, strip)
+        source, add_strip = strips.clip_of(sound_strip), False
+        first_frame, start, frames = _used_part(scene, sound_strip)
+    return Plan(
+        scene=scene.name,
+        face=face.name,
+        clip=source,
+        first_frame=first_frame,
+        start=start,
+        frames=frames,
+        fps=fps,
+        cache=cache,
+        add_strip=add_strip,
+        python=python,
+        device=device,
+        animator=animator,
+    )
+
+
+def run(plan: Plan) -> Generator[Progress, None, Result]:
+    """Do what was planned; the scene changes in the last moment alone.
+
+    Closing the generator cancels: the scene and the disk are then as before, as they are
+    after an error.
+
+    Raises:
+        SelfTalkError: what went wrong, and what to do about it.
+    """
+    begun = time.monotonic()
+    stop = None if plan.frames is None else plan.start + plan.frames / plan.fps
+    job = AnimateJob(plan.clip, plan.start, stop, plan.python, plan.device, animator=plan.animator)
+    try:
+        yield from _animate(job)
+        motion = job.result()
+    finally:
+        job.cancel()
+    frames = math.ceil(motion.duration * plan.fps - 1e-6)
+    if plan.frames is not None:
+        frames = min(frames, plan.frames)  # beyond the end of the file a strip is silent
+    if frames == 0:
+        raise SelfTalkError(f"{plan.clip.name} is too short to animate.")
+    spoken = motion.at(np.arange(frames) / plan.fps, plan.fps)
+    eased, lead = ease_to_rest(spoken)
+    notices = list(job.notices)
+    yield Progress(ANIMATOR_SHARE, "Writing")
+    yield from _write(plan, eased, plan.first_frame - lead, notices)
+    return Result(
+        first_frame=plan.first_frame - lead,
+        frames=len(eased),
+        seconds=frames / plan.fps,
+        elapsed=time.monotonic() - begun,
+        notices=notices,
+    )
+
+
+def _used_part(scene: bpy.types.Scene, strip: Any) -> tuple[int, float, int]:
+    """First scene frame at which a strip plays some of its file, the second there, and how many.
+
+    The end of the file is not known yet, so frames beyond it may be among them.
+    """
+    first, last = strips.strip_range(strip)
+    frames = np.arange(first, last + 1)
+    times = strips.source_times(scene, strip, frames)
+    # Rounding may put the first frame a hair before the file.
+    heard = times > -1e-6
+    if not heard.any():
+        raise SelfTalkError(f"Strip {strip.name} plays none of its sound. Check its trims.")
+    begin = int(np.argmax(heard))
+    return first + begin, max(float(times[begin]), 0.0), len(frames) - begin
+
+
+def _animate(job: AnimateJob) -> Iterator[Progress]:
+    job.start()
+    now = Progress(0.0, "Starting the animator", waiting=True)
+    while not job.finished:
+        yield now
+        for step in job.poll():
+            now = Progress(ANIMATOR_SHARE * step.done, step.stage, waiting=True)
+
+
+def _write(plan: Plan, motion: Motion, first_frame: int, notices: list[str]) -> Iterator[Progress]:
+    """Write motion and strip, both or neither."""
+    scene = bpy.data.scenes.get(plan.scene)
+    face = scene.objects.get(plan.face) if scene is not None else None
+    if scene is None or face is None:
+        raise SelfTalkError(f"{plan.face} was removed or renamed meanwhile. Animate it again.")
+    had_editor = scene.sequence_editor is not None
+    strip = None
+    try:
+        if plan.add_strip and compat.HAS_SOUND:
+            strip = strips.add_strip(scene, plan.clip, plan.first_frame)
+        elif plan.add_strip:
+            notices.append("This Blender is built without sound, so no sound strip was added.")
+        if plan.cache is None:
+            writing = writers.write_shape_keys(face, motion, first_frame)
+        else:
+            writing = writers.write_mesh_cache(face, motion, first_frame, plan.cache)
+        with contextlib.closing(writing):
+            for done in writing:
+                if done < 1.0:  # afterwards it is written, and no longer to be cancelled
+                    yield Progress(ANIMATOR_SHARE + (1 - ANIMATOR_SHARE) * done, "Writing")
+    except BaseException:
+        if strip is not None:
+            strips.remove_strip(scene, strip)
+        if not had_editor and scene.sequence_editor is not None:
+            scene.sequence_editor_clear()
+        raise

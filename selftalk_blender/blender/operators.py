@@ -1,0 +1,207 @@
+"""What the buttons do. Each operator also runs at once from a script, without a window."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import bpy
+
+from ..core.errors import SelfTalkError
+from . import animate, export, face, jobs, preferences
+
+SUFFIXES = {"FBX": ".fbx", "ALEMBIC": ".abc"}
+
+
+def animate_problem(context: bpy.types.Context) -> str:
+    """Why Animate from Audio cannot run now, or ""."""
+    if jobs.running is not None:
+        return "A face is being animated. Wait, or press Esc to cancel."
+    try:
+        plan_from_settings(context)
+    except SelfTalkError as error:
+        return str(error)
+    return ""
+
+
+def export_problem(context: bpy.types.Context, file_format: str) -> str:
+    """Why the chosen face cannot be exported as "FBX" or "ALEMBIC" now, or ""."""
+    if jobs.running is not None:
+        return "A face is being animated. Wait, or press Esc to cancel."
+    target = context.scene.selftalk.face
+    if target is None or context.scene.objects.get(target.name) != target:
+        return "No face is chosen. Choose the face mesh, or press Add Face."
+    try:
+        export.check_faces(context, [target], SUFFIXES[file_format])
+        export.motion_range([target])
+    except SelfTalkError as error:
+        return str(error)
+    return ""
+
+
+def plan_from_settings(context: bpy.types.Context) -> animate.Plan:
+    """What Animate from Audio would do with the scene's settings.
+
+    Raises:
+        SelfTalkError: why it cannot.
+    """
+    settings = context.scene.selftalk
+    clip = ""
+    if settings.source == "FILE":
+        clip = settings.sound_file
+        if not clip:
+            raise SelfTalkError("No sound file is chosen. Choose one under Audio.")
+    target = settings.face
+    python, device = preferences.animator_settings(context)
+    return animate.plan(
+        context.scene,
+        target,
+        strip=settings.sound_strip,
+        clip=clip,
+        first_frame=settings.start_frame,
+        output=target.selftalk.output if target is not None else "SHAPE_KEYS",
+        cache_folder=target.selftalk.cache_folder if target is not None else "",
+        python=python,
+        device=device,
+    )
+
+
+class SELFTALK_OT_add_face(bpy.types.Operator):
+    """Add SelfTalk's head at the 3D cursor and choose it as the face"""
+
+    bl_idname = "selftalk.add_face"
+    bl_label = "Add Face"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if context.mode != "OBJECT":
+            cls.poll_message_set("Leave the present mode (Tab) first")
+            return False
+        return True
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            head = face.add_head(context, tuple(context.scene.cursor.location))
+        except SelfTalkError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        context.scene.selftalk.face = head
+        return {"FINISHED"}
+
+
+class SELFTALK_OT_animate_from_audio(jobs.JobOperator, bpy.types.Operator):
+    """Animate the face from the chosen sound. A motion that SelfTalk made before is replaced"""
+
+    bl_idname = "selftalk.animate_from_audio"
+    bl_label = "Animate from Audio"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        problem = animate_problem(context)
+        if problem:
+            cls.poll_message_set(problem)
+        return not problem
+
+    def steps(self, context: bpy.types.Context) -> jobs.Steps:
+        plan = plan_from_settings(context)
+        self.face = plan.face
+        return animate.run(plan)
+
+    def finish(self, context: bpy.types.Context, result: animate.Result) -> None:
+        settings = bpy.data.objects[self.face].selftalk
+        settings.result = result.text
+        settings.notices = "\n".join(result.notices)
+        self.report({"INFO"}, f"{self.face}: {result.text}")
+        for notice in result.notices:
+            self.report({"WARNING"}, notice)
+
+
+class SELFTALK_OT_cancel(bpy.types.Operator):
+    """Stop animating; nothing is changed"""
+
+    bl_idname = "selftalk.cancel"
+    bl_label = "Cancel"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return jobs.running is not None
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        assert jobs.running is not None
+        jobs.running.cancelled = True
+        return {"FINISHED"}
+
+
+class SELFTALK_OT_export(bpy.types.Operator):
+    """Write the face and its motion to a file"""
+
+    bl_idname = "selftalk.export"
+    bl_label = "Export Face"
+
+    filepath: bpy.props.StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE"})
+    filter_glob: bpy.props.StringProperty(options={"HIDDEN", "SKIP_SAVE"})
+    check_existing: bpy.props.BoolProperty(default=True, options={"HIDDEN"})
+    file_format: bpy.props.EnumProperty(
+        name="Format",
+        items=(
+            ("FBX", "FBX", "For game engines and other programs; shape keys only"),
+            ("ALEMBIC", "Alembic", "Each vertex in each frame; shape keys and mesh caches"),
+        ),
+        options={"HIDDEN"},
+    )
+
+    @classmethod
+    def description(cls, context: bpy.types.Context, properties: SELFTALK_OT_export) -> str:
+        problem = export_problem(context, properties.file_format)
+        return (
+            problem
+            or f"Write the face and its motion to an {SUFFIXES[properties.file_format]} file"
+        )
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        problem = export_problem(context, self.file_format)
+        if problem:
+            self.report({"ERROR"}, problem)
+            return {"CANCELLED"}
+        suffix = SUFFIXES[self.file_format]
+        if not self.filepath:
+            folder = os.path.dirname(bpy.data.filepath)
+            name = bpy.path.clean_name(context.scene.selftalk.face.name)
+            self.filepath = os.path.join(folder, name + suffix)
+        self.filter_glob = f"*{suffix}"
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def check(self, context: bpy.types.Context) -> bool:
+        """The file browser shows the suffix that the file will have."""
+        named = bpy.path.ensure_ext(self.filepath, SUFFIXES[self.file_format])
+        changed = named != self.filepath
+        self.filepath = named
+        return changed
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        problem = export_problem(context, self.file_format)
+        if not problem and not self.filepath:
+            problem = "No file is named. Give the path of the file to write."
+        if problem:
+            self.report({"ERROR"}, problem)
+            return {"CANCELLED"}
+        self.check(context)
+        path = Path(bpy.path.abspath(self.filepath))
+        try:
+            export.export(context, [context.scene.selftalk.face], path)
+        except SelfTalkError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        self.report({"INFO"}, f"Wrote {path}")
+        return {"FINISHED"}
+
+
+CLASSES = (
+    SELFTALK_OT_add_face,
+    SELFTALK_OT_animate_from_audio,
+    SELFTALK_OT_cancel,
+    SELFTALK_OT_export,
+)

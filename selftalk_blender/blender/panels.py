@@ -1,0 +1,139 @@
+"""The tab SelfTalk in the 3D View's sidebar, in the order of the work."""
+
+from __future__ import annotations
+
+import textwrap
+
+import bpy
+
+from ..core.errors import SelfTalkError
+from ..core.template import bundled_template
+from . import face, jobs, operators, strips
+
+CHARACTER = 6.2  # mean width in pixels at interface scale 1; a bit wide, so that no line is cut
+
+
+def paragraph(
+    layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: str = "NONE"
+) -> None:
+    """Text broken into lines that fit the sidebar; Blender's labels do not wrap."""
+    scale = context.preferences.system.ui_scale
+    width = max(int((context.region.width / scale - 60) / CHARACTER), 20)
+    column = layout.column(align=True)
+    column.scale_y = 0.8
+    for line in textwrap.wrap(text, width):
+        column.label(text=line, icon=icon)
+        icon = "BLANK1" if icon != "NONE" else icon
+
+
+def face_line(target: bpy.types.Object) -> str:
+    """What a face is, in one line.
+
+    Raises:
+        SelfTalkError: why it cannot be animated.
+    """
+    fit = face.correspondence(target)
+    template = bundled_template()
+    kind = "Head" if fit.target_vertices == len(template.vertices) else "MakeHuman body"
+    keys = target.data.shape_keys
+    present = set(keys.key_blocks.keys()) if keys is not None else set()
+    count = len(present & set(template.shape_names))
+    shapes = f"{count} face shapes" if count else "face shapes will be created"
+    return f"{kind}, {shapes}"
+
+
+class SidebarPanel:
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "SelfTalk"
+
+
+class SELFTALK_PT_face(SidebarPanel, bpy.types.Panel):
+    bl_label = "Face"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, settings = self.layout, context.scene.selftalk
+        row = layout.row(align=True)
+        row.prop(settings, "face", text="")
+        layout.operator("selftalk.add_face", icon="ADD")
+        if settings.face is None:
+            return
+        try:
+            layout.label(text=face_line(settings.face), icon="CHECKMARK")
+        except SelfTalkError as error:
+            paragraph(layout, context, str(error), "ERROR")
+
+
+class SELFTALK_PT_audio(SidebarPanel, bpy.types.Panel):
+    bl_label = "Audio"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, settings = self.layout, context.scene.selftalk
+        layout.row().prop(settings, "source", expand=True)
+        if settings.source == "FILE":
+            layout.prop(settings, "sound_file", text="")
+            layout.prop(settings, "start_frame")
+            return
+        layout.prop(settings, "sound_strip", text="", icon="SOUND")
+        if not settings.sound_strip:
+            if not strips.sound_strips(context.scene):
+                layout.label(text="No sound strips in this scene", icon="INFO")
+            return
+        try:
+            strip = strips.find_strip(context.scene, settings.sound_strip)
+        except SelfTalkError as error:
+            paragraph(layout, context, str(error), "ERROR")
+            return
+        first, last = strips.strip_range(strip)
+        rate = strips.frame_rate(context.scene)
+        layout.label(text=f"Frames {first} to {last}, {rate:.6g} fps", icon="TIME")
+
+
+class SELFTALK_PT_animate(SidebarPanel, bpy.types.Panel):
+    bl_label = "Animate"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, target = self.layout, context.scene.selftalk.face
+        if target is not None:
+            layout.row().prop(target.selftalk, "output", expand=True)
+            if target.selftalk.output == "MESH_CACHE":
+                layout.prop(
+                    target.selftalk, "cache_folder", text="", placeholder="//selftalk_cache"
+                )
+        if jobs.running is not None:
+            now = jobs.running.progress
+            row = layout.row(align=True)
+            row.progress(factor=now.done, text=f"{now.text}, {100 * now.done:.0f} %")
+            row.operator("selftalk.cancel", text="", icon="X")
+            return
+        problem = operators.animate_problem(context)
+        row = layout.row()
+        row.scale_y = 1.5
+        row.operator("selftalk.animate_from_audio", icon="PLAY")
+        if problem:
+            paragraph(layout, context, problem, "INFO")
+        elif target is not None and target.selftalk.result:
+            paragraph(layout, context, target.selftalk.result, "CHECKMARK")
+            for notice in target.selftalk.notices.splitlines():
+                paragraph(layout, context, notice, "ERROR")
+
+
+class SELFTALK_PT_export(SidebarPanel, bpy.types.Panel):
+    bl_label = "Export"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        problems = []
+        row = layout.row(align=True)
+        for file_format, label in (("FBX", "FBX"), ("ALEMBIC", "Alembic")):
+            problem = operators.export_problem(context, file_format)
+            button = row.row(align=True)
+            button.enabled = not problem
+            button.operator("selftalk.export", text=label).file_format = file_format
+            if problem and problem not in problems:
+                problems.append(problem)
+        for problem in problems:
+            paragraph(layout, context, problem, "INFO")
+
+
+CLASSES = (SELFTALK_PT_face, SELFTALK_PT_audio, SELFTALK_PT_animate, SELFTALK_PT_export)

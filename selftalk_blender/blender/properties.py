@@ -1,0 +1,104 @@
+"""Settings that live in the .blend: what to animate from in `Scene.selftalk`, how in `Object.selftalk`."""
+
+from __future__ import annotations
+
+import bpy
+
+from . import strips
+
+
+def _is_mesh_here(settings: SceneSettings, candidate: bpy.types.Object) -> bool:
+    return candidate.type == "MESH" and settings.id_data.objects.get(candidate.name) == candidate
+
+
+def _strip_names(settings: SceneSettings, context: bpy.types.Context, typed: str) -> list[str]:
+    return [strip.name for strip in strips.sound_strips(settings.id_data)]
+
+
+def _strip_chosen(settings: SceneSettings, context: bpy.types.Context) -> None:
+    if settings.sound_strip:
+        settings.source = "STRIP"
+
+
+def _file_chosen(settings: SceneSettings, context: bpy.types.Context) -> None:
+    if settings.sound_file:
+        settings.source = "FILE"
+
+
+class SceneSettings(bpy.types.PropertyGroup):
+    """`Scene.selftalk`: the face and the sound."""
+
+    face: bpy.props.PointerProperty(
+        name="Face",
+        description="The mesh that talks: SelfTalk's head, or a MakeHuman or MPFB character",
+        type=bpy.types.Object,
+        poll=_is_mesh_here,
+    )
+    source: bpy.props.EnumProperty(
+        name="Sound",
+        description="Where the voice comes from; the one chosen last counts",
+        items=(
+            ("STRIP", "Strip", "A sound strip of the sequencer; the motion stands where it stands"),
+            ("FILE", "File", "A sound file; it is added to the sequencer"),
+        ),
+    )
+    sound_strip: bpy.props.StringProperty(
+        name="Strip",
+        description="The sound strip to animate from, by name",
+        search=_strip_names,
+        update=_strip_chosen,
+    )
+    sound_file: bpy.props.StringProperty(
+        name="File",
+        description="The sound file, or video with sound, to animate from",
+        subtype="FILE_PATH",
+        update=_file_chosen,
+    )
+    start_frame: bpy.props.IntProperty(
+        name="Start Frame",
+        description="The scene frame at which the sound file begins",
+        default=1,
+    )
+
+
+class FaceSettings(bpy.types.PropertyGroup):
+    """`Object.selftalk`: how this face is animated, and what came of it the last time."""
+
+    output: bpy.props.EnumProperty(
+        name="Output",
+        description="What the motion becomes",
+        items=(
+            (
+                "SHAPE_KEYS",
+                "Shape Keys",
+                "Animated shape keys: small, editable, and for FBX and Alembic. Keys that the "
+                "mesh lacks are created",
+            ),
+            (
+                "MESH_CACHE",
+                "Mesh Cache",
+                "A cache file with each vertex in each frame, played by a modifier: exact, large",
+            ),
+        ),
+    )
+    cache_folder: bpy.props.StringProperty(
+        name="Cache Folder",
+        description="Where the cache file goes; where empty, selftalk_cache beside the .blend",
+        subtype="DIR_PATH",
+    )
+    result: bpy.props.StringProperty(options={"HIDDEN"})
+    notices: bpy.props.StringProperty(options={"HIDDEN"}, description="One per line")
+
+
+CLASSES = (SceneSettings, FaceSettings)
+
+
+def attach() -> None:
+    bpy.types.Scene.selftalk = bpy.props.PointerProperty(type=SceneSettings)
+    bpy.types.Object.selftalk = bpy.props.PointerProperty(type=FaceSettings)
+
+
+def detach() -> None:
+    for owner in (bpy.types.Object, bpy.types.Scene):
+        if "selftalk" in owner.bl_rna.properties:
+            del owner.selftalk

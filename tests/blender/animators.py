@@ -1,0 +1,84 @@
+"""An animator whose motion the tests know, in the place of the trained one."""
+
+from __future__ import annotations
+
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+
+from selftalk_blender.core import Motion, bundled_template
+from selftalk_blender.core.lips import rest_weights
+
+SECONDS = 4.0  # of the test clip
+
+SCRIPT = """#!{python}
+import argparse, json, os, sys, time
+sys.path.insert(0, sys.argv[3])
+parser = argparse.ArgumentParser()
+for name in ("clip", "--start", "--stop", "--output", "--device"):
+    parser.add_argument(name)
+args = parser.parse_args(sys.argv[4:])
+print(json.dumps(dict(stage="Animating", done=0.5)), flush=True)
+time.sleep({wait})
+if {error!r}:
+    print(json.dumps(dict(error={error!r})), flush=True)
+    sys.exit(1)
+import numpy as np
+from selftalk_blender.core import Motion
+motion = Motion.load({motion!r})
+start, stop = float(args.start), min(float(args.stop or 1e9), motion.duration)
+times = start + np.arange(np.ceil((stop - start) * motion.fps - 1e-6)) / motion.fps
+motion.at(times, motion.fps).save(args.output)
+print(json.dumps(dict(result=args.output, notices={notices!r})), flush=True)
+"""
+
+
+def opening(seconds: float = SECONDS) -> Motion:
+    """The jaw opens evenly over the clip: its weight tells which second of the file is seen."""
+    template = bundled_template()
+    weights = np.tile(rest_weights(template), (round(seconds * 50), 1))
+    weights[:, template.shape_names.index("jawOpen")] = np.arange(len(weights)) / 50 / seconds
+    return Motion(template, 50.0, weights=weights)
+
+
+def stand_in(
+    folder: Path,
+    motion: Motion | None = None,
+    error: str = "",
+    wait: float = 0.0,
+    notices: tuple[str, ...] = (),
+) -> str:
+    """A program that answers like the animator's process, with a motion made beforehand.
+
+    The real client talks to it; only torch and the network are missing.
+
+    Args:
+        error: what it refuses the clip with.
+        wait: seconds that it takes.
+    """
+    (motion or opening()).save(folder / "made.npz")
+    program = folder / "python"
+    program.write_text(
+        SCRIPT.format(
+            python=sys.executable,
+            motion=str(folder / "made.npz"),
+            error=error,
+            wait=wait,
+            notices=list(notices),
+        )
+    )
+    program.chmod(0o755)
+    return str(program)
+
+
+def ramp(path: Path, seconds: float = SECONDS, rate: int = 48000) -> Path:
+    """A sound whose sample value tells the second that is heard: from 0.05 to 0.85."""
+    samples = 0.05 + 0.8 * np.arange(round(seconds * rate)) / (seconds * rate)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
+    return path
