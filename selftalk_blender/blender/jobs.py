@@ -89,6 +89,9 @@ class JobOperator:
         except StopIteration as end:
             self.finish(context, end.value)
             return {"FINISHED"}
+        except KeyboardInterrupt:
+            self.report({"ERROR"}, "Interrupted; nothing was changed")
+            return {"CANCELLED"}
         except Exception as error:
             return self._failed(error)
         finally:
@@ -134,6 +137,7 @@ class JobOperator:
     def cancel(self, context: bpy.types.Context) -> None:
         """Blender ends us: another file is loaded, or it closes."""
         stop()
+        context.window_manager.event_timer_remove(self._timer)
 
     def _blocked(self, event: bpy.types.Event) -> bool:
         """Undo replaces all data under a job's feet, and writing must not be interfered with."""

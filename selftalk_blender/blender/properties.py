@@ -1,4 +1,4 @@
-"""Settings that live in the .blend: what to animate from in `Scene.selftalk`, how in `Object.selftalk`."""
+"""Settings kept in the .blend: face and sound in `Scene.selftalk`, output in `Object.selftalk`."""
 
 from __future__ import annotations
 

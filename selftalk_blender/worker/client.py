@@ -170,7 +170,7 @@ class AnimateJob:
         raise SelfTalkError(f"{self._end(code)} The log is {self._log}.")
 
     def cancel(self) -> None:
-        """End the process and remove what it wrote. Nothing to do before `start` or after `result`."""
+        """End the process and remove what it wrote; does nothing if it has ended by `result`."""
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
             process.kill()
