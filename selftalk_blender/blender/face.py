@@ -149,9 +149,13 @@ def _material_indices(template: FaceTemplate) -> np.ndarray:
     of_part = [slots.index(MATERIAL_OF_PART[part]) for part in template.part_names]
     indices = np.array(of_part, np.int32)[template.polygon_part]
     skin = indices == slots.index("Skin")
-    for region, slot in (("lips", "Lips"), ("inside_mouth", "Mouth")):
-        inside = np.isin(template.polygons, template.regions[region]).all(1)
-        indices[skin & inside] = slots.index(slot)
+    polygons, regions = template.polygons, template.regions
+    mouth = np.isin(polygons, regions["inside_mouth"])
+    # Between both regions lies a seam that belongs to neither; it is seen as lip.
+    seam = polygons[skin & mouth.any(1)]
+    lips = np.isin(polygons, np.union1d(regions["lips"], seam)).all(1)
+    indices[skin & lips] = slots.index("Lips")
+    indices[skin & mouth.all(1)] = slots.index("Mouth")
     return indices
 
 

@@ -40,6 +40,16 @@ def test_the_head_faces_the_artist_outside_out(head) -> None:
     assert nose.normal.y < -0.5
 
 
+def test_no_skin_shows_between_lips_and_mouth(head) -> None:
+    slots = {name: index for index, name in enumerate(face.MATERIALS)}
+    corners = {name: set() for name in slots.values()}
+    for polygon in head.data.polygons:
+        corners[polygon.material_index] |= set(polygon.vertices)
+    assert not corners[slots["Skin"]] & corners[slots["Mouth"]]
+    landmarks = {bundled_template().landmarks[n] for n in ("inner_upper_lip", "inner_lower_lip")}
+    assert landmarks <= corners[slots["Lips"]] and not landmarks & corners[slots["Skin"]]
+
+
 def test_two_heads_and_an_artists_material_of_our_name(head) -> None:
     bpy.data.materials["SelfTalk Skin"].diffuse_color = (0, 1, 0, 1)
     other = face.add_head(bpy.context, (0.5, 0.0, 0.0))

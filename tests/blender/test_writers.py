@@ -335,3 +335,21 @@ def test_an_hour_of_keys_takes_seconds(head) -> None:
     weights = np.random.default_rng(0).random((86400, 52)).astype(np.float32)
     generator = writers.write_shape_keys(head, Motion(bundled_template(), 24.0, weights=weights), 1)
     assert len(list(generator)) > 50
+
+
+@pytest.mark.parametrize("output", ["SHAPE_KEYS", "MESH_CACHE"])
+def test_undo_takes_a_result_back_and_it_can_be_made_again(head, tmp_path, output) -> None:
+    motion = talking(3)
+    bpy.ops.ed.undo_push(message="Before")
+    animate(head, motion, 1, output, tmp_path)
+    bpy.ops.ed.undo_push(message="Animate")
+    bpy.ops.ed.undo()
+    head = bpy.data.objects["SelfTalk Head"]
+    assert not bpy.data.actions and not head.modifiers and not any(values(head).values())
+    bpy.ops.ed.redo()
+    head = bpy.data.objects["SelfTalk Head"]
+    assert np.abs(play(head, 2) - motion.vertices()[1]).max() < TOLERANCE
+    bpy.ops.ed.undo()
+    head = bpy.data.objects["SelfTalk Head"]
+    animate(head, motion, 1, output, tmp_path)
+    assert np.abs(play(head, 2) - motion.vertices()[1]).max() < TOLERANCE
