@@ -330,7 +330,8 @@ def _bake(options: argparse.Namespace) -> int:
             speed = result.duration / result.seconds
             print(
                 f"{clip.path}: {result.duration:.1f} s of speech in {result.seconds:.1f} s "
-                f"({speed:.1f} times real time)",
+                f"({speed:.1f} times real time), after {result.starting:.1f} s to start the "
+                "animator",
                 *(f"  {path}" for path in result.files),
                 sep="\n",
                 flush=True,

@@ -21,6 +21,7 @@ import numpy as np
 from ..core import Motion
 from ..core.ease import ease_to_rest
 from ..core.errors import SelfTalkError
+from ..worker import STARTING
 from ..worker.client import AnimateJob, find_python
 from . import compat, strips, writers
 
@@ -210,7 +211,7 @@ def _used_part(scene: bpy.types.Scene, strip: Any) -> tuple[int, float, int]:
 
 def _animate(job: AnimateJob) -> Iterator[Progress]:
     job.start()
-    now = Progress(0.0, "Starting the animator", waiting=True)
+    now = Progress(0.0, STARTING, waiting=True)
     while not job.finished:
         yield now
         for step in job.poll():

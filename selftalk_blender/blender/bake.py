@@ -15,6 +15,7 @@ import bpy
 
 from ..core.errors import SelfTalkError
 from ..core.files import atomic_path, check_writable
+from ..worker import STARTING
 from . import animate, export, face, preview
 
 FIRST_FRAME = 1
@@ -32,7 +33,8 @@ class Baked:
         clip: the sound file.
         files: what was written, whole.
         duration: seconds of sound.
-        seconds: that animating and writing took, the preview not counted.
+        starting: seconds until the animator was ready.
+        seconds: that animating and writing took from then on, the preview not counted.
         notices: sentences that the user should read.
         error: why it failed, or None.
     """
@@ -40,6 +42,7 @@ class Baked:
     clip: Path
     files: list[Path] = field(default_factory=list)
     duration: float = 0.0
+    starting: float = 0.0
     seconds: float = 0.0
     notices: list[str] = field(default_factory=list)
     error: str | None = None
@@ -131,6 +134,8 @@ def _bake_one(
             except StopIteration as end:
                 done = end.value
                 break
+            if step.text != STARTING and not result.starting:
+                result.starting = time.monotonic() - begun
             yield 0.9 * share * step.done, step.text
             if step.waiting:
                 time.sleep(0.02)
@@ -149,7 +154,7 @@ def _bake_one(
         yield 0.95 * share, f"Writing {path['blend'].name}"
         _save(head, path["blend"])
         result.files.append(path["blend"])
-    result.seconds = time.monotonic() - begun
+    result.seconds = time.monotonic() - begun - result.starting
     if not with_preview:
         return
     sheet = preview.contact_sheet(head, path["png"], FIRST_FRAME, last, fps, result.clip)

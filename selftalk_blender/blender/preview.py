@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FILM_SIZE = 320, 360  # pixels
 FILM_RATE = 12.5  # frames per second, about
 LONGEST = 30.0  # seconds of a clip that are shown
+FLAT = 0.5  # mm of the lip gap that are no movement to look at
 
 WIDTH = 1600
 COLUMNS, ROWS = 6, 2
@@ -149,9 +150,12 @@ def choose_frames(gap: np.ndarray, count: int) -> list[int]:
         ends = {0, len(chosen) - 1}
         gone = {least, least + 1} - ends
         chosen = [frame for place, frame in enumerate(chosen) if place not in gone]
-    while len(chosen) < min(count, len(gap)):  # and with the middle of the longest wait
+    while len(chosen) < min(count, len(gap)):  # and with the best of the longest wait
         longest = int(np.diff(chosen).argmax())
-        chosen.insert(longest + 1, sum(chosen[longest : longest + 2]) // 2)
+        start, stop = chosen[longest : longest + 2]
+        bulge = np.abs(gap[start : stop + 1] - np.linspace(gap[start], gap[stop], stop - start + 1))
+        flat = bulge.max() < FLAT
+        chosen.insert(longest + 1, (start + stop) // 2 if flat else start + int(bulge.argmax()))
     return chosen
 
 

@@ -8,3 +8,6 @@
   {"result": OUT.npz, "notices": [str, ...]} or {"error": sentence}.
 - Everything else that the process or its libraries print goes to its error output: the log.
 """
+
+# What the first stage is called: until it is over nothing is animated yet.
+STARTING = "Starting the animator"

@@ -13,6 +13,8 @@ import threading
 import traceback
 from typing import TextIO
 
+from . import STARTING
+
 # What the animator needs, as pip knows it.
 REQUIREMENTS = "numpy torch transformers safetensors soundfile soxr av"
 
@@ -37,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
 def _run(args: argparse.Namespace, channel: TextIO) -> str | None:
     """Do it; returns what to tell the user where it failed. The log gets the traceback."""
     try:
-        _say(channel, stage="Starting the animator", done=0.0)
+        _say(channel, stage=STARTING, done=0.0)
         # Not at the top: a Python without numpy or torch is told of in words, too.
         from ..animator import load_animator
         from ..core.errors import SelfTalkError
