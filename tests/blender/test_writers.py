@@ -353,3 +353,17 @@ def test_undo_takes_a_result_back_and_it_can_be_made_again(head, tmp_path, outpu
     head = bpy.data.objects["SelfTalk Head"]
     animate(head, motion, 1, output, tmp_path)
     assert np.abs(play(head, 2) - motion.vertices()[1]).max() < TOLERANCE
+
+
+def test_our_mark_and_our_settings_do_not_collide(head, tmp_path) -> None:
+    import selftalk_blender
+
+    selftalk_blender.register()
+    try:
+        head.selftalk.output = "MESH_CACHE"
+        animate(head, talking(3), 1, "MESH_CACHE", tmp_path)
+        assert writers.has_cache(head) and head.selftalk.output == "MESH_CACHE"
+        head.selftalk.output = "SHAPE_KEYS"
+        assert writers.has_cache(head)
+    finally:
+        selftalk_blender.unregister()
