@@ -122,10 +122,10 @@ def strip_place(strip: Any) -> tuple[float, float, int, int]:
 
 
 def sound_strip_offset(strip: Any) -> float:
-    """Seconds by which a strip's sound is heard late."""
-    return strip.sound_offset if HAS_SOUND else 0.0
+    """Seconds by which a strip's sound is heard late; a Blender without sound cannot say."""
+    return strip.sound_offset if "sound_offset" in strip.bl_rna.properties else 0.0
 
 
 def is_retimed(strip: Any) -> bool:
-    """Whether a sound strip has retiming keys: another speed somewhere."""
-    return HAS_SOUND and len(strip.retiming_keys) > 0
+    """Whether a sound strip has retiming keys (another speed somewhere), where there are any."""
+    return "retiming_keys" in strip.bl_rna.properties and len(strip.retiming_keys) > 0

@@ -122,6 +122,7 @@ class JobOperator:
             return {"CANCELLED"}
         if event.type != "TIMER":
             return {"RUNNING_MODAL"} if self._blocked(event) else {"PASS_THROUGH"}
+        before = running.progress
         try:
             running.advance()
         except StopIteration as end:
@@ -131,7 +132,8 @@ class JobOperator:
         except Exception as error:
             self._leave(context)
             return self._failed(error)
-        self._show(context)
+        if running.progress != before:
+            self._show(context)
         return {"PASS_THROUGH"}
 
     def cancel(self, context: bpy.types.Context) -> None:

@@ -1,0 +1,41 @@
+"""Runs inside Debian's Blender 3.4, the only one here that opens a window under Xvfb.
+
+SelfTalk's minimum is 4.2: what 3.4 lacks is filled in by this file, and by nothing in the product.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import bpy
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def bridge() -> None:
+    """Give 3.4 the few newer functions that the add-on calls."""
+    bpy.types.ID.is_editable = property(lambda block: block.library is None)
+    bpy.types.ID.id_type = property(lambda block: type(block).__name__.upper())
+    bpy.types.Mesh.shade_smooth = lambda mesh: mesh.polygons.foreach_set(
+        "use_smooth", [True] * len(mesh.polygons)
+    )
+    bpy.types.WindowManager.selftalk_bar = bpy.props.IntProperty(subtype="PERCENTAGE", max=100)
+
+    def progress(layout: bpy.types.UILayout, factor: float, text: str) -> None:
+        """As a slider: 3.4 has no bar."""
+        bar = layout.row(align=True)
+        bar.enabled = False
+        bpy.context.window_manager["selftalk_bar"] = round(100 * factor)
+        bar.prop(bpy.context.window_manager, "selftalk_bar", text=text, slider=True)
+
+    bpy.types.UILayout.progress = progress
+
+
+def enable() -> None:
+    """Register the add-on from the repository."""
+    sys.path.insert(0, str(ROOT))
+    bridge()
+    import selftalk_blender
+
+    selftalk_blender.register()
