@@ -57,6 +57,22 @@ def owner_curves(action: bpy.types.Action, owner: bpy.types.ID) -> Any:
     return strip.channelbag(_slot(action, owner), ensure=True).fcurves
 
 
+def playing_curves(owner: bpy.types.ID) -> list[bpy.types.FCurve]:
+    """The F-curves that animate `owner` now; nothing is made, so that panels may ask."""
+    data = owner.animation_data
+    if data is None or data.action is None:
+        return []
+    if not SLOTTED_ACTIONS:
+        return list(data.action.fcurves)
+    bags = [
+        strip.channelbag(data.action_slot)
+        for layer in data.action.layers
+        for strip in layer.strips
+        if data.action_slot is not None
+    ]
+    return [curve for bag in bags if bag is not None for curve in bag.fcurves]
+
+
 def assign_action(owner: bpy.types.ID, action: bpy.types.Action) -> None:
     """Make `action` the one that animates `owner`."""
     data = owner.animation_data or owner.animation_data_create()

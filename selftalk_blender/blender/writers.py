@@ -64,9 +64,14 @@ def check_shape_keys(target: bpy.types.Object | None) -> None:
     if keys is None:
         return
     names = set(bundled_template().shape_names)
-    for block in keys.key_blocks:
-        if block.name in names and block.mute:
+    for block in (key for key in keys.key_blocks if key.name in names):
+        if block.mute:
             raise SelfTalkError(f"Shape key {block.name} of {target.name} is muted. Unmute it.")
+        if block.slider_min > 0.0 or block.slider_max < 1.0:
+            raise SelfTalkError(
+                f"Shape key {block.name} of {target.name} cannot reach 0 and 1. Set its range to "
+                "0..1 in the Shape Keys panel."
+            )
     data = keys.animation_data
     if data is None:
         return
@@ -80,7 +85,7 @@ def check_shape_keys(target: bpy.types.Object | None) -> None:
             f"Shape key {min(driven)} of {target.name} has a driver, which SelfTalk leaves alone. "
             "Remove the drivers of its face shapes, or choose the output Mesh Cache."
         )
-    if data.action is not None and MARK not in data.action:
+    if data.action is not None and not _is_ours(data.action):
         raise SelfTalkError(
             f"The shape keys of {target.name} have the action {data.action.name}, which SelfTalk "
             "leaves alone. Push it down or unlink it in the Action Editor (Shape Key mode), or "
@@ -429,13 +434,13 @@ def written_frames(target: bpy.types.Object) -> tuple[int, int] | None:
             ) from error
         return first, first + count - 1
     action = _our_action(target)
-    if action is None or not len(action[MARK]):
+    if action is None:
         return None
-    curve = compat.owner_curves(action, target.data.shape_keys).find(action[MARK][0])
-    if curve is None or not len(curve.keyframe_points):
-        return None
-    first, last = curve.range()
-    return round(first), round(last)
+    for curve in compat.playing_curves(target.data.shape_keys):
+        if curve.data_path in action[MARK] and len(curve.keyframe_points):
+            first, last = curve.range()
+            return round(first), round(last)
+    return None
 
 
 def has_cache(target: bpy.types.Object) -> bool:

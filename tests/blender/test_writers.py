@@ -94,6 +94,8 @@ def test_only_moving_keys_get_curves_in_our_own_linear_action(head) -> None:
     animate(head, motion, 10, "SHAPE_KEYS", None)
     action = head.data.shape_keys.animation_data.action
     assert action.name == "SelfTalk SelfTalk Head" and writers.MARK in action
+    assert writers.written_frames(head) == (10, 13)
+    assert [c.data_path for c in compat.playing_curves(head.data.shape_keys)] == curve_paths(head)
     assert len(curve_paths(head)) == np.count_nonzero((motion.weights > 0).any(0))
     jaw = compat.owner_curves(action, head.data.shape_keys).find('key_blocks["jawOpen"].value')
     assert [tuple(p.co) for p in jaw.keyframe_points] == [(10, 0), (11, 0.25), (12, 1), (13, 0)]
@@ -192,6 +194,9 @@ def test_drivers_actions_and_settings_of_the_artist_are_refused_with_the_way_out
     jaw.mute = True
     refuses(head, "jawOpen.*muted")
     jaw.mute = False
+    jaw.slider_max = 0.5
+    refuses(head, "jawOpen.*range to 0..1")
+    jaw.slider_max = 1.0
     head.show_only_shape_key = True
     refuses(head, "Shape Key Lock")
     head.show_only_shape_key = False
