@@ -143,7 +143,7 @@ def choose_frames(gap: np.ndarray, count: int) -> list[int]:
     """Indices (at most `count`) where a gap curve (n,) opens and closes most, and its ends."""
     slope = np.sign(np.diff(gap))
     turns = [i for i in range(1, len(gap) - 1) if slope[i - 1] != slope[i]]
-    chosen = [0, *turns, len(gap) - 1]
+    chosen = sorted({0, *turns, len(gap) - 1})
     while len(chosen) > count:  # without the smallest wiggle
         size = np.abs(np.diff(gap[chosen]))
         least = int(size.argmin())
@@ -252,7 +252,7 @@ def _plot_voice(
     times: Sequence[float],
 ) -> None:
     samples, rate = _samples(clip, seconds)
-    title = "Voice" if len(samples) else "Voice (this Blender is built without sound)"
+    title = "Voice" if len(samples) else "Voice (this Blender cannot read it)"
     left, top, bottom, scale = _frame_plot(draw, top, title, seconds, times)
     middle, height = (top + bottom) / 2, (bottom - top) / 2 - 2
     loudest = max(float(np.abs(samples).max(initial=0.0)), 1e-4)
@@ -286,7 +286,11 @@ def _samples(clip: Path | None, seconds: float) -> tuple[np.ndarray, float]:
     import aud
 
     sound = aud.Sound(str(clip)).limit(0.0, seconds)
-    return np.asarray(sound.data())[:, 0], sound.specs[0]
+    try:
+        rate, _ = sound.specs  # first: data() of what cannot be read ends the whole program
+        return np.asarray(sound.data())[:, 0], rate
+    except aud.error:  # the animator reads more formats than Blender
+        return np.zeros(0, np.float32), 1.0
 
 
 # --- Film ---------------------------------------------------------------------------------

@@ -58,7 +58,16 @@ def test_frames_are_chosen_where_the_lips_turn() -> None:
     gap = np.array([0, 0, 8, 0.5, 0.6, 0.4, 6, 6.2, 6.1, 9, 0, 0.0])
     assert preview.choose_frames(gap, 5) == [0, 2, 5, 9, 11]
     assert preview.choose_frames(np.zeros(100), 4) == [0, 49, 74, 99]
+    assert preview.choose_frames(np.array([0, 0, 3, 9, 5, 4, 3, 2, 1.0]), 4) == [0, 1, 3, 8]
     assert preview.choose_frames(np.array([1.0, 2.0]), 12) == [0, 1]
+    assert preview.choose_frames(np.array([1.0]), 12) == [0]
+
+
+def test_a_sound_that_blender_cannot_read_leaves_the_voice_out(opening, small, tmp_path) -> None:
+    pytest.importorskip("PIL")
+    (tmp_path / "a.wav").write_text("no sound")
+    list(preview.contact_sheet(opening, tmp_path / "a.png", 1, 1, 24.0, tmp_path / "a.wav"))
+    assert (tmp_path / "a.png").exists()
 
 
 def test_the_gap_that_is_shown_is_the_one_that_plays(opening) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tracemalloc
 
 import bpy
 import numpy as np
@@ -246,6 +247,15 @@ def test_caches_stand_beside_the_blend_and_move_with_it(head, tmp_path) -> None:
     os.remove(tmp_path / "b" / "selftalk_cache" / "shot-SelfTalk Head.selftalk.mdd")
     with pytest.raises(SelfTalkError, match="missing"):
         writers.written_frames(head)
+
+
+def test_a_long_cache_never_stands_in_memory(head, tmp_path) -> None:
+    motion = talking(1000)
+    tracemalloc.start()
+    animate(head, motion, 1, "MESH_CACHE", tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert writers.written_frames(head) == (1, 1000) and peak < 30e6  # the file has 58 MB
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs folder permissions of POSIX")
