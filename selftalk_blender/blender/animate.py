@@ -75,13 +75,15 @@ class Result:
     Attributes:
         first_frame, frames: the motion on the timeline, lead-in and lead-out included.
         seconds: of sound that were animated.
-        elapsed: seconds that it took.
+        starting: seconds until the animator was ready.
+        elapsed: seconds that animating and writing took from then on.
         notices: sentences that the user should read.
     """
 
     first_frame: int
     frames: int
     seconds: float
+    starting: float
     elapsed: float
     notices: list[str] = field(default_factory=list)
 
@@ -89,7 +91,8 @@ class Result:
     def text(self) -> str:
         return (
             f"{self.frames} frames, {self.seconds:.1f} s of sound in {self.elapsed:.1f} s: "
-            f"{self.seconds / max(self.elapsed, 1e-3):.1f} times real time"
+            f"{self.seconds / max(self.elapsed, 1e-3):.1f} times real time, "
+            f"after {self.starting:.1f} s of starting"
         )
 
 
@@ -169,8 +172,12 @@ def run(plan: Plan) -> Generator[Progress, None, Result]:
     begun = time.monotonic()
     stop = None if plan.frames is None else plan.start + plan.frames / plan.fps
     job = AnimateJob(plan.clip, plan.start, stop, plan.python, plan.device, animator=plan.animator)
+    starting = 0.0
     try:
-        yield from _animate(job)
+        for progress in _animate(job):
+            if progress.text == STARTING:
+                starting = time.monotonic() - begun
+            yield progress
         motion = job.result()
     finally:
         job.cancel()
@@ -188,7 +195,8 @@ def run(plan: Plan) -> Generator[Progress, None, Result]:
         first_frame=plan.first_frame - lead,
         frames=len(eased),
         seconds=frames / plan.fps,
-        elapsed=time.monotonic() - begun,
+        starting=starting,
+        elapsed=time.monotonic() - begun - starting,
         notices=notices,
     )
 

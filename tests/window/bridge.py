@@ -32,10 +32,13 @@ def bridge() -> None:
     bpy.types.UILayout.progress = progress
 
 
-def enable() -> None:
-    """Register the add-on from the repository."""
+def enable(category: str | None = None) -> None:
+    """Register the add-on from the repository, its panels in another tab if one is named."""
     sys.path.insert(0, str(ROOT))
     bridge()
     import selftalk_blender
+    from selftalk_blender.blender import panels
 
+    if category is not None:
+        panels.SidebarPanel.bl_category = category
     selftalk_blender.register()

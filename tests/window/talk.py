@@ -1,0 +1,109 @@
+"""Runs inside Debian's Blender 3.4: presses Animate from Audio in a real window.
+
+    blender --factory-startup -P tests/window/talk.py -- REPORT CLIP (finish|cancel|show)
+
+finish and cancel write what they saw to REPORT (JSON) and end Blender. show leaves the window
+as it is once the face talks: for a picture.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+
+import bpy
+
+sys.path.insert(0, os.path.dirname(__file__))
+import bridge
+
+REPORT, CLIP, MODE = sys.argv[sys.argv.index("--") + 1 :]
+report: dict[str, object] = {}
+
+
+def view() -> dict[str, object]:
+    """The 3D View of the window, as overrides of the context."""
+    window = bpy.context.window_manager.windows[0]
+    area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
+    region = next(region for region in area.regions if region.type == "WINDOW")
+    return {"window": window, "area": area, "region": region}
+
+
+def steps() -> Iterator[float]:
+    """What a user does; yields seconds to wait for the window."""
+    from selftalk_blender.blender import jobs
+
+    scene = bpy.context.scene
+    space = bpy.context.area.spaces[0]
+    space.show_region_ui = True
+    space.shading.color_type = "MATERIAL"
+    space.overlay.show_cursor = space.overlay.show_floor = False
+    space.overlay.show_axis_x = space.overlay.show_axis_y = False
+    for other in list(bpy.data.objects):
+        bpy.data.objects.remove(other)
+    yield 0.5
+    bpy.ops.selftalk.add_face()
+    bpy.ops.view3d.view_axis(type="FRONT")
+    bpy.ops.view3d.view_selected()
+    bpy.ops.view3d.view_orbit(angle=0.35, type="ORBITLEFT")
+    scene.selftalk.sound_file = CLIP
+    yield 1.0
+    report["operator"] = list(bpy.ops.selftalk.animate_from_audio("INVOKE_DEFAULT"))
+    seen, longest = set(), 0.0
+    while jobs.running is not None:
+        seen.add(jobs.running.progress.text)
+        if MODE == "cancel" and jobs.running.progress.done > 0:
+            bpy.ops.selftalk.cancel()
+        before = time.monotonic()
+        yield 0.02
+        longest = max(longest, time.monotonic() - before)
+    face = scene.selftalk.face
+    report["stages"], report["longest"] = sorted(seen), longest
+    report["result"] = face.selftalk.result
+    report["actions"] = len(bpy.data.actions)
+    report["strips"] = len(scene.sequence_editor.sequences) if scene.sequence_editor else 0
+    if MODE == "show":
+        space.shading.type = "MATERIAL"  # the iris is in the nodes
+    else:
+        if MODE == "finish":
+            bpy.ops.ed.undo()
+            report["actions after undo"] = len(bpy.data.actions)
+        yield 1.0
+        return
+    scene.selftalk.sound_strip = scene.sequence_editor.sequences[0].name
+    scene.frame_end = scene.sequence_editor.sequences[0].frame_final_end
+    keys = face.data.shape_keys.key_blocks
+    widest = max(
+        range(1, scene.frame_end),
+        key=lambda frame: (scene.frame_set(frame), keys["jawOpen"].value)[1],
+    )
+    scene.frame_set(widest)
+    face.select_set(False)
+    with open(REPORT, "w") as file:
+        json.dump(report, file)
+    yield 1e6
+
+
+def work() -> Iterator[float]:
+    try:
+        yield from steps()
+    except Exception:
+        report["fault"] = traceback.format_exc()
+    with open(REPORT, "w") as file:
+        json.dump(report, file)
+    os._exit(0)
+
+
+def tick() -> float:
+    with bpy.context.temp_override(**view()):
+        return next(running)
+
+
+running = work()
+bpy.context.preferences.view.show_splash = False
+# All panels in the tab that is open at the start, so that they are drawn; a picture has them apart.
+bridge.enable(category=None if MODE == "show" else "Item")
+bpy.app.timers.register(tick, first_interval=1.0)

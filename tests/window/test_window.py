@@ -1,0 +1,81 @@
+"""The button in a real window: modal, with progress, cancel and undo.
+
+No package carries a Blender of 4.2 or newer with a window, so Debian's 3.4 stands in for it;
+`bridge.py` fills in what it lacks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.blender.animators import ramp, stand_in
+
+HERE = Path(__file__).parent
+BLENDER, SCREEN = shutil.which("blender"), shutil.which("Xvfb")
+
+
+@pytest.fixture(scope="module")
+def display() -> Iterator[str]:
+    """A screen of its own."""
+    if BLENDER is None or SCREEN is None:
+        pytest.skip("needs Debian's packages blender (3.4) and xvfb")
+    version = subprocess.run([BLENDER, "--version"], capture_output=True, text=True, check=False)
+    if not version.stdout.startswith("Blender 3.4"):
+        pytest.skip(f"needs Debian's Blender 3.4, here is {version.stdout[:13]}")
+    read, write = os.pipe()
+    with subprocess.Popen(
+        [SCREEN, "-displayfd", str(write), "-screen", "0", "1280x800x24"],
+        pass_fds=[write],
+        stderr=subprocess.DEVNULL,
+    ) as screen:
+        os.close(write)
+        with os.fdopen(read) as number:
+            yield f":{number.readline().strip()}"
+        screen.terminate()
+
+
+def press(display: str, tmp_path: Path, mode: str) -> dict[str, Any]:
+    """Start Blender, press the button, and return what was seen."""
+    assert BLENDER is not None
+    report = tmp_path / "report.json"
+    clip = ramp(tmp_path / "ramp.wav")
+    command = [BLENDER, "--factory-startup", "-p", "0", "0", "1280", "800"]
+    command += ["-P", str(HERE / "talk.py"), "--", str(report), str(clip), mode]
+    environment = {
+        **os.environ,
+        "DISPLAY": display,
+        "LIBGL_ALWAYS_SOFTWARE": "1",
+        "SELFTALK_PYTHON": stand_in(tmp_path, wait=2.0),
+    }
+    for name in ("PYTHONPATH", "PYTHONHOME", "BLENDER_USER_RESOURCES"):
+        environment.pop(name, None)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=180
+    )
+    assert report.exists(), done.stdout + done.stderr
+    seen: dict[str, Any] = json.loads(report.read_text())
+    assert "fault" not in seen, seen["fault"]
+    assert "Traceback" not in done.stdout + done.stderr  # of a panel, for instance
+    return seen
+
+
+def test_the_button_animates_while_the_window_lives(display: str, tmp_path: Path) -> None:
+    seen = press(display, tmp_path, "finish")
+    assert seen["operator"] == ["RUNNING_MODAL"]
+    assert {"Animating", "Writing"} <= set(seen["stages"])
+    assert seen["result"].startswith("102 frames, 4.0 s of sound")
+    assert (seen["actions"], seen["strips"]) == (1, 1)
+    assert seen["actions after undo"] == 0  # one step back is before the button
+
+
+def test_cancel_leaves_nothing(display: str, tmp_path: Path) -> None:
+    seen = press(display, tmp_path, "cancel")
+    assert (seen["result"], seen["actions"], seen["strips"]) == ("", 0, 0)
