@@ -35,6 +35,8 @@ IRIS, PUPIL = 0.42, 0.18
 def add_head(context: bpy.types.Context, location: tuple[float, float, float]) -> bpy.types.Object:
     """Put the bundled head into the active collection, selected and active.
 
+    Where that collection is another file's, the head goes into the scene's own.
+
     Args:
         location: where the middle of the neck's lower edge stands, in metres.
 
@@ -55,7 +57,10 @@ def add_head(context: bpy.types.Context, location: tuple[float, float, float]) -
 
     head = bpy.data.objects.new(template.name, mesh)
     head.location = location
-    context.collection.objects.link(head)
+    collection = context.collection
+    if collection.library is not None or collection.override_library is not None:
+        collection = context.scene.collection
+    collection.objects.link(head)
     for other in context.selected_objects:
         other.select_set(False)
     head.select_set(True)

@@ -129,6 +129,20 @@ def test_shuffled_vertices_are_noticed() -> None:
         face.correspondence(bpy.data.objects.new("Shuffled", mesh))
 
 
+def test_a_head_cannot_go_into_another_files_collection(tmp_path) -> None:
+    theirs = bpy.data.collections.new("Theirs")
+    bpy.context.scene.collection.children.link(theirs)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "library.blend"))
+    bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+    with bpy.data.libraries.load(str(tmp_path / "library.blend"), link=True) as (there, here):
+        here.collections = ["Theirs"]
+    bpy.context.scene.collection.children.link(here.collections[0])
+    layer = bpy.context.view_layer
+    layer.active_layer_collection = layer.layer_collection.children["Theirs"]
+    head = face.add_head(bpy.context, (0.0, 0.0, 0.0))
+    assert head.users_collection == (bpy.context.scene.collection,) and bpy.context.object == head
+
+
 def test_linked_and_overridden_faces_are_refused(head, tmp_path) -> None:
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "library.blend"))
     bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
