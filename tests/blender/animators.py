@@ -13,7 +13,11 @@ from selftalk_blender.core.lips import rest_weights
 
 SECONDS = 4.0  # of the test clip
 
-SCRIPT = """#!{python}
+# To the shell the second line starts Python, to Python it is a string: a path in the first
+# line could not hold spaces.
+SCRIPT = """#!/bin/sh
+'''exec' "{python}" "$0" "$@"
+' '''
 import argparse, json, os, sys, time
 sys.path.insert(0, sys.argv[3])
 parser = argparse.ArgumentParser()

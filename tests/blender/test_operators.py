@@ -224,9 +224,13 @@ def test_control_c_stops_a_script(face, clip, tmp_path, monkeypatch) -> None:
     (tmp_path / "slow").mkdir()
     monkeypatch.setenv("SELFTALK_PYTHON", stand_in(tmp_path / "slow", wait=20))
     before = state(tmp_path)
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(RuntimeError, match="Interrupted; nothing was changed"):
-        bpy.ops.selftalk.animate_from_audio()
+    control_c = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    control_c.start()
+    try:
+        with pytest.raises(RuntimeError, match="Interrupted; nothing was changed"):
+            bpy.ops.selftalk.animate_from_audio()
+    finally:
+        control_c.cancel()  # else it would hit a later test
     assert state(tmp_path) == before
 
 
@@ -238,6 +242,9 @@ def test_export_writes_a_file_with_the_right_suffix(
     out = tmp_path / "talk"
     assert bpy.ops.selftalk.export(filepath=str(out), file_format=file_format) == {"FINISHED"}
     assert out.with_suffix(suffix).stat().st_size > 10_000
+    named = tmp_path / f"named{suffix}"
+    assert bpy.ops.selftalk.export(filepath=str(named)) == {"FINISHED"}
+    assert named.stat().st_size == out.with_suffix(suffix).stat().st_size
 
 
 def test_a_mesh_cache_goes_to_alembic_alone(face, clip, tmp_path) -> None:

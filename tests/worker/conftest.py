@@ -24,7 +24,7 @@ def tiny_animator(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         1,
     )  # fmt: skip
-    config = AnimatorConfig(16, ("jawOpen", "mouthClose"), width=16, layers=1, heads=2, reach=5)
+    config = AnimatorConfig(176, ("jawOpen", "mouthClose"), width=16, layers=1, heads=2, reach=5)
     network = FacialAnimator(config)
     torch.nn.init.normal_(network.head.weight)
     path = tmp_path_factory.mktemp("animator") / "tiny.safetensors"
