@@ -61,7 +61,7 @@ class TrainConfig:
     window: int = 500
     crop: int = 150
     batch: int = 16
-    steps: tuple[int, ...] = (800, 4000)
+    steps: tuple[int, ...] = (800, 3000)
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
     warmup: int = 200

@@ -135,7 +135,7 @@ class PhoneCorrection:
                     pose, share = DEMANDS[phone]
                     part = share * bump(times, start + 0.02, end - 0.02, 0.08)[:, None]
                     result = result * (1 - part) + self.pose(pose) * part
-            self._open_vowels(result, times, spoken)
+            self._open_vowels(result, times, spoken, least=2.5, rise=0.07)
             self._tongue(result, times, spoken)
             for start, end in pauses(phones, len(weights) / FPS):
                 part = bump(times, start + 0.04, end - 0.06, 0.08)[:, None]
@@ -148,18 +148,29 @@ class PhoneCorrection:
                 continue
             if only_closures:  # where it nearly closes, there the lips meet
                 start = end = times[near][np.argmin(gap[near])]
-            middle, half = (start + end) / 2, max((end - start) / 2, 0.02)
-            part = bump(times, middle - half, middle + half, 0.06)[:, None]
+            # Within the phone, so that a short vowel beside it has time to open.
+            first = min(start + 0.01, (start + end) / 2)
+            part = bump(times, first, max(end - 0.02, first + 0.01), 0.05)[:, None]
             result = result * (1 - part) + self.closed(result) * part
+        if not only_closures:
+            self._open_vowels(result, times, spoken, least=2.2, rise=0.035)
         return np.clip(result, 0.0, 1.0)
 
-    def _open_vowels(self, weights: np.ndarray, times: np.ndarray, phones: Sequence[Phone]) -> None:
+    def _open_vowels(
+        self,
+        weights: np.ndarray,
+        times: np.ndarray,
+        phones: Sequence[Phone],
+        least: float,
+        rise: float,
+    ) -> None:
+        """Open the lips in the middle of open vowels to `least` mm, long vowels to 2 mm more."""
         for phone, start, end in phones:
             if phone in OPEN and end > start:
-                wanted = np.interp(end - start, [0.04, 0.12], [2.5, 4.5])  # mm
+                wanted = least + np.interp(end - start, [0.04, 0.12], [0.0, 2.0])  # mm
                 middle = (start + end) / 2
                 gap = np.interp(middle, times, self.template.gap_mm(weights))
-                lift = max(wanted - gap, 0.0) * bump(times, middle - 0.01, middle + 0.01, 0.07)
+                lift = max(wanted - gap, 0.0) * bump(times, middle - 0.01, middle + 0.01, rise)
                 self.move_gap(weights, lift)
 
     def with_tongue(self, weights: np.ndarray, phones: Sequence[Phone]) -> np.ndarray:
