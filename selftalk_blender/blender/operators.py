@@ -161,6 +161,8 @@ class SELFTALK_OT_export(bpy.types.Operator):
         )
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        if bpy.app.background or context.window is None:
+            return self.execute(context)
         problem = export_problem(context, self.file_format)
         if problem:
             self.report({"ERROR"}, problem)
@@ -182,6 +184,11 @@ class SELFTALK_OT_export(bpy.types.Operator):
         return changed
 
     def execute(self, context: bpy.types.Context) -> set[str]:
+        if not self.properties.is_property_set("file_format"):
+            # A script may name the format by the file alone.
+            suffix = Path(self.filepath).suffix.lower()
+            named = [name for name, known in SUFFIXES.items() if known == suffix]
+            self.file_format = named[0] if named else self.file_format
         problem = export_problem(context, self.file_format)
         if not problem and not self.filepath:
             problem = "No file is named. Give the path of the file to write."
