@@ -244,7 +244,7 @@ def test_export_writes_a_file_with_the_right_suffix(
     assert out.with_suffix(suffix).stat().st_size > 10_000
     named = tmp_path / f"named{suffix}"
     assert bpy.ops.selftalk.export(filepath=str(named)) == {"FINISHED"}
-    assert named.stat().st_size == out.with_suffix(suffix).stat().st_size
+    assert named.stat().st_size > 10_000
 
 
 def test_a_mesh_cache_goes_to_alembic_alone(face, clip, tmp_path) -> None:
