@@ -134,7 +134,7 @@ def test_a_head_cannot_go_into_another_files_collection(tmp_path) -> None:
     bpy.context.scene.collection.children.link(theirs)
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "library.blend"))
     bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
-    with bpy.data.libraries.load(str(tmp_path / "library.blend"), link=True) as (there, here):
+    with bpy.data.libraries.load(str(tmp_path / "library.blend"), link=True) as (_, here):
         here.collections = ["Theirs"]
     bpy.context.scene.collection.children.link(here.collections[0])
     layer = bpy.context.view_layer
