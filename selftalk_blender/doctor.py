@@ -83,8 +83,7 @@ def _animator() -> str:
         card = json.loads(ANIMATOR.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return f"{text}, without a readable card"
-    revision = str(card.get("git_revision", card.get("revision", "unknown")))[:12]
-    return f"{text}, trained by revision {revision}"
+    return f"{text}, trained by revision {card.get('revision', 'unknown')}"
 
 
 def _bpy_module() -> tuple[str, bool]:
