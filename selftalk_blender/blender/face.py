@@ -85,6 +85,52 @@ def correspondence(
         SelfTalkError: no mesh, data of another file, an open Edit Mode, absolute shape keys,
             or vertices that match nothing that we know.
     """
+    target = _usable(face)
+    return match_by_index(bundled_template(), rest_vertices(target, driven))
+
+
+def check(face: bpy.types.Object | None) -> None:
+    """Whether a motion fits a mesh object; quick, for an interface that asks with each drawing.
+
+    The verdict on a mesh is kept until its vertices or its own shape keys' values change.
+
+    Raises:
+        SelfTalkError: as `correspondence`.
+    """
+    target = _usable(face)
+    positions = np.empty(len(target.data.vertices) * 3, np.float32)
+    target.data.vertices.foreach_get("co", positions)
+    keys = target.data.shape_keys
+    driven = frozenset(bundled_template().shape_names)
+    look = tuple(
+        (key.name, key.value, key.mute, key.vertex_group)
+        for key in (keys.key_blocks if keys is not None else ())
+        if key.name not in driven
+    )
+    state = positions.tobytes(), look
+    if state not in _verdicts:
+        try:
+            match_by_index(bundled_template(), rest_vertices(target, driven))
+            verdict = ""
+        except SelfTalkError as error:
+            verdict = str(error)
+        if len(_verdicts) >= VERDICTS:
+            _verdicts.pop(next(iter(_verdicts)))
+        _verdicts[state] = verdict
+    if _verdicts[state]:
+        raise SelfTalkError(_verdicts[state])
+
+
+VERDICTS = 4  # meshes that `check` remembers
+_verdicts: dict[tuple[bytes, tuple], str] = {}
+
+
+def _usable(face: bpy.types.Object | None) -> bpy.types.Object:
+    """The mesh object, if its data may be written at all.
+
+    Raises:
+        SelfTalkError: it may not, whatever its vertices are.
+    """
     if face is None:
         raise SelfTalkError("No face is chosen. Choose the face mesh, or press Add Face.")
     if face.type != "MESH":
@@ -109,7 +155,7 @@ def correspondence(
         raise SelfTalkError(
             f"The shape keys of {face.name} are absolute. Tick Relative in its Shape Keys panel."
         )
-    return match_by_index(bundled_template(), rest_vertices(face, driven))
+    return face
 
 
 def rest_vertices(face: bpy.types.Object, driven: frozenset[str] = frozenset()) -> np.ndarray:

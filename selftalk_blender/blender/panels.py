@@ -32,9 +32,9 @@ def face_line(target: bpy.types.Object) -> str:
     Raises:
         SelfTalkError: why it cannot be animated.
     """
-    fit = face.correspondence(target)
+    face.check(target)
     template = bundled_template()
-    kind = "Head" if fit.target_vertices == len(template.vertices) else "MakeHuman body"
+    kind = "Head" if len(target.data.vertices) == len(template.vertices) else "MakeHuman body"
     keys = target.data.shape_keys
     present = set(keys.key_blocks.keys()) if keys is not None else set()
     count = len(present & set(template.shape_names))

@@ -45,7 +45,7 @@ def check_shape_keys(target: bpy.types.Object | None) -> None:
     Raises:
         SelfTalkError: what stands in the way, and what to do about it.
     """
-    face.correspondence(target)
+    face.check(target)
     assert target is not None
     _check_modifiers(target)
     sharing = _other_users(target)
@@ -294,7 +294,7 @@ def check_mesh_cache(target: bpy.types.Object | None, path: Path) -> None:
     Raises:
         SelfTalkError: what stands in the way, and what to do about it.
     """
-    face.correspondence(target)
+    face.check(target)
     assert target is not None
     _check_modifiers(target)
     sharing = _other_users(target)

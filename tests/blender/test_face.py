@@ -1,5 +1,7 @@
 """Add Face gives a whole head; a mesh that cannot talk gets a sentence."""
 
+import time
+
 import bpy
 import numpy as np
 import pytest
@@ -155,3 +157,37 @@ def test_linked_and_overridden_faces_are_refused(head, tmp_path) -> None:
     override = linked.override_create(remap_local_usages=True)
     with pytest.raises(SelfTalkError, match="library override.*Make it local"):
         face.correspondence(override)
+
+
+def test_the_interface_hears_at_once_that_a_mesh_changed() -> None:
+    """Its quick check remembers verdicts, and forgets them with the mesh's shape or look."""
+    target = body(13380)
+    target.shape_key_add(name="Basis")
+    look = target.shape_key_add(name="$md-head", from_mix=False)
+    positions = np.empty(13380 * 3, np.float32)
+    look.data.foreach_get("co", positions)
+    look.data.foreach_set("co", np.random.default_rng(0).permutation(positions))
+    look.value = 0.0
+    face.check(target)
+    look.value = 1.0
+    with pytest.raises(SelfTalkError, match="another order"):
+        face.check(target)
+    look.value = 0.0
+    face.check(target)
+    target.shape_key_clear()
+    target.data.vertices.foreach_set("co", np.random.default_rng(0).permutation(positions))
+    with pytest.raises(SelfTalkError, match="another order"):
+        face.check(target)
+
+
+def test_the_interfaces_check_is_quick() -> None:
+    """A character of 80 shape keys is asked about several times per drawing."""
+    target = body(19158)
+    target.shape_key_add(name="Basis")
+    for index in range(80):
+        target.shape_key_add(name=f"look {index}", from_mix=False).value = 0.5
+    face.check(target)
+    begun = time.process_time()
+    for _ in range(10):
+        face.check(target)
+    assert (time.process_time() - begun) / 10 < 0.01
