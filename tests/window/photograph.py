@@ -23,7 +23,7 @@ VIEW = "1057x782+0+28"  # the 3D View and the timeline
 
 
 def main() -> None:
-    """Open the window, wait until the face talks, click the tab, and take the picture."""
+    """Open the window, click the tab, wait until the face talks, and take the picture."""
     environment = {**os.environ, "DISPLAY": DISPLAY, "LIBGL_ALWAYS_SOFTWARE": "1"}
     environment.setdefault("SELFTALK_PYTHON", sys.executable)
 
@@ -39,21 +39,29 @@ def main() -> None:
         command = ["blender", "--factory-startup", "-p", "0", "0", "1280", "800"]
         command += ["-P", str(HERE / "talk.py"), "--", str(report), str(CLIP), "show"]
         with subprocess.Popen(command, env=environment) as blender:
-            while not report.exists() and blender.poll() is None:
-                time.sleep(0.5)
-            time.sleep(15)  # the shaders
+
+            def asked(what: str) -> Path:
+                while not (question := Path(f"{report}.{what}?")).exists():
+                    assert blender.poll() is None, "Blender is gone"
+                    time.sleep(0.5)
+                return question.with_suffix(f".{what}")
+
+            answer = asked("clicked")
             # The window draws what the mouse comes by.
             for x, y in ((600, 400), (930, 300), TAB):
                 do("xdotool", "mousemove", str(x), str(y))
-                time.sleep(2)
+                time.sleep(3)
             do("xdotool", "click", "1")
-            time.sleep(2)
-            do("xdotool", "mousemove", "400", "650")
-            time.sleep(5)
+            time.sleep(3)
+            answer.touch()
+            answer = asked("photographed")
+            for x in (900, 930, 600):
+                do("xdotool", "mousemove", str(x), "650")
+                time.sleep(3)
             picture = ROOT / "docs" / "panel.png"
             picture.parent.mkdir(exist_ok=True)
             do("import", "-window", "root", "-crop", VIEW, "+repage", "-strip", str(picture))
-            blender.kill()
+            answer.touch()
         screen.terminate()
 
 

@@ -2,8 +2,7 @@
 
     blender --factory-startup -P tests/window/talk.py -- REPORT CLIP (finish|cancel|show)
 
-finish and cancel write what they saw to REPORT (JSON) and end Blender. show leaves the window
-as it is once the face talks: for a picture.
+Writes what was seen to REPORT (JSON) and ends Blender. show waits for photograph.py in between.
 """
 
 from __future__ import annotations
@@ -51,6 +50,8 @@ def steps() -> Iterator[float]:
     bpy.ops.view3d.view_orbit(angle=0.35, type="ORBITLEFT")
     scene.selftalk.sound_file = CLIP
     yield 1.0
+    if MODE == "show":
+        yield from wait_for("clicked")  # the tab, while the window is quick
     report["operator"] = list(bpy.ops.selftalk.animate_from_audio("INVOKE_DEFAULT"))
     seen, longest = set(), 0.0
     while jobs.running is not None:
@@ -65,26 +66,30 @@ def steps() -> Iterator[float]:
     report["result"] = face.selftalk.result
     report["actions"] = len(bpy.data.actions)
     report["strips"] = len(scene.sequence_editor.sequences) if scene.sequence_editor else 0
-    if MODE == "show":
-        space.shading.type = "MATERIAL"  # the iris is in the nodes
-    else:
-        if MODE == "finish":
-            bpy.ops.ed.undo()
-            report["actions after undo"] = len(bpy.data.actions)
+    if MODE == "finish":
+        bpy.ops.ed.undo()
+        report["actions after undo"] = len(bpy.data.actions)
+    if MODE != "show":
         yield 1.0
         return
     scene.selftalk.sound_strip = scene.sequence_editor.sequences[0].name
     scene.frame_end = scene.sequence_editor.sequences[0].frame_final_end
-    keys = face.data.shape_keys.key_blocks
-    widest = max(
-        range(1, scene.frame_end),
-        key=lambda frame: (scene.frame_set(frame), keys["jawOpen"].value)[1],
-    )
-    scene.frame_set(widest)
+    jaw, widest = face.data.shape_keys.key_blocks["jawOpen"], {}
+    for frame in range(1, scene.frame_end):
+        scene.frame_set(frame)
+        widest[frame] = jaw.value
+    scene.frame_set(max(widest, key=widest.__getitem__))
     face.select_set(False)
-    with open(REPORT, "w") as file:
-        json.dump(report, file)
-    yield 1e6
+    space.shading.type = "MATERIAL"  # the iris is in the nodes
+    yield 60.0  # software compiles its shaders
+    yield from wait_for("photographed")
+
+
+def wait_for(what: str) -> Iterator[float]:
+    """Tell photograph.py to act, and wait until it has."""
+    open(f"{REPORT}.{what}?", "w").close()
+    while not os.path.exists(f"{REPORT}.{what}"):
+        yield 0.2
 
 
 def work() -> Iterator[float]:
