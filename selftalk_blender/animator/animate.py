@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from ..core.lips import rest_weights, tidy_lips
 from ..core.template import ASSETS
 from .audio import SAMPLE_RATE, open_sound, to_mono_16k
 from .checkpoint import read_animator
-from .frontend import FPS, FRAME, SILENT, Loudness, mel_filters, mel_stream
+from .frontend import FPS, FRAME, Loudness, mel_filters, mel_stream
 from .network import FacialAnimator, SpeechEncoder
 from .windows import in_context, windowed
 
@@ -137,33 +137,32 @@ class Animator:
         """Two passes over the sound: its level, then the motion."""
         self.notices = []
         report = progress or (lambda done, stage: None)
-
-        def counted(stage: str, first: float, share: float) -> Iterator[np.ndarray]:
-            read = 0
-            for block in blocks():
-                yield block
-                read += len(block)
-                report(first + share * min(read / samples, 1.0), stage)
-
         loudness = Loudness()
         total = 0
-        for block in counted("Listening", 0.0, 0.1):
+        for block in blocks():
             loudness.add(block)
             total += len(block)
+            report(0.1 * min(total / samples, 1.0), "Listening")
         if total == 0:
             raise SelfTalkError("There is no sound in this part of the clip.")
-        if loudness.loudest < SILENT:
+        frames = -(-total // FRAME)
+        if loudness.speechless:
             self.notices.append(
-                "The clip is silent: the mouth stays closed. Check the file or its volume."
+                "The clip is silent, or nothing in it stands out from faint noise: the mouth "
+                "stays closed. If someone speaks in it, raise its volume and reduce its noise."
             )
-            rest = rest_weights(self.template)
-            return Motion(self.template, FPS, np.tile(rest, (-(-total // FRAME), 1)))
-        mel = mel_stream(counted("Animating", 0.1, 0.9), loudness.gain, self._filters)
+            report(1.0, "Animating")
+            return Motion(self.template, FPS, np.tile(rest_weights(self.template), (frames, 1)))
+        predicted: list[np.ndarray] = []
+        done = 0
         with torch.inference_mode():
+            mel = mel_stream(blocks(), loudness.gain, self._filters)
             features = windowed(mel, self._encode, self.window)
-            pieces = in_context(features, self._decode, self._network.context)
-            predicted = torch.cat([piece.cpu() for piece in pieces]).numpy()
-        return Motion(self.template, FPS, self._weights(predicted))
+            for piece in in_context(features, self._decode, self._network.context):
+                predicted.append(piece.cpu().numpy())
+                done += len(piece)
+                report(0.1 + 0.9 * done / frames, "Animating")
+        return Motion(self.template, FPS, self._weights(np.concatenate(predicted)))
 
     def _encode(self, mel: Tensor) -> Tensor:
         """(80, 2 T) log-mel of one window -> (T, C) features."""

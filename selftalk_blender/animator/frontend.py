@@ -24,8 +24,10 @@ FRAME = 2 * HOP  # samples per encoder frame: 20 ms
 FPS = SAMPLE_RATE / FRAME  # 50
 FLOOR = -6.5  # log10 power; speech at SPEECH_LEVEL peaks near 1.5, and Whisper keeps 8 below
 SPEECH_LEVEL = -22.0  # dBFS
-LARGEST_GAIN = 20.0  # dB; what is quieter still is noise rather than speech
+LARGEST_GAIN = 12.0  # dB; a higher one makes speech of the noise of a quiet clip
 SILENT = -66.0  # dBFS; a clip that is nowhere louder holds no speech that could be heard
+FAINT = -44.0  # dBFS; speech may be as faint as this or fainter, but then
+STANDS_OUT = 20.0  # dB by which its loud frames must stand out from its quiet ones
 
 
 class Loudness:
@@ -53,6 +55,15 @@ class Loudness:
         """Level of the loudest frame, dBFS; -120 where there is none."""
         used = np.flatnonzero(self._histogram)
         return float(used[-1] / 10 - 120) if len(used) else -120.0
+
+    @property
+    def speechless(self) -> bool:
+        """Whether there is nothing but silence, or faint noise from which nothing stands out."""
+        if self.loudest < SILENT:
+            return True
+        share = np.cumsum(self._histogram) / self._histogram.sum()
+        quiet, loud = np.searchsorted(share, [0.2, 0.98]) / 10
+        return bool(self.speech < FAINT and loud - quiet < STANDS_OUT)
 
     @property
     def speech(self) -> float:
