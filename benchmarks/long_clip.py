@@ -1,6 +1,6 @@
 """An hour of 44.1 kHz stereo through the animator: prints time and memory.
 
-python benchmarks/long_clip.py [--minutes 60]
+.venv/bin/python -m benchmarks.long_clip [--minutes 60]
 
 The sample clip is repeated into a WAV file. Memory is the process's peak resident size over what
 it was once the animator was loaded and had animated a few seconds.

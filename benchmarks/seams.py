@@ -1,6 +1,6 @@
 """How much the place of the inference windows shows: prints one table.
 
-python benchmarks/seams.py CONFIG [--animator FILE]
+.venv/bin/python -m benchmarks.seams CONFIG [--animator FILE]
 
 Held-out speech is strung together to clips of 24 s. Each is animated on the usual grid of
 windows, on grids moved by a quarter and by half a window (silence put before the clip), and in

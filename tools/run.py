@@ -4,6 +4,7 @@
     python3.11 tools/run.py test                       lint, types, import rules, and all tests
     python3.11 tools/run.py test --blender all         the Blender tests in 4.2, 4.5 and 5.2, too
     python3.11 tools/run.py test [--blender 4.5] ...   anything else goes to pytest
+    python3.11 tools/run.py test tests/window          the button in a real window, minutes long
     python3.11 tools/run.py ANYTHING                   is `selftalk ANYTHING`
 
 What it needs goes into .venv in the repository, once; system libraries are installed where that
@@ -51,6 +52,8 @@ LIBRARIES = {
     "libXxf86vm.so.1": "libxxf86vm1",
     "libgomp.so.1": "libgomp1",
 }
+# Run in each Blender; and by hand, since it needs Debian's Blender, a screen and minutes.
+APART = ("blender", "window")
 NEEDS_BLENDER = ("demo", "bake", "test")
 WELL = (0, 5)  # exit codes of pytest: all passed; nothing to run
 
@@ -281,7 +284,7 @@ def test(python: Path, arguments: list[str]) -> int:
     outcomes = [] if arguments else checks(python)
     if not named or len(named_blender) < len(named):
         paths = [a for a in named if a not in named_blender]
-        paths = paths or [str(TESTS), "--ignore", str(TESTS / "blender")]
+        paths = paths or [str(TESTS), *(f"--ignore={TESTS / name}" for name in APART)]
         outcomes.append(pytest("without Blender", python, paths + options))
     if not named or named_blender:
         paths = named_blender or [str(TESTS / "blender")]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..core import FaceTemplate, Motion, bundled_template
 from ..core.errors import SelfTalkError
-from ..core.lips import rest_weights, tidy_lips
+from ..core.lips import rest_weights, symmetric, tidy_lips
 from ..core.template import ASSETS
 from .audio import SAMPLE_RATE, open_sound, to_mono_16k
 from .checkpoint import read_animator
@@ -178,4 +178,5 @@ class Animator:
         """(T, K) of the network's shapes -> (T, 52) of the head's."""
         weights = np.zeros((len(predicted), len(self.template.shape_names)), np.float32)
         weights[:, self._columns] = predicted
-        return tidy_lips(self.template, np.clip(weights, 0.0, 1.0))
+        weights = symmetric(self.template, np.clip(weights, 0.0, 1.0))
+        return tidy_lips(self.template, weights)

@@ -5,7 +5,7 @@ import pytest
 
 from selftalk_blender.core import bundled_template
 from selftalk_blender.core.errors import SelfTalkError
-from selftalk_blender.core.lips import DEEPEST, rest_weights, tidy_lips
+from selftalk_blender.core.lips import DEEPEST, rest_weights, symmetric, tidy_lips
 from selftalk_blender.core.retarget import match_by_index
 
 HEAD = bundled_template()
@@ -44,6 +44,14 @@ def test_rest_is_sealed_and_pressed_lips_overlap_little() -> None:
     assert HEAD.gap_mm(tidy_lips(HEAD, no_close))[0] == pytest.approx(-DEEPEST, abs=1e-3)
     spoken = shape("jawOpen", 0.3)
     assert np.array_equal(tidy_lips(HEAD, spoken), spoken)
+
+
+def test_a_lopsided_mouth_is_made_symmetric() -> None:
+    lopsided = shape("mouthSmileLeft", 0.4) + shape("mouthLeft", 0.2) + shape("jawOpen", 0.3)
+    even = symmetric(HEAD, lopsided)
+    expected = shape("mouthSmileLeft", 0.2) + shape("mouthSmileRight", 0.2)
+    expected += shape("mouthLeft", 0.1) + shape("mouthRight", 0.1) + shape("jawOpen", 0.3)
+    assert np.allclose(even, expected)
 
 
 def body(vertices: np.ndarray, count: int) -> np.ndarray:
