@@ -36,7 +36,7 @@ def config(tmp_path) -> TrainConfig:
     for i in range(4):
         soundfile.write(data / f"grid_s1/audio/g{i}.flac", babble(i), 16000)
         faces[f"g{i}"] = np.zeros((75, 52), np.float16)
-        faces[f"g{i}"][:, HEAD.shape_names.index("jawOpen")] = 0.1 * i
+        faces[f"g{i}"][:, HEAD.shape_names.index("jawOpen")] = np.linspace(0.0, 0.1 * i + 0.1, 75)
     np.savez(data / "makehuman/grid_s1_weights.npz", **faces)
     card = {"shape_names": HEAD.shape_names, "excluded": ["g3"]}
     (data / "makehuman/grid_s1.json").write_text(json.dumps(card))
