@@ -10,7 +10,7 @@ from .errors import SelfTalkError
 from .template import FaceTemplate
 
 # A person's head differs from the mean head by well under this share of the head's size once
-# position, rotation and scale are taken out (the six bundled looks: at most 0.05).
+# position, rotation and scale are taken out (six looks of the MakeHuman pack: at most 0.06).
 LARGEST_MISFIT = 0.15
 
 

@@ -42,8 +42,9 @@ def test_rest_is_sealed_and_pressed_lips_overlap_little() -> None:
     assert HEAD.gap_mm(tidy_lips(HEAD, pressed))[0] == pytest.approx(-DEEPEST, abs=1e-3)
     no_close = shape("mouthShrugLower") + shape("mouthRollLower")
     assert HEAD.gap_mm(tidy_lips(HEAD, no_close))[0] == pytest.approx(-DEEPEST, abs=1e-3)
-    spoken = shape("jawOpen", 0.3)
+    spoken = shape("jawOpen", 0.3) + shape("tongueOut", 0.3)
     assert np.array_equal(tidy_lips(HEAD, spoken), spoken)
+    assert np.array_equal(tidy_lips(HEAD, shape("tongueOut", 0.3)), shape("tongueOut", 0.0))
 
 
 def test_a_lopsided_mouth_is_made_symmetric() -> None:
