@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def save_animator(
     settings = {
         "format": FORMAT,
         "encoder": encoder_settings(encoder),
-        "animator": animator.config.to_dict(),
+        "animator": asdict(animator.config),
         "template": template_digest,
         "window": window,
     }

@@ -11,7 +11,7 @@ B clips, T frames (50 per second), C = features of a frame, D = width, K = shape
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -81,9 +81,6 @@ class AnimatorConfig:
     reach: int = 50
     kernel: int = 9
     dropout: float = 0.1
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class LocalAttention(nn.Module):

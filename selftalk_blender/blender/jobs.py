@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import bpy
@@ -61,17 +61,10 @@ class JobOperator:
     bl_label: str
     _timer: bpy.types.Timer
 
-    def steps(self, context: bpy.types.Context) -> Steps:
-        """Check at once, and return the work: a generator that can be closed at any time.
-
-        Raises:
-            SelfTalkError: here, or later in the generator.
-        """
-        raise NotImplementedError
-
-    def finish(self, context: bpy.types.Context, result: Any) -> None:
-        """Tell the user; called once the work is done."""
-        raise NotImplementedError
+    # Of the operator. `steps` checks at once and returns the work, a generator that can be closed
+    # at any time; both may raise SelfTalkError. `finish` is called with the work's result.
+    steps: Callable[[bpy.types.Context], Steps]
+    finish: Callable[[bpy.types.Context, Any], None]
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         manager = context.window_manager

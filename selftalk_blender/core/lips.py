@@ -32,20 +32,27 @@ def symmetric(template: FaceTemplate, weights: np.ndarray) -> np.ndarray:
     return weights
 
 
+def move_gap(template: FaceTemplate, weights: np.ndarray, change: np.ndarray) -> None:
+    """Change the inner-lip gap of (T, K) weights by (T,) millimetres, in place.
+
+    Closing adds mouthClose. Opening takes mouthClose back, and where there is too little of it
+    opens the jaw.
+    """
+    close, jaw = (template.shape_names.index(name) for name in ("mouthClose", "jawOpen"))
+    closing, opening = -template.gap_per_weight[close], template.gap_per_weight[jaw]
+    wider, narrower = np.maximum(change, 0.0), np.maximum(-change, 0.0)
+    back = np.minimum(wider / closing, weights[:, close])
+    weights[:, close] += narrower / closing - back
+    weights[:, jaw] += (wider - back * closing) / opening
+
+
 def tidy_lips(template: FaceTemplate, weights: np.ndarray) -> np.ndarray:
     """Weights (T, K) with lips that overlap by at most DEEPEST, and no tongue between closed ones.
 
-    The lips part by taking back mouthClose, and where there is too little of it by jawOpen;
-    both move the gap by the same amount. The tongue comes out as the gap goes from 1 to 3 mm.
+    The tongue comes out as the gap goes from 1 to 3 mm.
     """
     weights = weights.copy()
-    close, jaw = (template.shape_names.index(name) for name in ("mouthClose", "jawOpen"))
-    per_unit = template.gap_mm(np.eye(len(template.shape_names))[[close, jaw]])
-    per_unit = per_unit - template.gap_mm(np.zeros((1, len(template.shape_names))))
     gap = template.gap_mm(weights)
     weights[:, template.shape_names.index("tongueOut")] *= np.clip((gap - 1.0) / 2.0, 0.0, 1.0)
-    too_deep = np.maximum(-DEEPEST - gap, 0.0)
-    back = np.minimum(too_deep / -per_unit[0], weights[:, close])
-    weights[:, close] -= back
-    weights[:, jaw] += (too_deep + back * per_unit[0]) / per_unit[1]
+    move_gap(template, weights, np.maximum(-DEEPEST - gap, 0.0))
     return weights

@@ -77,6 +77,12 @@ class FaceTemplate:
         deltas = self.shape_deltas if region is None else self.shape_deltas[:, self.regions[region]]
         return deltas.reshape(len(self.shape_names), -1)
 
+    @functools.cached_property
+    def gap_per_weight(self) -> np.ndarray:
+        """By how much each shape opens the inner lips, (K,) millimetres at weight 1."""
+        upper, lower = self.landmarks["inner_upper_lip"], self.landmarks["inner_lower_lip"]
+        return (self.shape_deltas[:, upper, 2] - self.shape_deltas[:, lower, 2]) * 1000.0
+
     def gap_mm(self, weights: np.ndarray) -> np.ndarray:
         """The inner-lip gap in millimetres, (T,) from weights (T, K).
 
@@ -85,8 +91,7 @@ class FaceTemplate:
         """
         upper, lower = self.landmarks["inner_upper_lip"], self.landmarks["inner_lower_lip"]
         rest = self.vertices[upper, 2] - self.vertices[lower, 2]
-        per_shape = self.shape_deltas[:, upper, 2] - self.shape_deltas[:, lower, 2]
-        return (weights @ per_shape + rest) * 1000.0
+        return weights @ self.gap_per_weight + rest * 1000.0
 
     def width_mm(self, weights: np.ndarray) -> np.ndarray:
         """Mouth width in millimetres, (T,) from weights (T, K): between the outer corners."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..animator.frontend import FPS
 from ..core import FaceTemplate
-from ..core.lips import rest_weights
+from ..core.lips import move_gap, rest_weights
 from .corpus import Phone
 
 CLOSED = frozenset("P B M".split())
@@ -71,9 +71,6 @@ class PhoneCorrection:
     def __init__(self, template: FaceTemplate) -> None:
         self.template = template
         names = template.shape_names
-        count = len(names)
-        rest_gap = template.gap_mm(np.zeros((1, count)))[0]
-        self.gap_per_unit = template.gap_mm(np.eye(count)) - rest_gap
         self.index = {name: i for i, name in enumerate(names)}
         self.rest = rest_weights(template)
         # What opens the lips, and gives way when they must close.
@@ -98,19 +95,8 @@ class PhoneCorrection:
             closed[:, self.index[f"mouthPress{side}"]] = np.maximum(
                 closed[:, self.index[f"mouthPress{side}"]], 0.12
             )
-        self.move_gap(closed, CLOSED_GAP - self.template.gap_mm(closed))
+        move_gap(self.template, closed, CLOSED_GAP - self.template.gap_mm(closed))
         return closed
-
-    def move_gap(self, weights: np.ndarray, change: np.ndarray) -> None:
-        """Change the gap of (T, K) weights by (T,) millimetres, in place.
-
-        Closing adds mouthClose; opening first takes mouthClose back, then opens the jaw.
-        """
-        close, jaw = self.index["mouthClose"], self.index["jawOpen"]
-        per_unit = -self.gap_per_unit[close]
-        back = np.minimum(np.maximum(change, 0.0) / per_unit, weights[:, close])
-        weights[:, close] += np.maximum(-change, 0.0) / per_unit - back
-        weights[:, jaw] += (np.maximum(change, 0.0) - back * per_unit) / self.gap_per_unit[jaw]
 
     def __call__(
         self, weights: np.ndarray, phones: Sequence[Phone], only_closures: bool = False
@@ -171,7 +157,7 @@ class PhoneCorrection:
                 middle = (start + end) / 2
                 gap = np.interp(middle, times, self.template.gap_mm(weights))
                 lift = max(wanted - gap, 0.0) * bump(times, middle - 0.01, middle + 0.01, rise)
-                self.move_gap(weights, lift)
+                move_gap(self.template, weights, lift)
 
     def with_tongue(self, weights: np.ndarray, phones: Sequence[Phone]) -> np.ndarray:
         """Recorded faces (T, K) at 50 fps with the tongue, which no camera saw, at "th"."""

@@ -32,7 +32,7 @@ class FaceGeometry:
         eye = torch.eye(len(template.shape_names))[shapes].numpy()
         zero = eye[:1] * 0
         self.rest_gap = float(template.gap_mm(zero)[0])
-        self.gap = torch.from_numpy(template.gap_mm(eye) - self.rest_gap).float()
+        self.gap = torch.from_numpy(template.gap_per_weight[shapes]).float()
         step = 0.01
         self.width = torch.from_numpy(
             (template.width_mm(eye * step) - template.width_mm(zero)) / step

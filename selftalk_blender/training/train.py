@@ -13,7 +13,6 @@ import math
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from ..animator.audio import SAMPLE_RATE
 from ..animator.checkpoint import load_encoder, save_animator
 from ..animator.frontend import FPS
 from ..animator.network import AnimatorConfig, FacialAnimator, SpeechEncoder
-from ..core import FaceTemplate, bundled_template
+from ..core import Motion, bundled_template
 from ..core.errors import SelfTalkError
 from ..core.files import atomic_path
 from ..core.lips import rest_weights
@@ -41,23 +40,16 @@ MOVED = ("jaw", "mouth", "tongueOut")  # shapes that speech moves; eyes and brow
 class Labels:
     """The wanted weights of every utterance, at 50 fps, to be read at any time in it."""
 
-    def __init__(self, template: FaceTemplate, shapes: list[int], count: int) -> None:
-        self.shapes = shapes
-        self.values: list[np.ndarray | None] = [None] * count
-        self.rest = rest_weights(template)[shapes]
-        self.table = self.starts = self.lengths = np.zeros(0)
+    def __init__(self, rest: np.ndarray, faces: list[np.ndarray | None]) -> None:
+        """Labels of all utterances.
 
-    def put(self, number: int, weights: np.ndarray) -> None:
-        """Set the label of an utterance, weights (T, 52) at 50 fps."""
-        self.values[number] = weights[:, self.shapes]
-
-    def build(self) -> None:
-        """Make one table of all labels; call after the last `put`."""
-        rows = [self.rest[None], *(v for v in self.values if v is not None)]
-        known = np.array([0 if v is None else len(v) for v in self.values])
-        self.lengths = known
-        self.starts = 1 + np.concatenate([[0], np.cumsum(known)[:-1]])
-        self.table = np.concatenate(rows)
+        Args:
+            rest: (K,) weights of silence.
+            faces: per utterance (T, K) weights, or None where there is no label.
+        """
+        self.lengths = np.array([0 if face is None else len(face) for face in faces])
+        self.starts = 1 + np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
+        self.table = np.concatenate([rest[None], *(face for face in faces if face is not None)])
 
     def read(self, utterance: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weights (B, T, K) and mask (B, T) of frames; silence is at rest, the unknown masked."""
@@ -102,7 +94,6 @@ class Run:
         self.round = self.step = 0
         self.optimiser = self._optimiser()
         self.variants: list[Tracks] = []
-        self.history: list[dict[str, Any]] = []
 
     def _optimiser(self) -> torch.optim.AdamW:
         return torch.optim.AdamW(
@@ -127,7 +118,6 @@ class Run:
             "optimiser": self.optimiser.state_dict(),
             "torch_random": torch.get_rng_state(),
             "numpy_random": json.dumps(self.rng.bit_generator.state),
-            "history": json.dumps(self.history),
         }
         with atomic_path(self.checkpoint) as temporary:
             torch.save(state, temporary)
@@ -155,34 +145,32 @@ class Run:
         self.optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["torch_random"])
         self.rng.bit_generator.state = json.loads(state["numpy_random"])
-        self.history = json.loads(state["history"])
         return True
 
     # -- labels -----------------------------------------------------------------------------
 
     def labels(self) -> Labels:
         """What this round learns from: recorded faces, and from round 1 on the animator's own."""
-        labels = Labels(self.template, self.shapes, len(self.corpus))
         correction = PhoneCorrection(self.template)
         path = self.output / "cache" / f"faces-round-{self.round}.npz"
         made = self._own_faces(path) if self.round > 0 else {}
-        for number, utterance in enumerate(self.corpus):
-            if utterance.held_out:
-                continue
-            if utterance.weights is not None:
-                count = 2 * len(utterance.weights)
-                times = np.arange(count) / FPS * FACE_FPS
-                frames = np.arange(len(utterance.weights))
-                weights = np.stack(
-                    [np.interp(times, frames, column) for column in utterance.weights.T], 1
-                ).astype(np.float32)
-                labels.put(number, correction.with_tongue(weights, utterance.phones))
+
+        def label(utterance: Utterance) -> np.ndarray | None:
+            if utterance.weights is not None and not utterance.held_out:
+                times = np.arange(2 * len(utterance.weights)) / FPS
+                recorded = Motion(self.template, FACE_FPS, utterance.weights).at(times, FPS)
+                assert recorded.weights is not None
+                weights = correction.with_tongue(recorded.weights, utterance.phones)
             elif utterance.name in made:
                 weights = made[utterance.name].astype(np.float32)
-                libri = utterance.kind == "libri"
-                labels.put(number, correction(weights, utterance.phones, only_closures=libri))
-        labels.build()
-        return labels
+                rough = utterance.kind == "libri"
+                weights = correction(weights, utterance.phones, only_closures=rough)
+            else:
+                return None
+            return weights[:, self.shapes]
+
+        rest = rest_weights(self.template)[self.shapes]
+        return Labels(rest, [label(utterance) for utterance in self.corpus])
 
     def _own_faces(self, path: Path) -> dict[str, np.ndarray]:
         if not path.exists():
@@ -272,9 +260,7 @@ class Run:
 
     def validate(self, held_out: list[Utterance]) -> dict[str, float]:
         """Measure the averaged network on held-out clips."""
-        table = evaluate(self.animator(), held_out)
-        self.history.append({"round": self.round, "step": self.step, **table})
-        return table
+        return evaluate(self.animator(), held_out)
 
     def run(self) -> Path:
         """Train through all rounds; returns the final file."""
