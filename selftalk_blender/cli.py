@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .animator import Animator
+    from .animator import Animator, VertexAnimator
 
 # What is taken for a clip in a folder; a file named by itself may be called anything.
 SOUND_SUFFIXES = frozenset(
@@ -267,7 +267,7 @@ def _animate(options: argparse.Namespace) -> int:
     return _tally(failed, len(clips))
 
 
-def _animate_one(animator: Animator, clip: Clip, target: Path, title: str) -> None:
+def _animate_one(animator: Animator | VertexAnimator, clip: Clip, target: Path, title: str) -> None:
     line = ProgressLine(title)
     begun = time.monotonic()
     try:

@@ -18,6 +18,8 @@ from .audio import SAMPLE_RATE, open_sound, to_mono_16k
 from .checkpoint import read_animator
 from .frontend import FPS, FRAME, Loudness, mel_filters, mel_stream
 from .network import FacialAnimator, SpeechEncoder
+from .published import is_published, read_vertex_model
+from .vertices import VertexAnimator
 from .windows import in_context, windowed
 
 BUNDLED = ASSETS / "animator.safetensors"
@@ -28,24 +30,44 @@ Progress = Callable[[float, str], None]
 
 
 def load_animator(
-    path: str | os.PathLike[str] | None = None, device: str | None = None
-) -> Animator:
+    path: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    template: np.ndarray | None = None,
+) -> Animator | VertexAnimator:
     """The bundled animator, or one from a file.
 
     Args:
+        path: an animator that SelfTalk trained, or a published checkpoint (`vocaset.pth`,
+            `BIWI.pth`, one converted by `selftalk convert`).
         device: "cpu", "cuda", ...; None takes CUDA where there is one.
+        template: (V, 3), the neutral face that a published checkpoint moves. Its motion keeps
+            the template's axes and units.
 
     Raises:
-        SelfTalkError: the file is missing or damaged, or the device is not there.
+        SelfTalkError: the file is missing or damaged, the template is missing or does not fit,
+            or the device is not there.
     """
-    encoder, network, settings = read_animator(BUNDLED if path is None else path)
-    template = bundled_template()
-    if settings["template"] != template.digest:
-        raise SelfTalkError(f"{path} animates another head than the one of this SelfTalk.")
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return Animator(encoder, network, template, settings["window"], torch.device(device))
+        place = torch.device(device)
+        if path is not None and is_published(path):
+            if template is None:
+                raise SelfTalkError(
+                    f"{path} moves the vertices of a face that only its owner has. Name the file "
+                    "of its neutral face, too: the template."
+                )
+            return VertexAnimator(read_vertex_model(path), template, place)
+        if template is not None:
+            raise SelfTalkError(
+                f"{'The bundled animator' if path is None else path} moves the bundled head and "
+                "takes no template. Leave the template out."
+            )
+        encoder, network, settings = read_animator(BUNDLED if path is None else path)
+        head = bundled_template()
+        if settings["template"] != head.digest:
+            raise SelfTalkError(f"{path} animates another head than the one of this SelfTalk.")
+        return Animator(encoder, network, head, settings["window"], place)
     except (RuntimeError, AssertionError) as error:
         raise SelfTalkError(f"The device {device} cannot be used ({error}); choose CPU.") from error
 

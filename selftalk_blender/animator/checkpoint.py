@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..core.errors import SelfTalkError
@@ -20,40 +20,6 @@ from .network import AnimatorConfig, FacialAnimator, SpeechEncoder
 FORMAT = 1
 # Fixed sinusoids, made again by the module itself.
 POSITIONS = "whisper.embed_positions.weight"
-
-
-def load_encoder(folder: str | os.PathLike[str], layers: int) -> SpeechEncoder:
-    """The first `layers` layers of a Whisper encoder kept in the `transformers` layout.
-
-    Args:
-        folder: holds config.json and encoder.safetensors (keys of `WhisperEncoder`).
-
-    Raises:
-        SelfTalkError: a file is missing or does not fit.
-    """
-    try:
-        config = json.loads((Path(folder) / "config.json").read_text())
-        encoder = SpeechEncoder(config, layers)
-        state = load_file(Path(folder) / "encoder.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
-        raise SelfTalkError(f"No speech encoder could be read from {folder}: {error}.") from error
-    own = {f"whisper.{name}": tensor.float() for name, tensor in state.items()}
-    wanted = encoder.state_dict()
-    _load_exactly(encoder, {name: own[name] for name in wanted if name in own}, str(folder))
-    return encoder
-
-
-def encoder_settings(encoder: SpeechEncoder) -> dict[str, Any]:
-    """What `SpeechEncoder` needs to be built again."""
-    whisper = encoder.whisper.config
-    names = (
-        "d_model encoder_attention_heads encoder_ffn_dim num_mel_bins max_source_positions "
-        "activation_function"
-    ).split()
-    return {
-        "config": {name: getattr(whisper, name) for name in names},
-        "layers": whisper.encoder_layers,
-    }
 
 
 def save_animator(
@@ -78,7 +44,7 @@ def save_animator(
     tensors = {name: value.detach().cpu().half().contiguous() for name, value in tensors.items()}
     settings = {
         "format": FORMAT,
-        "encoder": encoder_settings(encoder),
+        "encoder": encoder.settings(),
         "animator": asdict(animator.config),
         "template": template_digest,
         "window": window,
@@ -115,8 +81,8 @@ def read_animator(
         animator = FacialAnimator(AnimatorConfig(**config))
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise SelfTalkError(f"{path} is not a readable SelfTalk animator: {error}.") from error
-    _load_exactly(encoder, _part(tensors, "encoder."), str(path))
-    _load_exactly(animator, _part(tensors, "animator."), str(path))
+    load_exactly(encoder, _part(tensors, "encoder."), str(path))
+    load_exactly(animator, _part(tensors, "animator."), str(path))
     return encoder.eval(), animator.eval(), settings
 
 
@@ -124,7 +90,12 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {n[len(prefix) :]: value for n, value in tensors.items() if n.startswith(prefix)}
 
 
-def _load_exactly(module: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+def load_exactly(module: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+    """Put tensors into a module.
+
+    Raises:
+        SelfTalkError: one is missing, of another shape, or not finite.
+    """
     own = module.state_dict()
     for name, value in own.items():
         if name not in tensors:

@@ -1,26 +1,106 @@
-"""The facial animator: speech in, weights of a face's shapes out. The whole network, top to bottom.
+"""SelfTalk's network: the whole of it, top to bottom.
 
-After SelfTalk (Peng et al. 2023, arXiv 2306.10799): a pretrained speech encoder, a linear map,
-transformer decoder layers whose memory is their own input, and a head. Two things differ from
-the paper. The head is low-rank: it gives weights of the template's shapes instead of 3 V
-offsets. And attention is local with learned relative positions, so that a frame's motion
-depends on what is said around it and not on where a window of inference begins.
+After Peng et al. 2023 (arXiv 2306.10799). Three modules that a commutative diagram binds:
 
-B clips, T frames (50 per second), C = features of a frame, D = width, K = shapes.
+    audio ──speech recogniser (frozen)──────────────────▶ text
+    audio ──facial animator──▶ face ──lip reader────────▶ text
+
+The facial animator is a pretrained speech encoder, a linear map, transformer decoder layers whose
+memory is their own input, and a head. It comes in two forms, chosen by `AnimatorConfig`:
+
+- the published one: wav2vec 2.0, one decoder layer that attends to the whole clip, 3 V offsets;
+- the bundled one: Whisper's lower layers, local attention with relative positions (a frame's
+  motion depends on what is said around it, not on where a window begins), and weights of the
+  head's shapes.
+
+B clips, L samples, T frames of motion, S frames of the encoder (50 per second), C = width of
+features, D = width of the decoder, V vertices, n lip vertices, K shapes, N classes of text.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import WhisperConfig
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from .frontend import MEL_BANDS
+from .frontend import MEL_BANDS, Loudness, mel_filters, mel_stream
+from .windows import windowed
+
+ENCODER_FPS = 50.0  # frames per second of every speech encoder here
+# Attention to what does not count. Softmax makes 0 of it even in half precision; -inf would make
+# nan of a frame beyond its own clip, which sees nothing.
+HIDDEN = -3e4
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All that tells one kind of published SelfTalk from another.
+
+    Attributes:
+        fps: frames of motion per second.
+        resample: where the encoder's 50 frames per second become `fps`, by linear interpolation:
+            "convolutions" (between its convolutions and its transformer; VOCASET), "features"
+            (behind it; Whisper, whose convolutions listen to pictures of sound), or "" (nowhere).
+        stack: frames of the encoder that are joined for a frame of motion (BIWI: 2).
+        vertices: V.
+        lip_vertices: n, how many of them the lip reader reads.
+    """
+
+    fps: float
+    resample: str
+    stack: int
+    vertices: int
+    lip_vertices: int
+
+    def frames(self, encoder_frames: int) -> int:
+        """T for a clip of S encoder frames, when nobody says how many are wanted.
+
+        In floating point as published: 205 encoder frames give 122, not 123.
+        """
+        if self.resample:
+            return int(encoder_frames / ENCODER_FPS * self.fps)
+        return encoder_frames // self.stack
+
+    def text_frames(self, frames: int) -> int:
+        """Frames that the lip reader makes of T frames of motion, when no text is at hand."""
+        return int(frames / self.fps * ENCODER_FPS)
+
+
+# --- Batches -------------------------------------------------------------------------------------
+
+
+def padded(clips: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+    """Clips (T_i, C) -> (B, T, C) and the mask (B, T), true in a clip; None if all are as long."""
+    lengths = torch.tensor([len(clip) for clip in clips], device=clips[0].device)
+    batch = pad_sequence(clips, batch_first=True)
+    if bool((lengths == batch.shape[1]).all()):
+        return batch, None
+    return batch, torch.arange(batch.shape[1], device=batch.device) < lengths[:, None]
+
+
+def lengths_of(mask: Tensor | None, batch: int, frames: int) -> list[int]:
+    """How long each clip of a batch is."""
+    return [frames] * batch if mask is None else [int(count) for count in mask.sum(1)]
+
+
+def resampled(clip: Tensor, frames: int) -> Tensor:
+    """(T, C) -> (frames, C), linear between frames; first and last stay where they are."""
+    if len(clip) == frames or not len(clip):
+        return clip
+    channels = clip.T[None]
+    return functional.interpolate(channels, frames, mode="linear", align_corners=True)[0].T
+
+
+# --- Speech encoders -----------------------------------------------------------------------------
 
 
 class SpeechEncoder(nn.Module):
@@ -38,25 +118,141 @@ class SpeechEncoder(nn.Module):
         """Frozen means frozen: no dropout when the rest of the network trains."""
         return super().train(False)
 
+    def settings(self) -> dict[str, Any]:
+        """What `SpeechEncoder` needs to be built again."""
+        names = (
+            "d_model encoder_attention_heads encoder_ffn_dim num_mel_bins max_source_positions "
+            "activation_function"
+        ).split()
+        config = {name: getattr(self.whisper.config, name) for name in names}
+        return {"config": config, "layers": self.whisper.config.encoder_layers}
+
     @property
     def width(self) -> int:
         """C: the encoder's own width and two log-mel frames."""
         return int(self.whisper.config.d_model) + 2 * MEL_BANDS
 
     def forward(self, mel: Tensor) -> Tensor:
-        """(B, 80, 2 T) log-mel -> (B, T, C) features of one window of at most 30 s.
+        """(B, 80, 2 S) log-mel -> (B, S, C) features of one window of at most 30 s.
 
         A feature is the encoder's hidden state (zero mean, unit variance) and the log-mel frames
         it was made of, which say what the encoder abstracts from: how loud, and exactly when.
         """
-        hidden = functional.gelu(self.whisper.conv1(mel))  # (B, 512, 2 T)
-        hidden = functional.gelu(self.whisper.conv2(hidden)).transpose(1, 2)  # (B, T, 512)
+        hidden = functional.gelu(self.whisper.conv1(mel))  # (B, 512, 2 S)
+        hidden = functional.gelu(self.whisper.conv2(hidden)).transpose(1, 2)  # (B, S, 512)
         hidden = hidden + self.whisper.embed_positions.weight[: hidden.shape[1]]
         for layer in self.whisper.layers:
             hidden = layer(hidden, attention_mask=None)
         hidden = functional.layer_norm(hidden, hidden.shape[-1:])
-        pairs = mel.transpose(1, 2).reshape(*hidden.shape[:2], 2 * MEL_BANDS)  # (B, T, 160)
+        pairs = mel.transpose(1, 2).reshape(*hidden.shape[:2], 2 * MEL_BANDS)  # (B, S, 160)
         return torch.cat([hidden, pairs], dim=-1)
+
+
+class MelEncoder(nn.Module):
+    """A `SpeechEncoder` that hears whole clips, as `WaveEncoder` does."""
+
+    filters: Tensor
+
+    def __init__(self, encoder: SpeechEncoder, window: int = 500) -> None:
+        super().__init__()
+        self.encoder, self.window = encoder, window
+        self.register_buffer("filters", mel_filters(), persistent=False)
+
+    def settings(self) -> dict[str, Any]:
+        """What the encoder needs to be built again."""
+        return {"model_type": "whisper", **self.encoder.settings()}
+
+    @property
+    def width(self) -> int:
+        """C."""
+        return self.encoder.width
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """Of the transformer, in order."""
+        return list(self.encoder.whisper.layers)
+
+    def prepare(self, samples: np.ndarray) -> Tensor:
+        """Recorded samples (L,) -> what `listen` wants; the level is its own business."""
+        return torch.from_numpy(samples)
+
+    @torch.no_grad()
+    def listen(self, clip: Tensor) -> Tensor:
+        """Samples (L,) at any level -> log-mel frames (S, 160), two in one."""
+        samples = clip.cpu().numpy()
+        loudness = Loudness()
+        loudness.add(samples)
+        mel = torch.cat(list(mel_stream([samples], loudness.gain, self.filters)), dim=1)
+        return mel.T.reshape(-1, 2 * MEL_BANDS)
+
+    @torch.no_grad()
+    def forward(self, clips: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Clips (S_i, 160) that were listened to -> features (B, S, C) and mask (B, S) or None."""
+        features = []
+        for clip in clips:
+            mel = clip.reshape(-1, MEL_BANDS).T
+            windows = windowed([mel], lambda window: self.encoder(window[None])[0], self.window)
+            features.append(torch.cat([clip.new_zeros(0, self.width), *windows]))
+        return padded(features)
+
+
+class WaveEncoder(nn.Module):
+    """wav2vec 2.0, HuBERT or WavLM, which listen to samples; its convolutions are frozen.
+
+    Convolutions and interpolation run clip by clip (their norms and their ends see the whole
+    clip), the transformer on the padded batch: a clip's features do not depend on its mates.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        model.feature_extractor.requires_grad_(False)
+
+    @property
+    def width(self) -> int:
+        """C."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """Of the transformer, in order."""
+        return list(self.model.encoder.layers)
+
+    def prepare(self, samples: np.ndarray) -> Tensor:
+        """Recorded samples (L,) -> zero mean and unit variance over the whole clip.
+
+        As `Wav2Vec2FeatureExtractor` with do_normalize, its epsilon included.
+        """
+        normal = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
+        return torch.from_numpy(normal.astype(np.float32))
+
+    def settings(self) -> dict[str, Any]:
+        """What the model needs to be built again."""
+        return dict(self.model.config.to_diff_dict())
+
+    def listen(self, clip: Tensor) -> Tensor:
+        """Samples (L,), normalised -> (S, 512); S = 0 where the clip is too short for a frame."""
+        config = self.model.config
+        count = len(clip)
+        for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+            count = (count - kernel) // stride + 1
+            if count < 1:
+                return clip.new_zeros(0, config.conv_dim[-1])
+        with torch.no_grad():
+            frames: Tensor = self.model.feature_extractor(clip[None])[0].T
+        return frames
+
+    def forward(self, clips: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Clips (S_i, 512) that were listened to -> features (B, S, C) and mask (B, S) or None."""
+        frames, mask = padded(clips)  # (B, S, 512)
+        projected = self.model.feature_projection(frames)  # wav2vec 2.0 and WavLM give a pair
+        hidden = projected[0] if isinstance(projected, tuple) else projected  # (B, S, C)
+        if not hidden.shape[1]:
+            return hidden, None
+        return self.model.encoder(hidden, attention_mask=mask).last_hidden_state, mask
+
+
+# --- Facial animator -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -64,23 +260,30 @@ class AnimatorConfig:
     """Sizes of the animator.
 
     Attributes:
-        feature_width: C, `SpeechEncoder.width`.
+        feature_width: C, width of the features that it hears.
+        shape_names: the K shapes that the head moves; the others stay at 0. Empty: a dense head.
+        vertices: V of a dense head.
         width: D, width of the decoder.
         layers, heads: of the decoder.
-        reach: frames that attention sees to each side.
-        kernel: frames of the convolution that mixes neighbours before each attention.
+        reach: frames that attention sees to each side; None: the paper's layer, which sees all.
+        kernel: frames of the convolution that mixes neighbours before each local attention.
         dropout: share, in training only.
-        shape_names: the K shapes that the head moves; the others stay at 0.
     """
 
     feature_width: int
-    shape_names: tuple[str, ...]
+    shape_names: tuple[str, ...] = ()
     width: int = 256
     layers: int = 2
     heads: int = 4
-    reach: int = 50
+    reach: int | None = 50
     kernel: int = 9
     dropout: float = 0.1
+    vertices: int = 0
+
+    @property
+    def outputs(self) -> int:
+        """Numbers per frame: K weights or 3 V offsets."""
+        return len(self.shape_names) or 3 * self.vertices
 
 
 class LocalAttention(nn.Module):
@@ -90,25 +293,27 @@ class LocalAttention(nn.Module):
     so that time and memory grow with T and not with T squared.
     """
 
-    def __init__(self, config: AnimatorConfig) -> None:
+    def __init__(self, width: int, heads: int, reach: int) -> None:
         super().__init__()
-        self.heads, self.reach = config.heads, config.reach
-        self.query = nn.Linear(config.width, config.width)
-        self.key_value = nn.Linear(config.width, 2 * config.width)
-        self.out = nn.Linear(config.width, config.width)
-        self.bias = nn.Parameter(torch.zeros(config.heads, 2 * config.reach + 1))
+        self.heads, self.reach = heads, reach
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+        self.bias = nn.Parameter(torch.zeros(heads, 2 * reach + 1))
 
-    def mask(self, frames: int, blocks: int) -> Tensor:
-        """(blocks, H, R, 3 R): the bias of each distance, -inf beyond the reach or the clip."""
+    def mask(self, lengths: list[int], blocks: int) -> Tensor:
+        """(1 or B, blocks, H, R, 3 R): the bias of each distance, HIDDEN beyond reach or clip."""
         reach = self.reach
         key = torch.arange(3 * reach, device=self.bias.device) - reach  # from the block's start
         distance = key[None] - torch.arange(reach, device=key.device)[:, None]  # (R, 3 R)
         near = self.bias[:, distance.clamp(-reach, reach) + reach]  # (H, R, 3 R)
         place = torch.arange(blocks, device=key.device)[:, None] * reach + key  # (blocks, 3 R)
-        outside = ((place < 0) | (place >= frames))[:, None, None]
-        return near.masked_fill(outside | (distance.abs() > reach), float("-inf"))
+        ends = torch.tensor(lengths[:1] if len(set(lengths)) == 1 else lengths)
+        outside = (place < 0) | (place >= ends.to(key.device)[:, None, None])  # (B, blocks, 3 R)
+        far = distance.abs() > reach
+        return near.masked_fill(outside[:, :, None, None] | far, HIDDEN)
 
-    def forward(self, hidden: Tensor, memory: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, memory: Tensor, lengths: list[int]) -> Tensor:
         """(B, T, D) queries, (B, T, D) memory -> (B, T, D)."""
         batch, frames, width = hidden.shape
         reach, depth = self.reach, width // self.heads
@@ -122,8 +327,7 @@ class LocalAttention(nn.Module):
             part.unflatten(2, (self.heads, depth)).transpose(-1, -2)  # (B, blocks, H, 3 R, d)
             for part in key_value.chunk(2, dim=2)
         )
-        # Queries beyond the clip see its last frame at least (no row of -inf) and are cut off.
-        mask = self.mask(frames, blocks)[None]
+        mask = self.mask(lengths, blocks)
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         mixed = mixed.transpose(2, 3).reshape(batch, blocks * reach, width)[:, :frames]
         return self.out(mixed)
@@ -132,45 +336,70 @@ class LocalAttention(nn.Module):
 class DecoderLayer(nn.Module):
     """Neighbour convolution, self attention, attention to the memory, feed-forward; pre-norm."""
 
-    def __init__(self, config: AnimatorConfig) -> None:
+    def __init__(self, width: int, heads: int, reach: int, kernel: int, dropout: float) -> None:
         super().__init__()
-        width = config.width
         self.conv_norm = nn.LayerNorm(width)
-        self.conv = nn.Conv1d(width, width, config.kernel, padding=config.kernel // 2, groups=width)
+        self.conv = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width)
         self.self_norm = nn.LayerNorm(width)
-        self.self_attention = LocalAttention(config)
+        self.self_attention = LocalAttention(width, heads, reach)
         self.cross_norm = nn.LayerNorm(width)
-        self.cross_attention = LocalAttention(config)
+        self.cross_attention = LocalAttention(width, heads, reach)
         self.feed_norm = nn.LayerNorm(width)
         self.feed_forward = nn.Sequential(
-            nn.Linear(width, 2 * width),
-            nn.GELU(),
-            nn.Dropout(config.dropout),
-            nn.Linear(2 * width, width),
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
         )
 
-    def forward(self, hidden: Tensor, memory: Tensor) -> Tensor:
-        """(B, T, D), (B, T, D) -> (B, T, D)."""
-        near = self.conv(self.conv_norm(hidden).transpose(1, 2)).transpose(1, 2)
+    def forward(self, hidden: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, T, D), (B, T, D), (B, T) or None -> (B, T, D)."""
+        lengths = lengths_of(mask, *hidden.shape[:2])
+        near = self.conv_norm(hidden)
+        if mask is not None:  # beyond a clip the convolution finds zeros, as beyond a lone one
+            near = near * mask[..., None]
+        near = self.conv(near.transpose(1, 2)).transpose(1, 2)
         hidden = hidden + functional.gelu(near)
         normed = self.self_norm(hidden)
-        hidden = hidden + self.self_attention(normed, normed)
-        hidden = hidden + self.cross_attention(self.cross_norm(hidden), memory)
+        hidden = hidden + self.self_attention(normed, normed, lengths)
+        hidden = hidden + self.cross_attention(self.cross_norm(hidden), memory, lengths)
         return hidden + self.feed_forward(self.feed_norm(hidden))
 
 
+class WholeClipLayer(nn.TransformerDecoderLayer):
+    """The paper's decoder layer: every frame attends to every other, positions unknown."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__(width, heads, 2 * width, batch_first=True)
+
+    def forward(self, hidden: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:  # type: ignore[override]
+        """(B, T, D), (B, T, D), (B, T) or None -> (B, T, D)."""
+        hide = None if mask is None else ~mask
+        return super().forward(
+            hidden, memory, tgt_key_padding_mask=hide, memory_key_padding_mask=hide
+        )
+
+
 class FacialAnimator(nn.Module):
-    """Features of speech -> weights of the face's shapes."""
+    """Features of speech -> weights of a face's shapes, or offsets of its vertices."""
 
     def __init__(self, config: AnimatorConfig) -> None:
         super().__init__()
         self.config = config
-        self.audio_map = nn.Linear(config.feature_width, config.width)
-        self.dropout = nn.Dropout(config.dropout)
-        self.memory_norm = nn.LayerNorm(config.width)
-        self.decoder = nn.ModuleList([DecoderLayer(config) for _ in range(config.layers)])
-        self.head_norm = nn.LayerNorm(config.width)
-        self.head = nn.Linear(config.width, len(config.shape_names))
+        width, reach = config.width, config.reach
+        self.audio_map = nn.Linear(config.feature_width, width)
+        self.dropout: nn.Module = nn.Identity()
+        self.memory_norm: nn.Module = nn.Identity()
+        self.head_norm: nn.Module = nn.Identity()
+        layers: list[nn.Module]
+        if reach is None:
+            layers = [WholeClipLayer(width, config.heads) for _ in range(config.layers)]
+        else:
+            layers = [
+                DecoderLayer(width, config.heads, reach, config.kernel, config.dropout)
+                for _ in range(config.layers)
+            ]
+            self.dropout = nn.Dropout(config.dropout)
+            self.memory_norm, self.head_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.decoder = nn.ModuleList(layers)
+        self.head = nn.Linear(width, config.outputs)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -178,12 +407,318 @@ class FacialAnimator(nn.Module):
     def context(self) -> int:
         """Frames on each side that a frame's result depends on."""
         config = self.config
+        if config.reach is None:
+            return sys.maxsize
         return config.layers * (config.kernel // 2 + config.reach) + config.reach
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, K) weights, not yet clamped."""
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, T, C) -> (B, T, K) weights, not yet clamped, or (B, T, 3 V) offsets.
+
+        Args:
+            mask: (B, T), true in a clip; None where all are of one length.
+        """
         hidden = self.dropout(self.audio_map(features))  # (B, T, D)
         memory = self.memory_norm(hidden)
         for layer in self.decoder:
-            hidden = layer(hidden, memory)
-        return self.head(self.head_norm(hidden))  # (B, T, K)
+            hidden = layer(hidden, memory, mask)
+        out: Tensor = self.head(self.head_norm(hidden))  # (B, T, K) or (B, T, 3 V)
+        return out
+
+
+# --- Lip reader ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ReaderConfig:
+    """Sizes of the lip reader; the defaults are the paper's.
+
+    Attributes:
+        lip_width: 3 n, numbers per frame that it reads.
+        classes: N, of text.
+        width: of its transformer and of the recogniser's features.
+        layers: of the encoder and of the decoder each; of the whole where reach is given.
+        heads, feed_forward: of the transformer.
+        reach: frames that attention sees to each side, with their order; None: the paper's
+            transformer, which sees the whole clip and not the order.
+    """
+
+    lip_width: int
+    classes: int = 33
+    width: int = 1024
+    layers: int = 6
+    heads: int = 8
+    feed_forward: int = 2048
+    reach: int | None = None
+    kernel: int = 9
+    dropout: float = 0.1
+
+
+class LipReader(nn.Module):
+    """Moving lips -> features and logits of text."""
+
+    def __init__(self, config: ReaderConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, layers, heads = config.width, config.layers, config.heads
+        self.lip_map = nn.Linear(config.lip_width, width)
+        self.transformer: nn.Module
+        if config.reach is None:
+            self.transformer = nn.Transformer(
+                width, heads, layers, layers, config.feed_forward, batch_first=True
+            )
+            # Nested tensors know no gradients and warn; padded batches are as good.
+            self.transformer.encoder.use_nested_tensor = False
+        else:
+            self.transformer = nn.ModuleList(
+                DecoderLayer(width, heads, config.reach, config.kernel, config.dropout)
+                for _ in range(layers)
+            )
+        self.head = nn.Linear(width, config.classes)
+
+    def forward(
+        self, lips: Tensor, mask: Tensor | None, frames: list[int]
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Read lips.
+
+        Args:
+            lips: (B, T, 3 n).
+            mask: (B, T), true in a clip, or None.
+            frames: per clip how many frames of text are wanted.
+
+        Returns:
+            Features (B, S, C), logits (B, S, N), and the mask (B, S) or None.
+        """
+        mapped = self.lip_map(lips)  # (B, T, D)
+        lengths = lengths_of(mask, *lips.shape[:2])
+        hidden, mask = padded(
+            [
+                resampled(clip[:length], count)
+                for clip, length, count in zip(mapped, lengths, frames, strict=True)
+            ]
+        )  # (B, S, D)
+        if not hidden.shape[1]:
+            return hidden, self.head(hidden), mask
+        if isinstance(self.transformer, nn.ModuleList):
+            memory = hidden
+            for layer in self.transformer:
+                hidden = layer(hidden, memory, mask)
+        else:
+            hide = None if mask is None else ~mask
+            hidden = self.transformer(
+                hidden, hidden, src_key_padding_mask=hide, tgt_key_padding_mask=hide,
+                memory_key_padding_mask=hide,
+            )  # fmt: skip
+        return hidden, self.head(hidden), mask
+
+
+# --- Speech recogniser ---------------------------------------------------------------------------
+
+
+class SpeechRecogniser(nn.Module):
+    """A pretrained wav2vec 2.0 (HuBERT, WavLM) with its CTC head: the teacher, frozen for good.
+
+    It stays in evaluation mode whatever the rest does, and gives no gradients: a teacher with
+    dropout and masked frames teaches noise.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model  # a ...ForCTC
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> SpeechRecogniser:
+        """Never."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(
+        self, clips: list[Tensor], frames: list[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Hear samples (L_i,), normalised.
+
+        Args:
+            frames: per clip how many encoder frames count; all by default.
+
+        Returns:
+            Features (B, S, C) and logits (B, S, N).
+        """
+        encoder = WaveEncoder(self.model.base_model)
+        features, mask = encoder([encoder.listen(clip) for clip in clips])
+        lengths = lengths_of(mask, *features.shape[:2])
+        wanted = lengths if frames is None else frames
+        features, _ = padded([clip[:count] for clip, count in zip(features, wanted, strict=True)])
+        return features, self.model.lm_head(features)
+
+
+def greedy_text(logits: Tensor, blank: int = 0, separator: int | None = None) -> list[int]:
+    """The CTC greedy path of one clip (S, N): repeats collapsed, blanks removed.
+
+    Args:
+        separator: class of word boundaries, taken off both ends; None where there is none.
+    """
+    path = logits.argmax(-1)
+    kept = path[torch.cat([path.new_ones(1, dtype=torch.bool), path[1:] != path[:-1]])]
+    text = [int(token) for token in kept if token != blank]
+    while text and text[0] == separator:
+        text.pop(0)
+    while text and text[-1] == separator:
+        text.pop()
+    return text
+
+
+# --- The whole -----------------------------------------------------------------------------------
+
+
+class Prediction(NamedTuple):
+    """What `SelfTalk.predict` gives."""
+
+    vertices: Tensor  # (B, T, 3 V)
+    lip_features: Tensor  # (B, S, C)
+    lip_logits: Tensor  # (B, S, N)
+
+
+class Diagram(NamedTuple):
+    """Both ways round the commutative diagram; `frames` and `text_frames` count per clip."""
+
+    vertices: Tensor  # (B, T, 3 V)
+    lip_features: Tensor  # (B, S, C)
+    text_features: Tensor  # (B, S, C)
+    lip_logits: Tensor  # (B, S, N)
+    text_logits: Tensor  # (B, S, N)
+    frames: list[int]  # T of each clip
+    text_frames: list[int]  # S of each clip
+
+
+class SelfTalk(nn.Module):
+    """Facial animator (encoder and animator), speech recogniser, lip reader."""
+
+    lip_vertices: Tensor
+    basis: Tensor | None
+
+    def __init__(
+        self,
+        layout: Layout,
+        encoder: WaveEncoder | MelEncoder,
+        animator: FacialAnimator,
+        recogniser: SpeechRecogniser,
+        reader: LipReader,
+        lip_vertices: Tensor,
+        basis: Tensor | None = None,
+    ) -> None:
+        """Put the three modules together.
+
+        Args:
+            lip_vertices: (n,) indices of what the lip reader reads.
+            basis: (K, 3 V) offsets of the shapes that a low-rank head moves; None: a dense head.
+        """
+        super().__init__()
+        self.layout = layout
+        self.encoder = encoder
+        self.animator = animator
+        self.recogniser = recogniser
+        self.lip_reader = reader
+        self.register_buffer("lip_vertices", lip_vertices, persistent=False)
+        self.register_buffer("basis", basis, persistent=False)
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: str | os.PathLike[str], lip_vertices: Any, device: str | None = None
+    ) -> SelfTalk:
+        """The whole of a published checkpoint; see `published.read_selftalk`."""
+        from .published import read_selftalk
+
+        return read_selftalk(path, lip_vertices, device)
+
+    def features(
+        self, heard: list[Tensor], frames: list[int] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Clips that were listened to -> features (B, T, C) per frame of motion, mask (B, T)."""
+        return clip_features(self.layout, self.encoder, heard, frames)
+
+    def offsets(self, features: Tensor, mask: Tensor | None) -> Tensor:
+        """Features (B, T, C) -> offsets (B, T, 3 V)."""
+        out: Tensor = self.animator(features, mask)
+        return out if self.basis is None else out @ self.basis
+
+    def read_lips(
+        self, offsets: Tensor, mask: Tensor | None, frames: list[int]
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Offsets (B, T, 3 V) -> what `LipReader` reads on their lips."""
+        lips = offsets.unflatten(-1, (-1, 3))[:, :, self.lip_vertices].flatten(2)  # (B, T, 3 n)
+        return self.lip_reader(lips, mask, frames)
+
+    def predict(self, audio: Tensor | list[Tensor], template: Tensor) -> Prediction:
+        """Animate, and read the lips of it.
+
+        Args:
+            audio: (B, L), or B clips (L_i,); 16 kHz, zero mean and unit variance.
+            template: (B, 3 V) or (1, 3 V), neutral faces.
+        """
+        features, mask = self.features([self.encoder.listen(clip) for clip in audio])
+        offsets = self.offsets(features, mask)  # (B, T, 3 V)
+        counts = lengths_of(mask, *offsets.shape[:2])
+        read = self.read_lips(offsets, mask, [self.layout.text_frames(t) for t in counts])
+        return Prediction(offsets + template[:, None], *read[:2])
+
+    def forward(
+        self,
+        audio: Tensor | list[Tensor],
+        template: Tensor,
+        target: Tensor,
+        frames: list[int] | None = None,
+    ) -> Diagram:
+        """Go round the diagram both ways.
+
+        Args:
+            audio: (B, L), or B clips (L_i,); 16 kHz, zero mean and unit variance.
+            template: (B, 3 V) or (1, 3 V), neutral faces.
+            target: (B, T, 3 V), recorded faces; they give the number of frames.
+            frames: per clip how many frames of the target count; all by default.
+        """
+        heard = [self.encoder.listen(clip) for clip in audio]
+        frames = frames or [target.shape[1]] * len(heard)
+        text = [len(clip) for clip in heard]
+        if not self.layout.resample:
+            stack = self.layout.stack
+            frames = [min(s // stack, t) for s, t in zip(text, frames, strict=True)]
+            text = [min(s, stack * t) for s, t in zip(text, frames, strict=True)]
+        features, mask = self.features(heard, frames)
+        offsets = self.offsets(features, mask)  # (B, T, 3 V)
+        lip_features, lip_logits, _ = self.read_lips(offsets, mask, text)
+        text_features, text_logits = self.recogniser(list(audio), text)
+        return Diagram(
+            offsets + template[:, None], lip_features, text_features, lip_logits, text_logits,
+            frames, text,
+        )  # fmt: skip
+
+
+def clip_features(
+    layout: Layout,
+    encoder: WaveEncoder | MelEncoder,
+    heard: list[Tensor],
+    frames: list[int] | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Clips that were listened to -> features (B, T, stack * C) per frame of motion, mask (B, T).
+
+    Args:
+        frames: per clip how many frames of motion are wanted; `Layout.frames` by default.
+    """
+    frames = frames or [layout.frames(len(clip)) for clip in heard]
+    if layout.resample == "convolutions":
+        heard = [resampled(clip, count) for clip, count in zip(heard, frames, strict=True)]
+    hidden, mask = encoder(heard)  # (B, S, C)
+    if layout.resample == "convolutions":
+        return hidden, mask
+    lengths = lengths_of(mask, *hidden.shape[:2])
+    if layout.resample == "features":
+        clips = [
+            resampled(clip[:length], count)
+            for clip, length, count in zip(hidden, lengths, frames, strict=True)
+        ]
+    else:  # what is left over at the end was heard, but moves nothing
+        clips = [
+            clip[: layout.stack * count].unflatten(0, (count, layout.stack)).flatten(1)
+            for clip, count in zip(hidden, frames, strict=True)
+        ]
+    return padded(clips)

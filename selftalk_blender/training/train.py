@@ -20,9 +20,10 @@ from torch import Tensor
 
 from ..animator.animate import Animator
 from ..animator.audio import SAMPLE_RATE
-from ..animator.checkpoint import load_encoder, save_animator
+from ..animator.checkpoint import save_animator
 from ..animator.frontend import FPS
 from ..animator.network import AnimatorConfig, FacialAnimator, SpeechEncoder
+from ..animator.pretrained import load_encoder
 from ..core import Motion, bundled_template
 from ..core.errors import SelfTalkError
 from ..core.files import atomic_path

@@ -8,13 +8,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from selftalk_blender.animator import load_animator
-from selftalk_blender.animator.checkpoint import load_encoder, read_animator, save_animator
+from selftalk_blender.animator.checkpoint import read_animator, save_animator
 from selftalk_blender.animator.network import (
     AnimatorConfig,
     FacialAnimator,
     LocalAttention,
     SpeechEncoder,
 )
+from selftalk_blender.animator.pretrained import load_encoder
 from selftalk_blender.animator.windows import in_context
 from selftalk_blender.core import bundled_template
 from selftalk_blender.core.errors import SelfTalkError
@@ -74,7 +75,7 @@ def test_a_frame_depends_on_its_surroundings_only(network: FacialAnimator) -> No
 @pytest.mark.parametrize("frames", [1, 4, 5, 6, 11])
 def test_attention_in_blocks_is_attention_with_a_band(frames: int) -> None:
     torch.manual_seed(1)
-    attention = LocalAttention(AnimatorConfig(176, ("jawOpen",), width=16, heads=2, reach=5))
+    attention = LocalAttention(16, heads=2, reach=5)
     torch.nn.init.normal_(attention.bias)
     hidden = torch.randn(2, frames, 16)
     query, (key, value) = attention.query(hidden), attention.key_value(hidden).chunk(2, -1)
@@ -84,7 +85,7 @@ def test_attention_in_blocks_is_attention_with_a_band(frames: int) -> None:
     scores = query @ key.transpose(-1, -2) / 8**0.5 + bias
     scores = scores.masked_fill(distance.abs() > 5, float("-inf"))
     band = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
-    assert torch.allclose(attention(hidden, hidden), attention.out(band), atol=1e-5)
+    assert torch.allclose(attention(hidden, hidden, [frames] * 2), attention.out(band), atol=1e-5)
 
 
 def test_saved_file_gives_the_same_network(

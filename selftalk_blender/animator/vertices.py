@@ -1,0 +1,194 @@
+"""Animators with a dense head (published checkpoints): a recording in, moving vertices out.
+
+They attend to everything, so they run on the whole clip, normalised over the whole file. A clip
+that is too long for that is heard in wide windows.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core import FaceTemplate, Motion
+from ..core.errors import SelfTalkError
+from .audio import SAMPLE_RATE, open_sound, to_mono_16k
+from .network import clip_features
+from .published import VertexModel
+
+# Seconds that are heard at once. The memory of a minute is some 1 GB beside the weights, and the
+# time of attention grows with the square.
+LONGEST = 120.0
+WINDOW = 60.0  # seconds of a longer clip whose motion is kept from each run
+CONTEXT = 20.0  # seconds heard before and after them
+SHORTEST = 720  # samples; less is no frame
+
+Progress = Callable[[float, str], None]
+Window = tuple[int, int, int, int | None]
+
+
+class VertexAnimator:
+    """A published animator with the neutral face that it moves.
+
+    Attributes:
+        template: the neutral face, in the axes and units that it was given in; no shapes.
+        fps: frames per second of its motion.
+        notices: sentences about the last clip that its owner should read.
+    """
+
+    def __init__(self, model: VertexModel, template: np.ndarray, device: torch.device) -> None:
+        """Put a model and a neutral face together.
+
+        Args:
+            template: (V, 3) or (3 V,).
+
+        Raises:
+            SelfTalkError: the template is not one of the model's vertex count, or not finite.
+        """
+        array = np.asarray(template)
+        numeric = np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)
+        wanted = model.layout.vertices
+        if not numeric or array.shape not in ((wanted, 3), (3 * wanted,), (1, 3 * wanted)):
+            raise SelfTalkError(
+                f"The animator moves {wanted} vertices, but the template's shape is {array.shape}. "
+                f"Give the neutral face that it was trained with, ({wanted}, 3)."
+            )
+        array = np.array(array.reshape(wanted, 3), np.float32)
+        if not np.isfinite(array).all():
+            raise SelfTalkError("The template holds values that are not finite.")
+        self.template = FaceTemplate("template", array, np.zeros((0, 4), np.int32))
+        self.fps = model.layout.fps
+        self.notices: list[str] = []
+        self.device = device
+        self._model = model.to(device).eval()
+
+    def animate(self, samples: np.ndarray, sample_rate: int) -> Motion:
+        """The motion of a recording.
+
+        Args:
+            samples: (N,) mono or (N, C) channels, floats in -1..1.
+            sample_rate: Hz.
+
+        Returns:
+            Dense motion; as many frames as the published network gives.
+
+        Raises:
+            SelfTalkError: samples that are not finite, or too few for a frame.
+        """
+        return self._run(to_mono_16k(samples, sample_rate), None)
+
+    def animate_file(
+        self,
+        path: str | os.PathLike[str],
+        start: float = 0.0,
+        stop: float | None = None,
+        progress: Progress | None = None,
+    ) -> Motion:
+        """The motion of a sound file, or of a part of it; the whole file is heard either way.
+
+        Args:
+            start, stop: seconds in the file; the whole file by default.
+            progress: called with the share done (0..1) and what is being done.
+
+        Returns:
+            Dense motion whose frame i is at start + i / fps seconds of the file.
+
+        Raises:
+            SelfTalkError: the file cannot be read, or has no sound in this part.
+        """
+        blocks = list(open_sound(path).blocks())
+        samples = np.concatenate([np.zeros(0, np.float32), *blocks])
+        motion = self._run(samples, progress)
+        if start <= 0 and stop is None:
+            return motion
+        end = len(motion) / self.fps if stop is None else min(stop, len(motion) / self.fps)
+        count = math.ceil((end - start) * self.fps - 1e-6)
+        if count < 1:
+            raise SelfTalkError("There is no sound in this part of the clip.")
+        return motion.at(start + np.arange(count) / self.fps, self.fps)
+
+    def _run(self, samples: np.ndarray, progress: Progress | None) -> Motion:
+        self.notices = []
+        report = progress or (lambda done, stage: None)
+        if len(samples) < SHORTEST:
+            raise SelfTalkError(
+                f"The clip has {1000 * len(samples) / SAMPLE_RATE:.0f} ms of sound; this animator "
+                f"needs {1000 * SHORTEST / SAMPLE_RATE:.0f} ms at least."
+            )
+        heard = self._model.encoder.prepare(samples)
+        seconds = len(samples) / SAMPLE_RATE
+        if seconds <= LONGEST:
+            windows: list[Window] = [(0, 0, len(samples), None)]
+        else:
+            self.notices.append(
+                f"The clip is {seconds:.0f} s long. This animator hears {LONGEST:.0f} s at once, "
+                f"so it was run in windows of {WINDOW:.0f} s with {CONTEXT:.0f} s around each."
+            )
+            windows = list(self._windows(len(samples)))
+        pieces = []
+        with torch.inference_mode():
+            for number, (skip, first, last, count) in enumerate(windows):
+                part = heard[first:last].to(self.device)
+                with self._reporting(report, number, len(windows)):
+                    offsets = self._offsets(part)
+                end = None if count is None else skip + count
+                pieces.append(offsets[skip:end].cpu().numpy())
+        report(1.0, "Animating")
+        dense = np.concatenate(pieces).reshape(-1, self._model.layout.vertices, 3)
+        return Motion(self.template, self.fps, dense=dense)
+
+    def _windows(self, total: int) -> Iterator[Window]:
+        """Frames to skip, first and last sample, frames to keep, of the windows of a long clip.
+
+        Windows start at whole seconds, where frames of 25 and 30 fps and samples fall together.
+        """
+        seconds = 0.0
+        while seconds * SAMPLE_RATE < total:
+            lead = min(CONTEXT, seconds)
+            first = round((seconds - lead) * SAMPLE_RATE)
+            last = round((seconds + WINDOW + CONTEXT) * SAMPLE_RATE)
+            ends = last >= total
+            yield (
+                round(lead * self.fps), first, min(last, total),
+                None if ends else round(WINDOW * self.fps),
+            )  # fmt: skip
+            if ends:
+                return
+            seconds += WINDOW
+
+    def _offsets(self, samples: Tensor) -> Tensor:
+        """Samples (L,) -> offsets (T, 3 V)."""
+        model = self._model
+        heard = [model.encoder.listen(samples)]
+        features, mask = clip_features(model.layout, model.encoder, heard)
+        offsets: Tensor = model.animator(features, mask)[0]
+        return offsets
+
+    def _reporting(self, report: Progress, number: int, windows: int) -> _LayerProgress:
+        return _LayerProgress(self._model.encoder.layers, report, number / windows, 1 / windows)
+
+
+class _LayerProgress:
+    """While it is open, each layer of the encoder that is done moves the progress on."""
+
+    def __init__(
+        self, layers: list[torch.nn.Module], report: Progress, begin: float, share: float
+    ) -> None:
+        self._layers, self._report = layers, report
+        self._begin, self._share = begin, share
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+
+    def __enter__(self) -> None:
+        for number, layer in enumerate(self._layers, 1):
+            done = self._begin + self._share * 0.9 * number / len(self._layers)
+            self._handles.append(
+                layer.register_forward_hook(lambda *_, done=done: self._report(done, "Animating"))
+            )
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
