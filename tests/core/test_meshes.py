@@ -95,7 +95,7 @@ def test_what_is_no_face_gets_a_sentence_with_its_name(tmp_path: Path) -> None:
     for name, words in (
         ("flat.npy", r"shape \(5, 2\)"), ("nan.npy", "not finite"),
         ("objects.npy", "cannot be read"), ("words.npy", "no face"), ("empty.obj", "empty"),
-        ("none.obj", "no vertices"), ("torn.obj", "line 'v 1 0'"), ("far.obj", "vertices that it lacks"),
+        ("none.obj", "no vertices"), ("torn.obj", "line 'v 1 0'"), ("far.obj", "that it lacks"),
         ("broken.npz", "cannot be read"), ("face.stl", r"choose \.npy"), ("gone.npy", "no file"),
     ):  # fmt: skip
         with pytest.raises(SelfTalkError, match=words) as refused:
