@@ -252,8 +252,13 @@ def _prepare(arguments: list[str]) -> int:
     from .training import prepare
 
     line = ProgressLine("Preparing")
+
+    def say(text: str) -> None:
+        line.clear()
+        print(text, flush=True)
+
     try:
-        return prepare.main(arguments, line)
+        return prepare.main(arguments, line, say)
     finally:
         line.clear()
 
