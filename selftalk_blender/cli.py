@@ -170,6 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from .training import train
 
             return train.main(arguments[1:])
+        if options.command == "prepare":
+            return _prepare(arguments[1:])
         from .training import evaluate
 
         return evaluate.main(arguments[1:])
@@ -182,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-LEARNING = (["train"], ["evaluate"])  # their arguments are parsed in training/
+LEARNING = (["train"], ["evaluate"], ["prepare"])  # their arguments are parsed in training/
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -224,6 +226,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
 
     commands.add_parser("train", help="train an animator from a configuration", add_help=False)
+    commands.add_parser(
+        "prepare", help="make VOCASET, BIWI or own captures a folder to train on", add_help=False
+    )
     commands.add_parser("evaluate", help="measure an animator on held-out clips", add_help=False)
     commands.add_parser("doctor", help="tell what is installed and what would run")
     return parser
@@ -241,6 +246,21 @@ def _rate(text: str) -> float:
     if not 1 <= rate <= 1000:
         raise argparse.ArgumentTypeError("choose between 1 and 1000 frames per second")
     return rate
+
+
+def _prepare(arguments: list[str]) -> int:
+    from .training import prepare
+
+    line = ProgressLine("Preparing")
+
+    def say(text: str) -> None:
+        line.clear()
+        print(text, flush=True)
+
+    try:
+        return prepare.main(arguments, line, say)
+    finally:
+        line.clear()
 
 
 def _animate(options: argparse.Namespace) -> int:

@@ -135,7 +135,7 @@ def test_a_preview_never_replaces_its_own_clip(
 
 
 def test_the_help_of_every_command() -> None:
-    for command in ("animate", "bake", "train", "evaluate", "doctor"):
+    for command in ("animate", "bake", "train", "evaluate", "prepare", "doctor"):
         with pytest.raises(SystemExit) as ended:
             cli.main([command, "--help"])
         assert not ended.value.code
