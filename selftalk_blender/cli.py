@@ -398,9 +398,9 @@ def _lacks(command: str, error: ModuleNotFoundError) -> str:
     from .doctor import PACKAGES
 
     name = (error.name or str(error)).partition(".")[0]
-    if name not in PACKAGES and name != "bpy":
+    if name not in (*PACKAGES, "bpy", "torchmetrics"):
         raise error  # a fault of ours
-    packages = "bpy" if name == "bpy" else " ".join(PACKAGES)
+    packages = " ".join(PACKAGES) if name in PACKAGES else name
     return (
         f"`selftalk {command}` needs {name}, which this Python ({sys.executable}) lacks. Install "
         f'it with: "{sys.executable}" -m pip install {packages}{os.linesep}'
