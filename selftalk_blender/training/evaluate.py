@@ -421,7 +421,6 @@ def main(arguments: list[str] | None = None) -> int:
         help='animators to measure side by side; "bundled", the default, is the bundled one',
     )  # fmt: skip
     parser.add_argument("--template", type=Path, help="neutral face for a published animator")
-    parser.add_argument("--reader", type=Path, metavar="FILE", help="a trained lip reader")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all values here too")
     parser.add_argument(
         "--against", type=Path, metavar="FILE",
@@ -479,8 +478,8 @@ def _bundled(
         from .plots import Album
 
         album = Album(held_out)
-    reader = _reader(options.reader) if options.reader else None
-    results = measure(animators, held_out, reader, _ProgressLine(), album and album.see)
+    see = album.see if album else None
+    results = measure(animators, held_out, progress=_ProgressLine(), seen=see)
     _add_speed(results, animators, max(held_out, key=lambda clip: clip.kind == "libri"))
     return results, album
 
@@ -495,8 +494,8 @@ def _folder(
     from ..core.meshes import read_indices
     from .folder import load_folder
 
-    if options.plots or options.reader:
-        raise SelfTalkError("On a folder of vertices there are no --plots and no --reader yet.")
+    if options.plots:
+        raise SelfTalkError("Pictures show the bundled head: leave out --plots on a folder.")
     corpus = load_folder(data)
     for notice in corpus.notices:
         print(notice, file=sys.stderr)
@@ -546,12 +545,6 @@ def _load(names: Sequence[str], template: Path | None, device: str | None) -> di
         neutral, _ = read_template(template)
         loaded = [load_animator(path, device, neutral) for path in paths]
     return dict(zip(titles(names), loaded, strict=True))
-
-
-def _reader(path: Path) -> Reader:
-    from .reader import load_reader
-
-    return load_reader(path)
 
 
 def titles(names: Sequence[str]) -> list[str]:

@@ -270,3 +270,37 @@ def test_a_folder_gives_rows_of_its_clips_and_refuses_another_mesh(tmp_path: Pat
     corpus.vertex_count = 7
     with pytest.raises(SelfTalkError, match="a moves 6 vertices, but the faces .* have 7"):
         measure_folder({"a": animator}, corpus, [clip], PARTS)
+
+
+def test_command_on_a_folder_in_the_fields_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    for name in ("wav", "vertices_npy"):
+        (tmp_path / name).mkdir()
+    np.savez(tmp_path / "templates.npz", s=FACE)
+    np.save(tmp_path / "lips.npy", PARTS["lips"])
+    np.save(tmp_path / "inner_lips.npy", PARTS["inner_lips"])
+    np.save(tmp_path / "face.npy", FACE)
+    for i in range(3):
+        soundfile.write(tmp_path / f"wav/s_{i}.wav", np.zeros(32000), 16000)
+        np.save(tmp_path / f"vertices_npy/s_{i}.npy", (FACE + dense().dense).reshape(60, -1))
+    split = {"train": ["s_0"], "val": ["s_1"], "test": ["s_2"]}
+    card = {"format": 1, "fps": 30, "unit": "half a millimetre", "mm_per_unit": 0.5, "split": split}
+    (tmp_path / "dataset.json").write_text(json.dumps(card))
+    motion = dense(gain=0.5)
+    animator = SimpleNamespace(template=motion.template, animate=lambda samples, rate: motion)
+
+    def load(path: str, device: str | None, template: np.ndarray) -> SimpleNamespace:
+        assert path == "vocaset.pth" and np.array_equal(template, FACE)
+        return animator
+
+    monkeypatch.setattr(module, "load_animator", load)
+    json_file = tmp_path / "out.json"
+    arguments = [str(tmp_path), "--animator", "vocaset.pth", "--json", str(json_file)]
+    assert module.main([*arguments, "--template", str(tmp_path / "face.npy")]) == 0
+    assert "folder amplitude" in capsys.readouterr().out
+    table = json.loads(json_file.read_text())["animators"]["vocaset"]
+    assert list(table["folder lip vertex error, mm"]["clips"]) == ["s_2"]
+    wave = 20 * jaw(np.arange(60) / 30)
+    assert table["folder lip vertex error, mm"]["value"] == pytest.approx(0.25 * wave.mean())
+    assert table["times real time"]["value"] > 0
