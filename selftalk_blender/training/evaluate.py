@@ -19,7 +19,7 @@ import torchmetrics  # noqa: F401 - metrics.py needs it; missed here, not after 
 from ..animator import Animator, load_animator
 from ..animator.audio import SAMPLE_RATE
 from ..animator.frontend import FPS
-from ..core import Motion
+from ..core import Motion, bundled_template
 from ..core.errors import SelfTalkError
 from ..core.files import check_writable
 from . import metrics
@@ -462,17 +462,20 @@ def _bundled(
     animators: dict[str, Animator], options: argparse.Namespace, stored: dict[str, Table]
 ) -> tuple[dict[str, Rows], Album | None]:
     """Results on the recordings that the bundled animator learns from, and what is to be drawn."""
-    first = next(iter(animators.values()))
-    held_out = [u for u in load_corpus(load_config(options.config), first.template) if u.held_out]
+    head = bundled_template()
+    for title, animator in animators.items():
+        if animator.template.digest != head.digest:
+            raise SelfTalkError(
+                f"{title} does not move the bundled head, whose motion the recordings show: "
+                "evaluate it on a folder of vertices of its own mesh."
+            )
+    held_out = [u for u in load_corpus(load_config(options.config), head) if u.held_out]
     held_out = fewer(held_out, [clip.kind for clip in held_out], options.clips)
     if not held_out:
         raise SelfTalkError(
             "The configuration holds no clips out: there is nothing to evaluate on."
         )
     check_clips(stored, [clip.name for clip in held_out])
-    for title, animator in animators.items():
-        if animator.template.digest != first.template.digest:
-            raise SelfTalkError(f"{title} moves another face than the recorded clips show.")
     album = None
     if options.plots:
         from .plots import Album

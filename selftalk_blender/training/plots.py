@@ -153,16 +153,16 @@ def _head(
     corners = template.vertices[template.polygons].astype(np.float64)  # (P, 4, 3)
     normals = np.cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1])
     normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
-    near_first = corners.mean(1) @ np.array(away, float)
-    order = np.argsort(-near_first)
-    order = order[(normals @ np.array(away, float))[order] < 0.1]  # those that face us
+    depth = corners.mean(1) @ np.array(away, float)
+    order = np.argsort(-depth)
+    order = order[(normals @ np.array(away, float))[order] < 0]  # those that face us
     colours = scale.to_rgba(error[template.polygons].mean(1))[order]
     light = LIGHT / np.linalg.norm(LIGHT)
     shade = 0.8 + 0.2 * np.clip(normals[order] @ light, 0, 1)
     colours[:, :3] *= shade[:, None]
     flat = corners[order] @ np.array([across, (0, 0, 1)], float).T
     axes.add_collection(
-        PolyCollection(flat, facecolors=colours, edgecolors=colours, linewidths=0.3)
+        PolyCollection(flat, facecolors=colours, edgecolors=colours, linewidths=0.8)
     )
     axes.set_aspect("equal")
     axes.autoscale_view()
