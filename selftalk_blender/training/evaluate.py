@@ -556,8 +556,8 @@ def titles(names: Sequence[str]) -> list[str]:
     for depth in range(1, 99):
         short = ["/".join(path.parts[-depth:]) for path in paths]
         if len(set(short)) == len(short):
-            break
-    return short
+            return short
+    return list(names)  # a.pth and a.safetensors
 
 
 class _ProgressLine:

@@ -218,6 +218,7 @@ def test_every_row_has_a_form_and_titles_tell_animators_apart(corpus: list[Utter
         "bundled", "a/x", "b/x", "y",
     ]  # fmt: skip
     assert module.titles(["runs/x.pth"]) == ["x"]
+    assert module.titles(["x.pth", "x.safetensors"]) == ["x.pth", "x.safetensors"]
 
 
 # -- a folder of vertices ----------------------------------------------------------------------
