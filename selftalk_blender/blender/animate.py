@@ -250,7 +250,9 @@ def _animate(job: AnimateJob) -> Iterator[Progress]:
             now = Progress(ANIMATOR_SHARE * step.done, step.stage, waiting=True)
 
 
-def _write(plan: Plan, motion: Motion, first_frame: int, notices: list[str]) -> Iterator[Progress]:
+def _write(
+    plan: Plan, motion: Motion, first_frame: int, notices: list[str]
+) -> Generator[Progress, None, None]:
     """Write motion and strip, both or neither."""
     scene = bpy.data.scenes.get(plan.scene)
     face = scene.objects.get(plan.face) if scene is not None else None
@@ -259,7 +261,7 @@ def _write(plan: Plan, motion: Motion, first_frame: int, notices: list[str]) -> 
     neutral = None
     if plan.template is not None:
         neutral = read_neutral(plan.template, plan.subject)
-        motion = _for_template(plan, face, neutral, motion, notices)
+        motion = yield from _for_template(plan, face, neutral, motion, notices)
     had_editor = scene.sequence_editor is not None
     strip = None
     try:
@@ -285,7 +287,7 @@ def _write(plan: Plan, motion: Motion, first_frame: int, notices: list[str]) -> 
 
 def _for_template(
     plan: Plan, face: bpy.types.Object, neutral: Neutral, motion: Motion, notices: list[str]
-) -> Motion:
+) -> Generator[Progress, None, Motion]:
     """A motion of the user's own template as it can be written, and what is to be said of it."""
     if motion.dense is None or motion.template.vertices.shape != neutral.vertices.shape:
         raise SelfTalkError(
@@ -297,14 +299,19 @@ def _for_template(
         notices.append(fit.notice)
     if plan.cache is not None:
         return motion
-    motion, error = principal_shapes(motion)
+    making = principal_shapes(motion)
+    while True:
+        try:
+            next(making)
+        except StopIteration as made:
+            motion, error = made.value
+            break
+        yield Progress(ANIMATOR_SHARE, "Making shape keys")
     world = np.array(face.matrix_world.to_3x3()) @ fit.linear
-    metres = (
-        abs(np.linalg.det(world)) ** (1 / 3)
-        * bpy.data.scenes[plan.scene].unit_settings.scale_length
-    )
+    metres = bpy.data.scenes[plan.scene].unit_settings.scale_length
+    unit = abs(np.linalg.det(world)) ** (1 / 3) * metres
     notices.append(
         f"As {len(motion.template.shape_names)} shape keys: no vertex is more than "
-        f"{error * metres * 1000:.2g} mm from its place. A Mesh Cache is exact."
+        f"{max(error * unit * 1000, 0.001):.2g} mm from its place. A Mesh Cache is exact."
     )
     return motion

@@ -146,7 +146,9 @@ def _edges(target: bpy.types.Object, template: Neutral | None) -> np.ndarray:
     if template is None or len(target.data.vertices) != len(template.vertices):
         return np.empty((0, 2), np.int32)
     edges = np.empty(len(target.data.edges) * 2, np.int32)
-    target.data.edges.foreach_get("vertices", edges)
+    if len(edges):
+        # Two hundred times as fast as edges.foreach_get.
+        target.data.attributes[".edge_verts"].data.foreach_get("value", edges)
     return edges.reshape(-1, 2)
 
 

@@ -64,4 +64,4 @@ def check_checkpoint(path: Path) -> None:
     if path.suffix.lower() not in CHECKPOINTS:
         raise SelfTalkError(f"{path.name} is no animator: choose a .pth or .safetensors file.")
     if not path.is_file():
-        raise SelfTalkError(f"There is no animator {path}. Choose its file under Animator.")
+        raise SelfTalkError(f"There is no animator {path}. Choose its file.")

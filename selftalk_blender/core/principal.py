@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import numpy as np
 
 from .motion import Motion
 from .template import FaceTemplate
 
 NAME = "SelfTalk {:02}"
-TOLERANCE = 5e-4  # of the face's size (RMS distance from its middle): 0.05 mm on a head
-MOST = 64  # shapes; with more a mesh plays noticeably slower
-STEP = 4  # shapes that are added at a time until the error is within TOLERANCE
+TOLERANCE = 1e-4  # of the face's size (RMS distance from its middle): 0.01 mm on a head
+MOST = 256  # shapes; with more a mesh plays noticeably slower
 # Frames, evenly spaced, that the shapes are made from: more than enough of speech.
 SAMPLE = 512
+CHUNK = 64  # frames worked on at a time
 
 
-def principal_shapes(motion: Motion) -> tuple[Motion, float]:
+def principal_shapes(motion: Motion) -> Generator[float, None, tuple[Motion, float]]:
     """The principal components of a dense motion, as few as keep within TOLERANCE, at most MOST.
 
     Weights are in [0, 1], since negative ones come back wrong through FBX and USD: shape 0, at
     weight 1 all along, is the face with every component at its lowest; each further shape is one
     component over its range.
+
+    Yields:
+        How much is done, 0..1.
 
     Returns:
         The motion as weights, with the template's vertices, and the farthest that any vertex
@@ -30,11 +35,13 @@ def principal_shapes(motion: Motion) -> tuple[Motion, float]:
     assert dense is not None and len(dense)
     flat = dense.reshape(len(dense), -1)  # (T, 3V)
     mean = flat.mean(0)
-    components = _components(flat, mean, motion.template)  # (K, 3V), orthonormal
-    values = np.concatenate([(flat[i : i + 64] - mean) @ components.T for i in _starts(flat)])
-    error = max(
-        _farthest(flat[i : i + 64] - mean - values[i : i + 64] @ components) for i in _starts(flat)
-    )
+    components = yield from _components(flat, mean, motion.template)  # (K, 3V), orthonormal
+    values, error = np.empty((len(flat), len(components)), np.float32), 0.0  # values: (T, K)
+    for start in range(0, len(flat), CHUNK):
+        part = slice(start, start + CHUNK)
+        values[part] = (flat[part] - mean) @ components.T
+        error = max(error, _farthest(flat[part] - mean - values[part] @ components))
+        yield 0.5 + 0.5 * start / len(flat)
     low = values.min(0)
     span = values.max(0) - low
     moves = span > 0
@@ -52,7 +59,9 @@ def principal_shapes(motion: Motion) -> tuple[Motion, float]:
     return Motion(template, motion.fps, weights=weights), error
 
 
-def _components(flat: np.ndarray, mean: np.ndarray, template: FaceTemplate) -> np.ndarray:
+def _components(
+    flat: np.ndarray, mean: np.ndarray, template: FaceTemplate
+) -> Generator[float, None, np.ndarray]:
     """(K, 3V) orthonormal, the most moving first; as many as the sampled frames need."""
     chosen = np.unique(np.linspace(0, len(flat) - 1, SAMPLE).round().astype(np.int64))
     rest = flat[chosen] - mean
@@ -60,19 +69,17 @@ def _components(flat: np.ndarray, mean: np.ndarray, template: FaceTemplate) -> n
     spread, frames = np.linalg.eigh((rest @ rest.T).astype(np.float64))
     largest = np.argsort(spread)[::-1][:MOST]
     largest = largest[spread[largest] > spread.max(initial=0.0) * 1e-12]
+    yield 0.1
     components = np.linalg.qr((frames[:, largest].T.astype(np.float32) @ rest).T)[0].T
     around = template.vertices - template.vertices.mean(0)
     allowed = TOLERANCE * float(np.sqrt((around**2).sum(1).mean()))
-    for count in range(0, len(components), STEP):
-        if _farthest(rest) <= allowed:
-            return components[:count]
-        more = components[count : count + STEP]
+    count = 0
+    while count < len(components) and _farthest(rest) > allowed:
+        yield 0.2 + 0.3 * count / len(components)
+        more = components[count : count + max(4, count // 4)]
         rest -= (rest @ more.T) @ more
-    return components
-
-
-def _starts(flat: np.ndarray) -> range:
-    return range(0, len(flat), 64)
+        count += len(more)
+    return components[:count]
 
 
 def _farthest(offsets: np.ndarray) -> float:

@@ -97,7 +97,7 @@ def test_the_mesh_is_animated_directly(motion, tmp_path) -> None:
     assert writers.written_frames(target) == (11, 11 + len(motion) - 1)
     for index in (0, 1, 60, len(motion) - 1):
         assert np.abs(play(target, 11 + index) - motion.vertices()[index]).max() < 1e-5
-    assert target.selftalk.notices == ""
+    assert "order" not in target.selftalk.notices
 
 
 @pytest.mark.parametrize("rate", [24, 25, 60])
@@ -196,7 +196,7 @@ def test_shape_keys_follow_within_the_stated_error(motion, tmp_path) -> None:
     choose(target, tmp_path, "SHAPE_KEYS")
     assert bpy.ops.selftalk.animate_from_audio() == {"FINISHED"}
     assert "shape keys: no vertex is more than" in target.selftalk.notices
-    assert np.abs(play(target, 71) - motion.vertices()[60]).max() < 5e-5
+    assert np.abs(play(target, 71) - motion.vertices()[60]).max() < 1e-5
     names = [key.name for key in target.data.shape_keys.key_blocks]
     assert names[:3] == [own[0].name, own[1].name, "SelfTalk 00"] and len(names) <= 2 + 1 + 4
     export.export(bpy.context, [target], tmp_path / "talk.fbx")
@@ -206,7 +206,7 @@ def test_shape_keys_follow_within_the_stated_error(motion, tmp_path) -> None:
     other.save(tmp_path / "made.npz")
     bpy.context.scene.frame_set(60)  # our keys are not at rest
     assert bpy.ops.selftalk.animate_from_audio() == {"FINISHED"}
-    assert np.abs(play(target, 41) - other.vertices()[30]).max() < 5e-5
+    assert np.abs(play(target, 41) - other.vertices()[30]).max() < 1e-5
     assert len(target.data.shape_keys.key_blocks) == len(names)
     assert len(bpy.data.actions) == 1
 
