@@ -52,9 +52,13 @@ def shows_animator(target: bpy.types.Object) -> bool:
     if target.selftalk.animator or target.selftalk.template:
         return True
     try:
+        face.usable(target)
+    except SelfTalkError:
+        return False  # first things first
+    try:
         face.check(target)
     except SelfTalkError:
-        return target.type == "MESH"
+        return True
     return False
 
 

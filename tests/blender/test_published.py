@@ -251,6 +251,9 @@ def test_cancelled_at_any_point_the_earlier_keys_stay(motion, tmp_path) -> None:
 
 def test_the_bundled_head_shows_no_animator_fields(head) -> None:
     assert not panels.shows_animator(head)
+    bpy.ops.object.mode_set(mode="EDIT")
+    assert not panels.shows_animator(head)  # though it cannot be animated now
+    bpy.ops.object.mode_set(mode="OBJECT")
     head.selftalk.animator = "/mine.safetensors"
     assert panels.shows_animator(head)
 
