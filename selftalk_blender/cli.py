@@ -203,6 +203,13 @@ def _parser() -> argparse.ArgumentParser:
         "animate", parents=[clips], help="write the motion of a clip (.npz), without Blender"
     )
     animate.add_argument(
+        "--template", type=Path, metavar="FILE",
+        help="the neutral face to move, for a published checkpoint (.ply .obj .npy .npz .pkl)",
+    )  # fmt: skip
+    animate.add_argument(
+        "--subject", metavar="NAME", help="which face, where the template's file holds several"
+    )
+    animate.add_argument(
         "-o", "--output", required=True, type=Path, metavar="PATH",
         help="the motion file (.npz) of one clip, or a folder",
     )  # fmt: skip
@@ -275,7 +282,12 @@ def _animate(options: argparse.Namespace) -> int:
         )
     from .animator import load_animator
 
-    animator = load_animator(options.animator, options.device)
+    template = None
+    if options.template is not None:
+        from .core.meshes import read_template
+
+        template, _ = read_template(options.template, options.subject)
+    animator = load_animator(options.animator, options.device, template=template)
     failed = 0
     for number, clip in enumerate(clips, 1):
         target = output if one_file else _below(output, clip, ".npz")
@@ -314,6 +326,12 @@ def _bake(options: argparse.Namespace) -> int:
                 "--method shape-keys."
             )
         options.formats = tuple(name for name in FORMATS if name != "fbx")
+    if options.animator is not None and options.animator.lower().endswith((".pth", ".pt")):
+        raise SelfTalkError(
+            f"`selftalk bake` moves SelfTalk's own head, and {options.animator} moves another "
+            "face. Choose it in Blender, in the tab SelfTalk, for a mesh of its vertices; or "
+            "write its motion by `selftalk animate` with --template."
+        )
     clips = find_clips(options.clips, options.output.resolve())
     for clip in clips:
         film = _below(options.output, clip, ".mp4")

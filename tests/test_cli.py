@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -18,7 +19,7 @@ import pytest
 import soundfile
 
 from selftalk_blender import cli
-from selftalk_blender.core import Motion
+from selftalk_blender.core import FaceTemplate, Motion
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.core.template import ASSETS
 
@@ -134,6 +135,14 @@ def test_a_preview_never_replaces_its_own_clip(
     assert "would replace the clip" in capsys.readouterr().err
 
 
+def test_what_bake_cannot_animate_is_sent_elsewhere(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = ["a.wav", "-o", str(tmp_path / "out"), "--animator", "vocaset.pth"]
+    assert cli.main(["bake", *arguments]) == 1
+    assert "Choose it in Blender" in capsys.readouterr().err
+
+
 def test_the_help_of_every_command() -> None:
     for command in ("animate", "bake", "train", "evaluate", "prepare", "doctor"):
         with pytest.raises(SystemExit) as ended:
@@ -183,6 +192,35 @@ def test_animate_writes_the_motion_of_a_clip(tmp_path: Path) -> None:
     assert motion.duration == pytest.approx(soundfile.info(clip).duration, abs=1 / motion.fps)
     assert "times real time" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["motion.npz"]
+
+
+def test_animate_moves_a_template_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The chosen subject of its file reaches the animator, and its motion the file."""
+    from selftalk_blender import animator
+
+    class Moves:
+        notices: list[str] = []
+
+        def __init__(self, template: np.ndarray) -> None:
+            self.face = FaceTemplate("template", template, np.zeros((0, 4), np.int32))
+
+        def animate_file(self, *_: object, **__: object) -> Motion:
+            return Motion(self.face, 30.0, dense=np.ones((3, 4, 3), np.float32))
+
+    monkeypatch.setattr(
+        animator, "load_animator", lambda path, device=None, template=None: Moves(template)
+    )
+    faces = {"FaceTalk_1": np.eye(4, 3), "FaceTalk_2": np.full((4, 3), 2.0)}
+    (tmp_path / "templates.pkl").write_bytes(pickle.dumps(faces))
+    output = tmp_path / "motion.npz"
+    command = ["animate", str(ASSETS / "sample.ogg"), "-o", str(output), "--animator", "a.pth"]
+    command += ["--template", str(tmp_path / "templates.pkl")]
+    assert cli.main(command) == 1
+    assert "FaceTalk_1, FaceTalk_2; say which" in capsys.readouterr().err
+    assert cli.main([*command, "--subject", "FaceTalk_2"]) == 0
+    assert np.array_equal(Motion.load(output).vertices(), np.full((3, 4, 3), 3.0))
 
 
 @needs_animator

@@ -21,9 +21,12 @@ import numpy as np
 from ..core import Motion
 from ..core.ease import ease_to_rest
 from ..core.errors import SelfTalkError
+from ..core.principal import principal_shapes
 from ..worker import STARTING
 from ..worker.client import AnimateJob, find_python
 from . import compat, strips, writers
+from .face import chosen_template, correspondence, driven_keys
+from .neutral import Neutral, read_neutral
 
 # Share of the whole that the animator takes; the rest is writing.
 ANIMATOR_SHARE = 0.85
@@ -42,7 +45,7 @@ class Plan:
         fps: of the scene.
         cache: the mesh cache to write, or None for shape keys.
         add_strip: whether the clip gets a sound strip at first_frame.
-        python, device, animator: see `worker.client.AnimateJob`.
+        python, device, animator, template, subject: see `worker.client.AnimateJob`.
     """
 
     scene: str
@@ -56,7 +59,9 @@ class Plan:
     add_strip: bool
     python: str
     device: str | None
-    animator: str | None
+    animator: Path | None
+    template: Path | None
+    subject: str
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,9 @@ def plan(
     cache_folder: str = "",
     python: str = "",
     device: str | None = None,
-    animator: str | None = None,
+    animator: str | os.PathLike[str] = "",
+    template: str | os.PathLike[str] = "",
+    subject: str = "",
 ) -> Plan:
     """Check everything and say what `run` will do; nothing is changed.
 
@@ -117,7 +124,9 @@ def plan(
         first_frame: where the clip begins.
         output: "SHAPE_KEYS" or "MESH_CACHE".
         cache_folder: of the mesh cache; see `writers.cache_path`.
-        python, device, animator: see `worker.client.AnimateJob`.
+        animator: a file; the bundled animator where empty.
+        template: the neutral face of the mesh, for an animator that needs one.
+        python, device, subject: see `worker.client.AnimateJob`.
 
     Raises:
         SelfTalkError: why this cannot be done, and what to do about it.
@@ -126,12 +135,16 @@ def plan(
         raise SelfTalkError("No face is chosen. Choose the face mesh, or press Add Face.")
     if scene.objects.get(face.name) != face:
         raise SelfTalkError(f"{face.name} is not in scene {scene.name}. Choose another face.")
+    animator_file, template_file = (
+        strips.absolute(os.fspath(path)) if path else None for path in (animator, template)
+    )
+    neutral = chosen_template(face, animator_file, template_file, subject)
     cache = None
     if output == "MESH_CACHE":
         cache = writers.cache_path(face, cache_folder)
-        writers.check_mesh_cache(face, cache)
+        writers.check_mesh_cache(face, cache, neutral)
     else:
-        writers.check_shape_keys(face)
+        writers.check_shape_keys(face, neutral)
     find_python(python)
     fps = strips.frame_rate(scene)
     if clip:
@@ -156,7 +169,9 @@ def plan(
         add_strip=add_strip,
         python=python,
         device=device,
-        animator=animator,
+        animator=animator_file,
+        template=template_file,
+        subject=subject,
     )
 
 
@@ -171,7 +186,16 @@ def run(plan: Plan) -> Generator[Progress, None, Result]:
     """
     begun = time.monotonic()
     stop = None if plan.frames is None else plan.start + plan.frames / plan.fps
-    job = AnimateJob(plan.clip, plan.start, stop, plan.python, plan.device, animator=plan.animator)
+    job = AnimateJob(
+        plan.clip,
+        plan.start,
+        stop,
+        plan.python,
+        plan.device,
+        animator=plan.animator,
+        template=plan.template,
+        subject=plan.subject,
+    )
     starting = 0.0
     try:
         for progress in _animate(job):
@@ -226,12 +250,18 @@ def _animate(job: AnimateJob) -> Iterator[Progress]:
             now = Progress(ANIMATOR_SHARE * step.done, step.stage, waiting=True)
 
 
-def _write(plan: Plan, motion: Motion, first_frame: int, notices: list[str]) -> Iterator[Progress]:
+def _write(
+    plan: Plan, motion: Motion, first_frame: int, notices: list[str]
+) -> Generator[Progress, None, None]:
     """Write motion and strip, both or neither."""
     scene = bpy.data.scenes.get(plan.scene)
     face = scene.objects.get(plan.face) if scene is not None else None
     if scene is None or face is None:
         raise SelfTalkError(f"{plan.face} was removed or renamed meanwhile. Animate it again.")
+    neutral = None
+    if plan.template is not None:
+        neutral = read_neutral(plan.template, plan.subject)
+        motion = yield from _for_template(plan, face, neutral, motion, notices)
     had_editor = scene.sequence_editor is not None
     strip = None
     try:
@@ -240,9 +270,9 @@ def _write(plan: Plan, motion: Motion, first_frame: int, notices: list[str]) -> 
         elif plan.add_strip:
             notices.append("This Blender is built without sound, so no sound strip was added.")
         if plan.cache is None:
-            writing = writers.write_shape_keys(face, motion, first_frame)
+            writing = writers.write_shape_keys(face, motion, first_frame, neutral)
         else:
-            writing = writers.write_mesh_cache(face, motion, first_frame, plan.cache)
+            writing = writers.write_mesh_cache(face, motion, first_frame, plan.cache, neutral)
         with contextlib.closing(writing):
             for done in writing:
                 if done < 1.0:  # afterwards it is written, and no longer to be cancelled
@@ -253,3 +283,35 @@ def _write(plan: Plan, motion: Motion, first_frame: int, notices: list[str]) -> 
         if not had_editor and scene.sequence_editor is not None:
             scene.sequence_editor_clear()
         raise
+
+
+def _for_template(
+    plan: Plan, face: bpy.types.Object, neutral: Neutral, motion: Motion, notices: list[str]
+) -> Generator[Progress, None, Motion]:
+    """A motion of the user's own template as it can be written, and what is to be said of it."""
+    if motion.dense is None or motion.template.vertices.shape != neutral.vertices.shape:
+        raise SelfTalkError(
+            f"{plan.animator} does not animate the vertices of {plan.template}. Choose the "
+            "template that goes with it, or none for an animator of SelfTalk's own head."
+        )
+    fit = correspondence(face, driven_keys(face, neutral), neutral)
+    if fit.notice:
+        notices.append(fit.notice)
+    if plan.cache is not None:
+        return motion
+    making = principal_shapes(motion)
+    while True:
+        try:
+            next(making)
+        except StopIteration as made:
+            motion, error = made.value
+            break
+        yield Progress(ANIMATOR_SHARE, "Making shape keys")
+    world = np.array(face.matrix_world.to_3x3()) @ fit.linear
+    metres = bpy.data.scenes[plan.scene].unit_settings.scale_length
+    unit = abs(np.linalg.det(world)) ** (1 / 3) * metres
+    notices.append(
+        f"As {len(motion.template.shape_names)} shape keys: no vertex is more than "
+        f"{max(error * unit * 1000, 0.001):.2g} mm from its place. A Mesh Cache is exact."
+    )
+    return motion

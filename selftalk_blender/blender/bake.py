@@ -123,7 +123,7 @@ def _bake_one(
         first_frame=FIRST_FRAME,
         output=output,
         cache_folder=str(folder / CACHE_FOLDER / name),
-        animator=animator,
+        animator=animator or "",
         device=device,
     )
     run = animate.run(plan)

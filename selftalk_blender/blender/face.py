@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import bpy
 import numpy as np
 
 from ..core.errors import SelfTalkError
+from ..core.match import match_template
 from ..core.retarget import Correspondence, match_by_index
 from ..core.template import FaceTemplate, bundled_template
 from . import compat
+from .neutral import TEMPLATE_NEEDED, Neutral, check_checkpoint, read_neutral
 
+# Custom property of a mesh's shape keys: names of those that were made for one motion.
+MADE_KEYS = "selftalk_made"
 # Linear colour, roughness: the look in the viewport and in a render.
 MATERIALS = {
     "Skin": ((0.53, 0.30, 0.22), 0.5),
@@ -74,22 +80,25 @@ def add_head(context: bpy.types.Context, location: tuple[float, float, float]) -
 
 
 def correspondence(
-    face: bpy.types.Object | None, driven: frozenset[str] = frozenset()
+    face: bpy.types.Object | None,
+    driven: frozenset[str] = frozenset(),
+    template: Neutral | None = None,
 ) -> Correspondence:
-    """How the bundled motion fits a mesh object, or why it does not.
+    """How a motion fits a mesh object, or why it does not.
 
     Args:
         driven: shape keys that the motion will set; the others count with their present value.
+        template: the neutral face that the motion moves; None for the bundled head.
 
     Raises:
         SelfTalkError: no mesh, data of another file, an open Edit Mode, absolute shape keys,
             or vertices that match nothing that we know.
     """
-    target = _usable(face)
-    return match_by_index(bundled_template(), rest_vertices(target, driven))
+    target = usable(face)
+    return _match(template, rest_vertices(target, driven), _edges(target, template))
 
 
-def check(face: bpy.types.Object | None) -> None:
+def check(face: bpy.types.Object | None, template: Neutral | None = None) -> None:
     """Whether a motion fits a mesh object; quick, for an interface that asks with each drawing.
 
     The verdict on a mesh is kept until its vertices or its own shape keys' values change.
@@ -97,20 +106,21 @@ def check(face: bpy.types.Object | None) -> None:
     Raises:
         SelfTalkError: as `correspondence`.
     """
-    target = _usable(face)
+    target = usable(face)
     positions = np.empty(len(target.data.vertices) * 3, np.float32)
     target.data.vertices.foreach_get("co", positions)
     keys = target.data.shape_keys
-    driven = frozenset(bundled_template().shape_names)
+    driven = driven_keys(target, template)
     look = tuple(
         (key.name, key.value, key.mute, key.vertex_group)
         for key in (keys.key_blocks if keys is not None else ())
         if key.name not in driven
     )
-    state = positions.tobytes(), look
+    edges = _edges(target, template)
+    state = positions.tobytes(), edges.tobytes(), look, template and template.source
     if state not in _verdicts:
         try:
-            match_by_index(bundled_template(), rest_vertices(target, driven))
+            _match(template, rest_vertices(target, driven), edges)
             verdict = ""
         except SelfTalkError as error:
             verdict = str(error)
@@ -122,10 +132,71 @@ def check(face: bpy.types.Object | None) -> None:
 
 
 VERDICTS = 4  # meshes that `check` remembers
-_verdicts: dict[tuple[bytes, tuple], str] = {}
+_verdicts: dict[tuple, str] = {}
 
 
-def _usable(face: bpy.types.Object | None) -> bpy.types.Object:
+def _match(template: Neutral | None, rest: np.ndarray, edges: np.ndarray) -> Correspondence:
+    if template is None:
+        return match_by_index(bundled_template(), rest)
+    return match_template(template.vertices, template.faces, rest, edges)
+
+
+def _edges(target: bpy.types.Object, template: Neutral | None) -> np.ndarray:
+    """(E, 2) int32 of a mesh; none where they do not matter."""
+    if template is None or len(target.data.vertices) != len(template.vertices):
+        return np.empty((0, 2), np.int32)
+    edges = np.empty(len(target.data.edges) * 2, np.int32)
+    if len(edges):
+        # Two hundred times as fast as edges.foreach_get.
+        target.data.attributes[".edge_verts"].data.foreach_get("value", edges)
+    return edges.reshape(-1, 2)
+
+
+def chosen_template(
+    face: bpy.types.Object | None, animator: Path | None, template: Path | None, subject: str
+) -> Neutral | None:
+    """The neutral face that a chosen animator moves; None where it moves the bundled head.
+
+    Args:
+        animator: None for the bundled one.
+        template, subject: see `neutral.read_neutral`.
+
+    Raises:
+        SelfTalkError: what is still to be chosen, or cannot be read.
+    """
+    target = usable(face)
+    if animator is None:
+        if template is not None:
+            raise SelfTalkError(
+                f"Choose the checkpoint that animates {template.name} under Animator, or empty "
+                "the field Template."
+            )
+        return None
+    check_checkpoint(animator)
+    if template is not None:
+        return read_neutral(template, subject)
+    needed = (
+        f"{animator.name} needs a face template. Choose the file of the neutral face of "
+        f"{target.name} under Template."
+    )
+    if animator.suffix.lower() in TEMPLATE_NEEDED:
+        raise SelfTalkError(needed)
+    try:
+        check(target)
+    except SelfTalkError as error:
+        raise SelfTalkError(needed) from error
+    return None
+
+
+def driven_keys(target: bpy.types.Object, template: Neutral | None = None) -> frozenset[str]:
+    """Names of the shape keys that a motion of a template (None: the bundled head's) may set."""
+    if template is None:
+        return frozenset(bundled_template().shape_names)
+    keys = target.data.shape_keys
+    return frozenset(keys.get(MADE_KEYS, ())) if keys is not None else frozenset()
+
+
+def usable(face: bpy.types.Object | None) -> bpy.types.Object:
     """The mesh object, if its data may be written at all.
 
     Raises:

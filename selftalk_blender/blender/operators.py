@@ -8,9 +8,11 @@ from pathlib import Path
 import bpy
 
 from ..core.errors import SelfTalkError
-from . import animate, export, face, jobs, preferences
+from . import animate, export, face, jobs, preferences, strips
+from .neutral import Neutral
 
 SUFFIXES = {"FBX": ".fbx", "ALEMBIC": ".abc"}
+NO_FACE = "No face is chosen. Choose the face mesh, or press Add Face."
 
 
 def animate_problem(context: bpy.types.Context) -> str:
@@ -30,7 +32,7 @@ def export_problem(context: bpy.types.Context, file_format: str) -> str:
         return "A face is being animated. Wait, or press Esc to cancel."
     target = context.scene.selftalk.face
     if target is None or context.scene.objects.get(target.name) != target:
-        return "No face is chosen. Choose the face mesh, or press Add Face."
+        return NO_FACE
     try:
         export.check_faces(context, [target], SUFFIXES[file_format])
         export.motion_range([target])
@@ -52,6 +54,8 @@ def plan_from_settings(context: bpy.types.Context) -> animate.Plan:
         if not clip:
             raise SelfTalkError("No sound file is chosen. Choose one under Audio.")
     target = settings.face
+    if target is None:
+        raise SelfTalkError(NO_FACE)
     python, device = preferences.animator_settings(context)
     return animate.plan(
         context.scene,
@@ -59,11 +63,27 @@ def plan_from_settings(context: bpy.types.Context) -> animate.Plan:
         strip=settings.sound_strip,
         clip=clip,
         first_frame=settings.start_frame,
-        output=target.selftalk.output if target is not None else "SHAPE_KEYS",
-        cache_folder=target.selftalk.cache_folder if target is not None else "",
+        output=target.selftalk.output,
+        cache_folder=target.selftalk.cache_folder,
         python=python,
         device=device,
+        animator=target.selftalk.animator,
+        template=target.selftalk.template,
+        subject=target.selftalk.subject,
     )
+
+
+def template_from_settings(target: bpy.types.Object) -> Neutral | None:
+    """The neutral face that the animator chosen for a face moves; None for the bundled head.
+
+    Raises:
+        SelfTalkError: what is still to be chosen, or cannot be read.
+    """
+    settings = target.selftalk
+    animator, template = (
+        strips.absolute(path) if path else None for path in (settings.animator, settings.template)
+    )
+    return face.chosen_template(target, animator, template, settings.subject)
 
 
 class SELFTALK_OT_add_face(bpy.types.Operator):

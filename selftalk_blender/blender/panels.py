@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 
 import bpy
 
 from ..core.errors import SelfTalkError
 from ..core.template import bundled_template
-from . import face, jobs, operators, strips
+from . import face, jobs, operators, properties, strips
 
+SEVERAL_FACES = (".pkl", ".npz")  # endings of template files that may hold several
 CHARACTER = 6.2  # mean width in pixels at interface scale 1; a bit wide, so that no line is cut
 
 
@@ -32,7 +34,10 @@ def face_line(target: bpy.types.Object) -> str:
     Raises:
         SelfTalkError: why it cannot be animated.
     """
-    face.check(target)
+    neutral = operators.template_from_settings(target)
+    face.check(target, neutral)
+    if neutral is not None:
+        return f"{len(neutral.vertices)} vertices, those of {Path(neutral.source[0]).name}"
     template = bundled_template()
     kind = "Head" if len(target.data.vertices) == len(template.vertices) else "MakeHuman body"
     keys = target.data.shape_keys
@@ -40,6 +45,21 @@ def face_line(target: bpy.types.Object) -> str:
     count = len(present & set(template.shape_names))
     shapes = f"{count} face shapes" if count else "face shapes will be created"
     return f"{kind}, {shapes}"
+
+
+def shows_animator(target: bpy.types.Object) -> bool:
+    """Whether another animator may be chosen for a face: one is, or the bundled does not fit."""
+    if target.selftalk.animator or target.selftalk.template:
+        return True
+    try:
+        face.usable(target)
+    except SelfTalkError:
+        return False  # first things first
+    try:
+        face.check(target)
+    except SelfTalkError:
+        return True
+    return False
 
 
 class SidebarPanel:
@@ -58,10 +78,21 @@ class SELFTALK_PT_face(SidebarPanel, bpy.types.Panel):
         layout.operator("selftalk.add_face", icon="ADD")
         if settings.face is None:
             return
+        if shows_animator(settings.face):
+            self.draw_animator(settings.face.selftalk)
         try:
             layout.label(text=face_line(settings.face), icon="CHECKMARK")
         except SelfTalkError as error:
             paragraph(layout, context, str(error), "ERROR")
+
+    def draw_animator(self, settings: properties.FaceSettings) -> None:
+        column = self.layout.column()
+        column.use_property_split = True
+        column.use_property_decorate = False
+        column.prop(settings, "animator", placeholder="Bundled")
+        column.prop(settings, "template")
+        if settings.subject or settings.template.lower().endswith(SEVERAL_FACES):
+            column.prop(settings, "subject")
 
 
 class SELFTALK_PT_audio(SidebarPanel, bpy.types.Panel):

@@ -30,7 +30,10 @@ class SceneSettings(bpy.types.PropertyGroup):
 
     face: bpy.props.PointerProperty(
         name="Face",
-        description="The mesh that talks: SelfTalk's head, or a MakeHuman or MPFB character",
+        description=(
+            "The mesh that talks: SelfTalk's head, a MakeHuman or MPFB character, or the mesh "
+            "of a checkpoint of yours"
+        ),
         type=bpy.types.Object,
         poll=_is_mesh_here,
     )
@@ -85,6 +88,27 @@ class FaceSettings(bpy.types.PropertyGroup):
         name="Cache Folder",
         description="Where the cache file goes; where empty, selftalk_cache beside the .blend",
         subtype="DIR_PATH",
+    )
+    animator: bpy.props.StringProperty(
+        name="Animator",
+        description=(
+            "What animates this face: a published checkpoint (vocaset.pth, BIWI.pth) or one "
+            "converted or trained by SelfTalk (.safetensors). Where empty, the bundled animator, "
+            "which knows SelfTalk's head and MakeHuman"
+        ),
+        subtype="FILE_PATH",
+    )
+    template: bpy.props.StringProperty(
+        name="Template",
+        description=(
+            "The neutral face of this mesh that the checkpoint was trained on or that it shall "
+            "move: .ply, .obj, .npy, .npz, or templates.pkl"
+        ),
+        subtype="FILE_PATH",
+    )
+    subject: bpy.props.StringProperty(
+        name="Subject",
+        description="Whose face, where the template's file holds several",
     )
     result: bpy.props.StringProperty(options={"HIDDEN"})
     notices: bpy.props.StringProperty(options={"HIDDEN"}, description="One per line")

@@ -2,6 +2,7 @@
 
 Ours is what carries our mark, and nothing else is replaced or removed:
 - an action with the custom property MARK: the list of F-curve paths that we wrote in it;
+- shape keys made for one motion: their names stand in the keys' custom property face.MADE_KEYS;
 - a Mesh Cache modifier whose name stands in the object's custom property MARK;
 - cache files, by their ending CACHE_SUFFIX.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from ..core.errors import SelfTalkError
 from ..core.files import atomic_path, check_writable
 from ..core.mdd import write_mdd
 from ..core.motion import Motion
+from ..core.principal import MOST, NAME
 from ..core.template import bundled_template
 from . import compat, face
+from .neutral import Neutral
 
 # Not "selftalk": before 5.0 that is where Blender keeps Object.selftalk.
 MARK = "selftalk_mark"
@@ -39,13 +42,16 @@ LINEAR = 1  # of Keyframe.interpolation, for foreach_set
 # --- Shape keys ---------------------------------------------------------------------------
 
 
-def check_shape_keys(target: bpy.types.Object | None) -> None:
+def check_shape_keys(target: bpy.types.Object | None, template: Neutral | None = None) -> None:
     """Whether `write_shape_keys` can write onto a mesh.
+
+    Args:
+        template: the neutral face that will move; None for the bundled head.
 
     Raises:
         SelfTalkError: what stands in the way, and what to do about it.
     """
-    face.check(target)
+    face.check(target, template)
     assert target is not None
     _check_modifiers(target)
     sharing = _other_users(target)
@@ -64,6 +70,14 @@ def check_shape_keys(target: bpy.types.Object | None) -> None:
     if keys is None:
         return
     names = set(bundled_template().shape_names)
+    if template is not None:
+        names = {NAME.format(index) for index in range(MOST + 1)}
+        others = sorted((names & set(keys.key_blocks.keys())) - face.driven_keys(target, template))
+        if others:
+            raise SelfTalkError(
+                f"Shape key {others[0]} of {target.name} has the name of one of SelfTalk's, but "
+                "SelfTalk did not make it. Rename it."
+            )
     for block in (key for key in keys.key_blocks if key.name in names):
         if block.mute:
             raise SelfTalkError(f"Shape key {block.name} of {target.name} is muted. Unmute it.")
@@ -93,8 +107,13 @@ def check_shape_keys(target: bpy.types.Object | None) -> None:
         )
 
 
-def write_shape_keys(target: bpy.types.Object, motion: Motion, first_frame: int) -> Iterator[float]:
+def write_shape_keys(
+    target: bpy.types.Object, motion: Motion, first_frame: int, template: Neutral | None = None
+) -> Iterator[float]:
     """Animate a mesh by its face shape keys; keys that it lacks are created.
+
+    Shapes of another template than the bundled head are made for one motion (by
+    `core.principal`): keys that we made for an earlier one are replaced.
 
     Only shapes that move are animated, with weights in [0, 1], one linear key per frame. Shapes
     that our last result moved and this one does not go back to 0. F-curves that the artist
@@ -102,6 +121,7 @@ def write_shape_keys(target: bpy.types.Object, motion: Motion, first_frame: int)
 
     Args:
         motion: at the scene's frame rate; its frame i stands at scene frame first_frame + i.
+        template: the neutral face that moves; None for the bundled head.
 
     Yields:
         How much is done, 0..1. If the generator is closed or fails, the scene is as before.
@@ -109,7 +129,7 @@ def write_shape_keys(target: bpy.types.Object, motion: Motion, first_frame: int)
     Raises:
         SelfTalkError: as `check_shape_keys`; the face was removed meanwhile.
     """
-    check_shape_keys(target)
+    check_shape_keys(target, template)
     if motion.weights is None:
         raise SelfTalkError("This motion has no shape weights. Choose the output Mesh Cache.")
     had_keys = target.data.shape_keys is not None
@@ -117,7 +137,7 @@ def write_shape_keys(target: bpy.types.Object, motion: Motion, first_frame: int)
     created: list[str] = []
     action = None
     try:
-        _create_keys(target, motion, created)
+        renewed = _create_keys(target, motion, template, created)
         yield 0.1
         keys = target.data.shape_keys
         if keys is not None:
@@ -135,6 +155,8 @@ def write_shape_keys(target: bpy.types.Object, motion: Motion, first_frame: int)
         _reset_still_keys(keys, old, action)
         _discard(old)
         action.name = f"SelfTalk {target.name}"
+    if template is not None:
+        _renew_made_keys(target, template, _moving(motion), renewed)
     _remove_cache(target)
     yield 1.0
 
@@ -148,24 +170,52 @@ def _moving(motion: Motion) -> dict[str, int]:
     return {name: index for index, name in enumerate(names) if highest[index] > STILL}
 
 
-def _create_keys(target: bpy.types.Object, motion: Motion, created: list[str]) -> None:
-    """Add the moving shapes that a mesh lacks, and their names to `created`."""
+def _create_keys(
+    target: bpy.types.Object, motion: Motion, template: Neutral | None, created: list[str]
+) -> dict[str, np.ndarray]:
+    """Add the moving shapes that a mesh lacks, and their names to `created`.
+
+    Returns:
+        For keys that we made for an earlier motion and need again: their new positions (V * 3).
+    """
     moving = _moving(motion)
-    fit = face.correspondence(target, frozenset(moving))
+    made = face.driven_keys(target, template) if template is not None else frozenset()
+    fit = face.correspondence(target, made | frozenset(moving), template)
     present = set(target.data.shape_keys.key_blocks.keys()) if target.data.shape_keys else set()
     missing = [name for name in moving if name not in present]
     if missing and not present:
         compat.add_shape_key(target, "Basis")
     active = target.active_shape_key_index
     basis = np.empty(fit.target_vertices * 3, np.float32)
+
+    def shape(name: str) -> np.ndarray:
+        target.data.shape_keys.reference_key.data.foreach_get("co", basis)
+        return basis + fit.offsets(motion.template.shape_deltas[moving[name]]).ravel()
+
     for name in missing:
         key = compat.add_shape_key(target, name)
         created.append(key.name)
-        target.data.shape_keys.reference_key.data.foreach_get("co", basis)
-        offsets = fit.offsets(motion.template.shape_deltas[moving[name]])
         key.relative_key = target.data.shape_keys.reference_key
-        key.data.foreach_set("co", basis + offsets.ravel())
+        key.data.foreach_set("co", shape(name))
     target.active_shape_key_index = active
+    return {name: shape(name) for name in moving if name in made & present}
+
+
+def _renew_made_keys(
+    target: bpy.types.Object,
+    template: Neutral,
+    moving: Mapping[str, int],
+    renewed: Mapping[str, np.ndarray],
+) -> None:
+    """Give the keys of an earlier motion their new positions, and remove those left over."""
+    keys = target.data.shape_keys
+    for name, positions in renewed.items():
+        keys.key_blocks[name].data.foreach_set("co", positions)
+    for name in face.driven_keys(target, template):
+        if name not in moving and name in keys.key_blocks:
+            target.shape_key_remove(keys.key_blocks[name])
+    keys[face.MADE_KEYS] = list(moving)
+    target.data.update()
 
 
 def _undo_keys(
@@ -288,13 +338,18 @@ def cache_path(target: bpy.types.Object, folder: str = "") -> Path:
     return Path(os.path.abspath(bpy.path.abspath(folder))) / (name + CACHE_SUFFIX)
 
 
-def check_mesh_cache(target: bpy.types.Object | None, path: Path) -> None:
+def check_mesh_cache(
+    target: bpy.types.Object | None, path: Path, template: Neutral | None = None
+) -> None:
     """Whether `write_mesh_cache` can write onto a mesh and to a file.
+
+    Args:
+        template: the neutral face that will move; None for the bundled head.
 
     Raises:
         SelfTalkError: what stands in the way, and what to do about it.
     """
-    face.check(target)
+    face.check(target, template)
     assert target is not None
     _check_modifiers(target)
     sharing = _other_users(target)
@@ -315,7 +370,11 @@ def check_mesh_cache(target: bpy.types.Object | None, path: Path) -> None:
 
 
 def write_mesh_cache(
-    target: bpy.types.Object, motion: Motion, first_frame: int, path: Path
+    target: bpy.types.Object,
+    motion: Motion,
+    first_frame: int,
+    path: Path,
+    template: Neutral | None = None,
 ) -> Iterator[float]:
     """Animate a mesh by an MDD file and a Mesh Cache modifier in front of all others.
 
@@ -326,6 +385,7 @@ def write_mesh_cache(
     Args:
         motion: at the scene's frame rate; its frame i stands at scene frame first_frame + i.
         path: from `cache_path`; its folder is made if need be.
+        template: the neutral face that moves; None for the bundled head.
 
     Yields:
         How much is done, 0..1. If the generator is closed or fails, the scene and an older
@@ -334,10 +394,12 @@ def write_mesh_cache(
     Raises:
         SelfTalkError: as `check_mesh_cache`; the disk is full; the face was removed meanwhile.
     """
-    check_mesh_cache(target, path)
+    check_mesh_cache(target, path, template)
     old = _our_action(target)
     driven = frozenset(_moving(motion)) | {_key_name(p) for p in (old[MARK] if old else ())}
-    fit = face.correspondence(target, driven)
+    if template is not None:
+        driven |= face.driven_keys(target, template)
+    fit = face.correspondence(target, driven, template)
     rest = face.rest_vertices(target, driven)
     chunks = (rest + fit.offsets(chunk) for chunk in motion.chunks(CHUNK_FRAMES))
     new_folders = [parent for parent in path.parents if not parent.exists()]
@@ -356,6 +418,8 @@ def write_mesh_cache(
                 folder.rmdir()
     _place_modifier(target, path, first_frame)
     _remove_keyed_motion(target)
+    if template is not None and target.data.shape_keys is not None:
+        _renew_made_keys(target, template, {}, {})
     yield 1.0
 
 

@@ -31,8 +31,9 @@ def read_template(
     """A face at rest, in the file's own axes and unit.
 
     Args:
-        path: .npy ((V, 3) or (3V,)); .npz or .pkl (one such array, or subject -> array; .npz also a
-            SelfTalk face); .obj or .ply (vertices in the file's order, faces of any size).
+        path: .npy ((V, 3), (3V,) or (1, 3V)); .npz or .pkl (one such array, or subject -> array;
+            .npz also a SelfTalk face); .obj or .ply (vertices in the file's order, faces of any
+            size).
         subject: which one, where a file holds several.
 
     Returns:
@@ -121,12 +122,14 @@ def read_indices(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def as_vertices(data: Any, name: str) -> np.ndarray:
-    """(V, 3) float32 from (V, 3) or (3V,).
+    """(V, 3) float32 from (V, 3), (3V,) or (1, 3V).
 
     Raises:
         SelfTalkError: another shape, no numbers, or numbers that are not finite; `name` says whose.
     """
     values = np.asarray(data)
+    if values.ndim == 2 and len(values) == 1:
+        values = values[0]
     if values.ndim == 1 and len(values) % 3 == 0:
         values = values.reshape(-1, 3)
     if (

@@ -25,7 +25,7 @@ class Motion:
         template: the face that moves.
         fps: frames per second.
         weights: (T, K) float32 weights of the template's shapes, or None.
-        dense: (T, V, 3) float32 offsets from the neutral face in metres, or None.
+        dense: (T, V, 3) float32 offsets from the neutral face in the template's unit, or None.
     """
 
     template: FaceTemplate
@@ -66,14 +66,14 @@ class Motion:
         return len(self) / self.fps
 
     def offsets(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Offsets from the neutral face in metres, (stop - start, V, 3), for a range of frames."""
+        """Offsets from the neutral face, (stop - start, V, 3), for a range of frames."""
         data = self._data[start:stop]
         if self.weights is None:
             return data
         return (data @ self.template.deltas()).reshape(len(data), -1, 3)
 
     def vertices(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Vertex positions in metres, (stop - start, V, 3), for a range of frames."""
+        """Vertex positions, (stop - start, V, 3), for a range of frames."""
         return self.template.vertices + self.offsets(start, stop)
 
     def chunks(self, frames: int = 64) -> Iterator[np.ndarray]:
@@ -97,7 +97,12 @@ class Motion:
         after = np.minimum(before + 1, len(self) - 1)
         share = (position - before).astype(np.float32)
         share = share.reshape(-1, *[1] * (self._data.ndim - 1))
-        return self._with(self._data[before] * (1 - share) + self._data[after] * share, fps)
+        data = np.empty((len(position), *self._data.shape[1:]), np.float32)
+        for i in range(0, len(data), 256):  # dense motions are too large for copies of the whole
+            part = slice(i, i + 256)
+            data[part] = self._data[before[part]] * (1 - share[part])
+            data[part] += self._data[after[part]] * share[part]
+        return self._with(data, fps)
 
     def resample(self, fps: float) -> Motion:
         """The same motion at another frame rate, sampled linearly.
@@ -131,8 +136,10 @@ class Motion:
             arrays.update(
                 {f"template_{key}": value for key, value in self.template.to_arrays().items()}
             )
+        # Dense offsets hardly shrink, and that little takes long.
+        write = np.savez_compressed if self.weights is not None else np.savez
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays)
+            write(file, **arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Motion:

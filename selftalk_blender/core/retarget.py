@@ -1,4 +1,4 @@
-"""Which meshes the bundled motion fits by vertex index, and the motion carried over to them."""
+"""Which meshes the bundled motion fits by vertex index, and motion carried over to a mesh."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from .template import FaceTemplate
 # A person's head differs from the mean head by well under this share of the head's size once
 # position, rotation and scale are taken out (six looks of the MakeHuman pack: at most 0.06).
 LARGEST_MISFIT = 0.15
+# Vertices of the meshes that the published checkpoints animate.
+PUBLISHED = {
+    5023: "FLAME's head, which the published vocaset.pth animates",
+    23370: "BIWI's head, which the published BIWI.pth animates",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,15 +28,17 @@ class Correspondence:
         template_index: (n,) vertices of the template that the target has.
         target_index: (n,) the same vertices in the target.
         linear: (3, 3) rotation times scale: template offsets @ linear.T are target offsets.
+        notice: a sentence about the match that the user should read, or "".
     """
 
     target_vertices: int
     template_index: np.ndarray
     target_index: np.ndarray
     linear: np.ndarray
+    notice: str = ""
 
     def offsets(self, template_offsets: np.ndarray) -> np.ndarray:
-        """Template offsets (..., V, 3) in metres -> target offsets (..., V', 3) in its units."""
+        """Template offsets (..., V, 3) -> target offsets (..., V', 3), each in its own units."""
         shape = (*template_offsets.shape[:-2], self.target_vertices, 3)
         moved = np.zeros(shape, np.float32)
         moved[..., self.target_index, :] = template_offsets[
@@ -53,6 +60,11 @@ def match_by_index(template: FaceTemplate, vertices: np.ndarray) -> Corresponden
         SelfTalkError: the mesh is not one that we know, with its vertex count and ours.
     """
     count, own = len(vertices), len(template.vertices)
+    if count in PUBLISHED:
+        raise SelfTalkError(
+            f"This mesh has {count} vertices, like {PUBLISHED[count]}. Choose that checkpoint "
+            "and the mesh's face template under Animator."
+        )
     if count == own:
         target_index = np.arange(own)
     elif template.source_index is not None and count > own:
@@ -63,7 +75,7 @@ def match_by_index(template: FaceTemplate, vertices: np.ndarray) -> Corresponden
     target_index = target_index[template_index]
     source = template.vertices[template_index].astype(np.float64)
     target = np.asarray(vertices, np.float64)[target_index]
-    linear, misfit = _similarity(source, target)
+    linear, misfit = similarity(source, target)
     if not misfit < LARGEST_MISFIT:
         raise SelfTalkError(
             _unknown(template, count) + " Its vertex count fits, but its vertices are in another "
@@ -72,14 +84,23 @@ def match_by_index(template: FaceTemplate, vertices: np.ndarray) -> Corresponden
     return Correspondence(count, template_index, target_index, linear)
 
 
-def _similarity(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, float]:
-    """Best (3, 3) rotation * scale from source to target (n, 3), and the relative RMS misfit."""
+def similarity(
+    source: np.ndarray, target: np.ndarray, mirror: bool = False
+) -> tuple[np.ndarray, float]:
+    """Best (3, 3) rotation * scale from source to target (n, 3), and the relative RMS misfit.
+
+    Least squares (Umeyama 1991).
+
+    Args:
+        mirror: find the best reflection instead of the best rotation.
+    """
     source, target = source - source.mean(0), target - target.mean(0)
     spread = np.sqrt((target**2).sum())
     if spread == 0 or not np.isfinite(spread):
         return np.eye(3), np.inf
     u, singular, vt = np.linalg.svd(target.T @ source)
-    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    side = np.sign(np.linalg.det(u @ vt))
+    sign = np.array([1.0, 1.0, -side if mirror else side])
     linear = (u * sign) @ vt * ((singular * sign).sum() / (source**2).sum())
     misfit = np.sqrt(((target - source @ linear.T) ** 2).sum()) / spread
     return linear, float(misfit)
@@ -88,5 +109,6 @@ def _similarity(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, flo
 def _unknown(template: FaceTemplate, count: int) -> str:
     return (
         f"This mesh has {count} vertices; SelfTalk knows its own head ({len(template.vertices)}) "
-        "and full MakeHuman/MPFB bodies (13380 to 19158). Use Add Face, or choose such a mesh."
+        "and full MakeHuman/MPFB bodies (13380 to 19158). Use Add Face, choose such a mesh, or "
+        "choose a checkpoint for this one under Animator."
     )

@@ -71,6 +71,8 @@ class AnimateJob:
         python: str | None = None,
         device: str | None = None,
         animator: str | os.PathLike[str] | None = None,
+        template: str | os.PathLike[str] | None = None,
+        subject: str = "",
     ) -> None:
         """Nothing starts yet.
 
@@ -80,6 +82,9 @@ class AnimateJob:
             python: the Python to use; see `find_python`.
             device: "cpu" or "cuda"; None takes CUDA where there is one.
             animator: an animator file; the bundled one by default.
+            template: the neutral face to move (see `core.meshes.read_template`), for an
+                animator that needs one.
+            subject: which face, where the template's file holds several.
 
         Raises:
             SelfTalkError: there is no such Python.
@@ -91,6 +96,10 @@ class AnimateJob:
             self._arguments += ["--stop", repr(float(stop))]
         if animator is not None:
             self._arguments += ["--animator", str(Path(animator).absolute())]
+        if template is not None:
+            self._arguments += ["--template", str(Path(template).absolute())]
+        if subject:
+            self._arguments += [f"--subject={subject}"]  # it may begin with a dash
         if device is not None:
             self._arguments += ["--device", device]
         self._process: subprocess.Popen[str] | None = None

@@ -29,6 +29,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--stop", type=float, help="seconds in the file; to its end by default")
     parser.add_argument("--output", required=True, help="the motion file to write (.npz)")
     parser.add_argument("--animator", help="an animator file; the bundled one by default")
+    parser.add_argument("--template", help="the neutral face to move, if the animator needs one")
+    parser.add_argument("--subject", help="which face, where the template's file holds several")
     parser.add_argument("--device", help="cpu or cuda; by default CUDA where there is one")
     error = _run(parser.parse_args(argv), channel)
     if error:
@@ -43,8 +45,12 @@ def _run(args: argparse.Namespace, channel: TextIO) -> str | None:
         # Not at the top: a Python without numpy or torch is told of in words, too.
         from ..animator import load_animator
         from ..core.errors import SelfTalkError
+        from ..core.meshes import read_template
 
-        animator = load_animator(args.animator, args.device)
+        template = None
+        if args.template is not None:
+            template, _ = read_template(args.template, args.subject)
+        animator = load_animator(args.animator, args.device, template=template)
         motion = animator.animate_file(
             args.clip,
             args.start,

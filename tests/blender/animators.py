@@ -21,7 +21,9 @@ SCRIPT = """#!/bin/sh
 import argparse, json, os, sys, time
 sys.path.insert(0, sys.argv[3])
 parser = argparse.ArgumentParser()
-for name in ("clip", "--start", "--stop", "--output", "--device"):
+for name in (
+    "clip", "--start", "--stop", "--output", "--device", "--animator", "--template", "--subject",
+):
     parser.add_argument(name)
 args = parser.parse_args(sys.argv[4:])
 print(json.dumps(dict(stage="Animating", done=0.5)), flush=True)

@@ -50,8 +50,10 @@ def clips(tmp_path, monkeypatch) -> list[Path]:
 
 def test_a_bad_clip_is_reported_and_the_rest_goes_on(clips, tmp_path) -> None:
     told = []
+    me = tmp_path / "me.safetensors"
+    me.touch()
     results = bake.bake(
-        clips, tmp_path / "out", fps=24.0, progress=lambda *p: told.append(p), animator="me"
+        clips, tmp_path / "out", fps=24.0, progress=lambda *p: told.append(p), animator=str(me)
     )
     assert [result.clip for result in results] == clips
     assert [result.error for result in results] == [None, "broken.ogg is no sound.", None]
@@ -62,7 +64,7 @@ def test_a_bad_clip_is_reported_and_the_rest_goes_on(clips, tmp_path) -> None:
         ]
         assert all(path.stat().st_size > 10_000 for path in result.files)
         assert result.duration == pytest.approx(0.5) and result.seconds > 0
-        assert result.notices[0] == "Spoken by me."
+        assert result.notices[0] == f"Spoken by {me}."
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(
         path.name for result in results for path in result.files
     )

@@ -28,7 +28,7 @@ def same(path: Path, faces: list | None = None, subject: str | None = None) -> N
 def test_arrays(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", FACE.astype(np.float64))
     np.save(tmp_path / "b.npy", FACE.reshape(-1))
-    np.savez(tmp_path / "c.npz", FACE)
+    np.savez(tmp_path / "c.npz", FACE.reshape(1, -1))
     np.savez(tmp_path / "d.npz", anna=FACE, ben=FACE + 1)
     (tmp_path / "e.pkl").write_bytes(pickle.dumps({"anna": FACE.reshape(-1), "ben": FACE + 1}))
     for name, subject in (

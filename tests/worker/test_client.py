@@ -99,6 +99,20 @@ def test_what_the_animator_refuses_is_said_in_its_words(
     assert not list(temporary_folder.iterdir())
 
 
+def test_a_template_and_its_subject_reach_the_animator(
+    clip: Path, tiny_animator: Path, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "faces.npz", **{"-1": np.zeros((5, 3)), "one": np.zeros((5, 3))})
+    for subject, words in (("two", "one, but not two"), ("-1", "takes no template")):
+        job = AnimateJob(
+            clip, animator=tiny_animator, template=tmp_path / "faces.npz", subject=subject
+        )
+        job.start()
+        finish(job)
+        with pytest.raises(SelfTalkError, match=words):
+            job.result()
+
+
 def test_relative_names_are_those_of_our_folder(
     clip: Path, tiny_animator: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
