@@ -4,6 +4,7 @@ python tools/make_head.py PACK_FOLDER     (the folder with makehuman_head.npz)
 
 The look is the mean of the pack's six identities. Axes become Blender's (metres, Z up, facing
 -Y) and the origin moves to the middle of the neck's edge, so that a new head stands on the floor.
+The pack's teeth stand so far back that no shape brings the lower lip to them: they move forward.
 """
 
 import sys
@@ -21,6 +22,9 @@ REGIONS = (
     "teeth teeth_upper teeth_lower tongue skin neck_boundary"
 ).split()
 
+# Metres. The lips of recorded clips stay clear of them; at f and v the lower lip meets them.
+TEETH_FORWARD = 0.0026
+
 
 def to_blender(points: np.ndarray) -> np.ndarray:
     """Decimetres, Y up, facing +Z -> metres, Z up, facing -Y."""
@@ -34,6 +38,7 @@ def main(folder: str) -> None:
     mean_identity = (pack["identity_deltas_i16"] * pack["identity_scale"]).mean(0)
     vertices = to_blender(pack["vertices"] + mean_identity)
     vertices -= vertices[pack["neck_loop"]].mean(0)
+    vertices[pack["mask_teeth"].astype(bool), 1] -= TEETH_FORWARD
     (left, right), _ = pack["mouth_corners"]
     template = FaceTemplate(
         name="SelfTalk Head",

@@ -23,6 +23,9 @@ class LossWeights:
     width: float = 0.2
     weights: float = 5.0
     consistency: float = 2.0
+    contact: float = 0.0
+    latent: float = 0.0
+    text: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,11 @@ class TrainConfig:
         data: folder with grid_s1/, tts/, librispeech/ and makehuman/.
         encoder: folder of the pretrained speech encoder (config.json, encoder.safetensors).
         output: where caches, checkpoints and the final file go.
+        recogniser: folder of the speech recogniser; empty: no diagram, latent and text must be 0.
+        start: an animator file whose weights are the first; empty: random ones.
+        reader_steps: steps in which the lip reader is trained on the recorded faces beforehand.
+        speech: whether speech without faces enters through the diagram.
+        precision: "fp32" or "bf16", of the forward pass.
         encoder_layers: how many of the encoder's layers are used.
         held_out_voices: synthetic voices kept for validation.
         validation_clips: GRID clips kept for validation, taken at equal distances.
@@ -53,6 +61,11 @@ class TrainConfig:
     data: str
     encoder: str
     output: str
+    recogniser: str = ""
+    start: str = ""
+    reader_steps: int = 600
+    speech: bool = True
+    precision: str = "fp32"
     encoder_layers: int = 3
     held_out_voices: tuple[str, ...] = ("af_bella", "am_michael", "bf_lily", "bm_george")
     validation_clips: int = 90
@@ -102,7 +115,9 @@ def load_config(path: str | os.PathLike[str]) -> TrainConfig:
     for key in ("data", "encoder", "output"):
         if key not in config:
             raise SelfTalkError(f"{path} lacks the key {key}.")
-        config[key] = os.path.expandvars(config[key])
+    for key in ("data", "encoder", "output", "recogniser", "start"):
+        if key in config:
+            config[key] = os.path.expandvars(config[key])
     return TrainConfig(**config)
 
 

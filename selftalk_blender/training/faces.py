@@ -18,6 +18,7 @@ from ..core.lips import move_gap, rest_weights
 from .corpus import Phone
 
 CLOSED = frozenset("P B M".split())
+BITTEN = frozenset("FV")
 OPEN = frozenset("AA AE AH AO AY AW EH".split())
 CLOSED_GAP = -0.5  # mm, at p, b, m
 LONGEST_PHONE = 0.3  # seconds; synthesised sentences end in a phone drawn out into silence
@@ -25,8 +26,8 @@ LONG_PAUSE = 0.25  # seconds of silence in which the mouth shuts
 
 # Poses in weights of the head's ARKit shapes, ours: means of real phones, then tuned by eye.
 FF = {
-    "jawOpen": 0.03, "mouthShrugUpper": 0.25, "mouthUpperUpLeft": 0.45,
-    "mouthUpperUpRight": 0.45, "mouthRollLower": 1.0,
+    "jawOpen": 0.08, "mouthShrugUpper": 0.15, "mouthUpperUpLeft": 0.4, "mouthUpperUpRight": 0.4,
+    "mouthSmileLeft": 0.2, "mouthSmileRight": 0.2, "mouthRollLower": 1.0,
 }  # fmt: skip
 OU = {"jawOpen": 0.13, "mouthClose": 0.06, "mouthPucker": 0.9, "mouthFunnel": 0.22}
 OH = {"jawOpen": 0.27, "mouthPucker": 0.45, "mouthFunnel": 0.3}
@@ -49,7 +50,7 @@ IH = {
 
 # phone -> (pose, how far towards it at its middle)
 DEMANDS = {
-    **dict.fromkeys(("F", "V"), (FF, 0.9)),
+    **dict.fromkeys(("F", "V"), (FF, 1.0)),
     **dict.fromkeys(("UW", "W"), (OU, 0.6)),
     **dict.fromkeys(("OW", "UH", "OY"), (OH, 0.5)),
     **dict.fromkeys(("CH", "JH", "SH", "ZH"), (CH, 0.5)),
@@ -159,11 +160,16 @@ class PhoneCorrection:
                 lift = max(wanted - gap, 0.0) * bump(times, middle - 0.01, middle + 0.01, rise)
                 move_gap(self.template, weights, lift)
 
-    def with_tongue(self, weights: np.ndarray, phones: Sequence[Phone]) -> np.ndarray:
-        """Recorded faces (T, K) at 50 fps with the tongue, which no camera saw, at "th"."""
+    def unseen(self, weights: np.ndarray, phones: Sequence[Phone]) -> np.ndarray:
+        """Recorded faces (T, K) at 50 fps with what no camera saw.
+
+        That is the tongue at "th", and at f and v the lower lip under the teeth: the tracker
+        sees the lip's outer edge and leaves it in front of them.
+        """
         weights = weights.copy()
         self._tongue(weights, np.arange(len(weights)) / FPS, phones)
-        return weights
+        bite = bites(phones, len(weights))[:, None]
+        return weights * (1 - bite) + self.pose(FF) * bite
 
     def _tongue(self, weights: np.ndarray, times: np.ndarray, phones: Sequence[Phone]) -> None:
         tongue, jaw = self.index["tongueOut"], self.index["jawOpen"]
@@ -173,6 +179,19 @@ class PhoneCorrection:
                 # The tip needs room between the teeth.
                 weights[:, jaw] = np.maximum(weights[:, jaw], 0.12 * part)
                 weights[:, tongue] = np.maximum(weights[:, tongue], TONGUE[phone] * part)
+
+
+def bites(phones: Sequence[Phone], frames: int) -> np.ndarray:
+    """(T,) at 50 fps: 1 in f and v, where the lower lip is at the teeth; 0 elsewhere."""
+    times = np.arange(frames) / FPS
+    found = np.zeros(frames, np.float32)
+    for phone, start, end in phones:
+        if phone in BITTEN:
+            end = min(end, start + LONGEST_PHONE)
+            found = np.maximum(
+                found, bump(times, start + 0.02, max(end - 0.02, start + 0.02), 0.06)
+            )
+    return found
 
 
 def pauses(

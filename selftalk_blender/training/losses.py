@@ -5,10 +5,14 @@ P predicted and W wanted weights (B, T, K), mask (B, T): 1 where a frame counts.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..core import FaceTemplate
+
+MIDDLE = 0.013  # metres to each side
+TOUCHING = 1.7  # mm between vertices; the surfaces between them are nearer
 
 
 class FaceGeometry:
@@ -20,6 +24,8 @@ class FaceGeometry:
             that no vertex needs to be computed).
         gap, width: (K,) mm per weight of inner-lip gap and mouth width (linearised at rest).
         rest_gap: mm.
+        lip, teeth: middles of the lower lip and of the upper teeth: (n, 3) mm at rest, and
+            (K, n, 3) by how much each shape moves them.
     """
 
     def __init__(self, template: FaceTemplate, shapes: list[int]) -> None:
@@ -33,15 +39,28 @@ class FaceGeometry:
         zero = eye[:1] * 0
         self.rest_gap = float(template.gap_mm(zero)[0])
         self.gap = torch.from_numpy(template.gap_per_weight[shapes]).float()
+        self.lip, self.teeth = (
+            self._middle(template, shapes, region) for region in ("lips_lower", "teeth_upper")
+        )
         step = 0.01
         self.width = torch.from_numpy(
             (template.width_mm(eye * step) - template.width_mm(zero)) / step
         ).float()
 
+    @staticmethod
+    def _middle(template: FaceTemplate, shapes: list[int], region: str) -> tuple[Tensor, Tensor]:
+        index = template.regions[region]
+        index = index[np.abs(template.vertices[index, 0]) < MIDDLE]
+        moved = template.shape_deltas[shapes][:, index]
+        return torch.from_numpy(template.vertices[index] * 1000), torch.from_numpy(moved * 1000)
+
     def to(self, device: torch.device) -> None:
         """Move to a device."""
         self.root, self.gap, self.width = (
             tensor.to(device) for tensor in (self.root, self.gap, self.width)
+        )
+        self.lip, self.teeth = (
+            (rest.to(device), moved.to(device)) for rest, moved in (self.lip, self.teeth)
         )
 
 
@@ -79,6 +98,23 @@ def closure_loss(geometry: FaceGeometry, predicted: Tensor, wanted: Tensor, mask
         for weights in (predicted, wanted)
     )
     return mean((own - aim).square() * torch.exp(-aim.clamp(min=0.0)), mask)
+
+
+def contact_loss(geometry: FaceGeometry, predicted: Tensor, biting: Tensor) -> Tensor:
+    """How far the lower lip stays from the upper teeth at f and v, beyond TOUCHING: mm^2.
+
+    Mean over frames, weighted by `biting` (B, T), of max(d - TOUCHING, 0)^2, where d is the
+    smallest distance of a vertex of the lip's middle to one of the teeth's.
+    """
+    frames = biting > 0.5
+    if not frames.any():
+        return predicted.new_zeros(())
+    weights, share = predicted[frames], biting[frames]  # (F, K), (F,)
+    lip, teeth = (
+        rest + torch.tensordot(weights, moved, 1) for rest, moved in (geometry.lip, geometry.teeth)
+    )  # (F, n, 3)
+    distance = torch.cdist(lip, teeth).flatten(1).amin(1)
+    return ((distance - TOUCHING).clamp(min=0).square() * share).sum() / share.sum()
 
 
 def width_loss(geometry: FaceGeometry, predicted: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import math
 import subprocess
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from ..animator.animate import Animator
 from ..animator.audio import SAMPLE_RATE
-from ..animator.checkpoint import save_animator
+from ..animator.checkpoint import read_animator, save_animator
 from ..animator.frontend import FPS
 from ..animator.network import AnimatorConfig, FacialAnimator, SpeechEncoder
 from ..animator.pretrained import load_encoder
@@ -32,28 +33,51 @@ from . import losses
 from .config import TrainConfig, load_config
 from .corpus import FACE_FPS, Utterance, load_corpus
 from .evaluate import evaluate
-from .faces import PhoneCorrection
+from .faces import PhoneCorrection, bites
+from .reader import (
+    TrainedReader,
+    latent_loss,
+    lip_basis,
+    load_reader,
+    text_loss,
+    train_reader,
+)
+from .teacher import Lessons, PhoneRecogniser, cached_lessons
 from .tracks import SILENCE, Tracks, cached_tracks
 
 MOVED = ("jaw", "mouth", "tongueOut")  # shapes that speech moves; eyes and brows stay at rest
 
 
+class Batch(NamedTuple):
+    """What a step learns from: B crops of T frames."""
+
+    features: Tensor  # (2 B, T, C): the second half is the same sound, the windows elsewhere
+    wanted: Tensor  # (B, T, K)
+    mask: Tensor  # (B, T): 1 where the face is known
+    biting: Tensor  # (B, T): how much f or v it is
+    # Recogniser's features (B, T, C'), mask (B, T), B texts; None without the diagram.
+    lesson: tuple[Tensor, Tensor, list[list[int]]] | None
+
+
 class Labels:
-    """The wanted weights of every utterance, at 50 fps, to be read at any time in it."""
+    """The wanted weights of every utterance, at 50 fps, to be read at any time in it.
+
+    A last column, beside the weights, tells how much of f or v a frame is.
+    """
 
     def __init__(self, rest: np.ndarray, faces: list[np.ndarray | None]) -> None:
         """Labels of all utterances.
 
         Args:
-            rest: (K,) weights of silence.
-            faces: per utterance (T, K) weights, or None where there is no label.
+            rest: (K + 1,) of silence.
+            faces: per utterance (T, K + 1), or None where there is no label.
         """
         self.lengths = np.array([0 if face is None else len(face) for face in faces])
         self.starts = 1 + np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
         self.table = np.concatenate([rest[None], *(face for face in faces if face is not None)])
 
     def read(self, utterance: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Weights (B, T, K) and mask (B, T) of frames; silence is at rest, the unknown masked."""
+        """(B, T, K + 1) and mask (B, T) of frames; silence is at rest, the unknown masked."""
         speaker = np.maximum(utterance, 0)
         length = self.lengths[speaker]
         known = (utterance >= 0) & (length > 0)
@@ -81,11 +105,13 @@ class Run:
         self.network = FacialAnimator(
             AnimatorConfig(
                 self.encoder.width, tuple(names), config.width, config.layers, config.heads,
-                config.reach, config.kernel, config.dropout,
+                config.reach or None, config.kernel, config.dropout,
             )
         )  # fmt: skip
         with torch.no_grad():
             self.network.head.bias.copy_(torch.from_numpy(rest_weights(self.template)[self.shapes]))
+        if config.start:
+            self.network.load_state_dict(read_animator(config.start)[1].state_dict())
         self.average = FacialAnimator(self.network.config)
         self.average.load_state_dict(self.network.state_dict())
         self.geometry = losses.FaceGeometry(self.template, self.shapes)
@@ -95,6 +121,9 @@ class Run:
         self.round = self.step = 0
         self.optimiser = self._optimiser()
         self.variants: list[Tracks] = []
+        self.lessons: Lessons | None = None
+        self.reader: TrainedReader | None = None
+        self.lips = lip_basis(self.template)[self.shapes]
 
     def _optimiser(self) -> torch.optim.AdamW:
         return torch.optim.AdamW(
@@ -161,16 +190,18 @@ class Run:
                 times = np.arange(2 * len(utterance.weights)) / FPS
                 recorded = Motion(self.template, FACE_FPS, utterance.weights).at(times, FPS)
                 assert recorded.weights is not None
-                weights = correction.with_tongue(recorded.weights, utterance.phones)
+                weights = correction.unseen(recorded.weights, utterance.phones)
             elif utterance.name in made:
                 weights = made[utterance.name].astype(np.float32)
                 rough = utterance.kind == "libri"
                 weights = correction(weights, utterance.phones, only_closures=rough)
             else:
                 return None
-            return weights[:, self.shapes]
+            # The phones of kind libri are not aligned well enough to tell.
+            phones = () if utterance.kind == "libri" else utterance.phones
+            return np.column_stack([weights[:, self.shapes], bites(phones, len(weights))])
 
-        rest = rest_weights(self.template)[self.shapes]
+        rest = np.append(rest_weights(self.template)[self.shapes], np.float32(0))
         return Labels(rest, [label(utterance) for utterance in self.corpus])
 
     def _own_faces(self, path: Path) -> dict[str, np.ndarray]:
@@ -195,8 +226,8 @@ class Run:
 
     # -- the loop ---------------------------------------------------------------------------
 
-    def batch(self, labels: Labels) -> tuple[Tensor, Tensor, Tensor]:
-        """Features (2 B, T, C), wanted (B, T, K), mask (B, T) of random crops.
+    def batch(self, labels: Labels) -> Batch:
+        """Random crops.
 
         The second half of the features is the same sound with the windows elsewhere.
         """
@@ -205,25 +236,36 @@ class Run:
             tracks = self.variants[self.rng.integers(len(self.variants))]
             part = tracks.crop(self.rng, self.config.crop)
             spoken = tracks.utterance[part]
-            known = (spoken == SILENCE) | (labels.lengths[np.maximum(spoken, 0)] > 0)
-            if known.mean() < 0.5:  # too little to learn from
-                continue
+            if not self.config.speech or self.lessons is None:
+                known = (spoken == SILENCE) | (labels.lengths[np.maximum(spoken, 0)] > 0)
+                if known.mean() < 0.5:  # too little to learn from
+                    continue
             features.append(tracks.features[:, part])
             utterance.append(spoken)
             seconds.append(tracks.time[part])
-        wanted, mask = labels.read(np.stack(utterance), np.stack(seconds))
+        who, when = np.stack(utterance), np.stack(seconds)
+        wanted, mask = labels.read(who, when)
         both = np.concatenate(np.stack(features, axis=1))  # (2 B, T, C)
-        return tuple(
-            torch.from_numpy(array).float().to(self.device) for array in (both, wanted, mask)
-        )  # type: ignore[return-value]
+        lesson = None
+        if self.lessons is not None:
+            heard, path, known = self.lessons.read(who, when)
+            texts = [self.lessons.text(row) for row in path]
+            lesson = (self.tensor(heard), self.tensor(known), texts)
+        wanted, biting = wanted[..., :-1], wanted[..., -1] * mask
+        return Batch(*map(self.tensor, (both, wanted, mask, biting)), lesson)
 
-    def loss(self, predicted: Tensor, wanted: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    def tensor(self, array: np.ndarray) -> Tensor:
+        """An array in single precision where the network is."""
+        return torch.from_numpy(array).float().to(self.device)
+
+    def loss(self, predicted: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The terms, each with its factor; predicted (2 B, T, K) for both places of the windows."""
         factor, geometry = self.config.loss, self.geometry
+        wanted, mask = batch.wanted, batch.mask
         one, other = predicted.chunk(2)
         consistency = losses.vertex_loss(geometry, one, other, torch.ones_like(mask))
         wanted, mask = wanted.repeat(2, 1, 1), mask.repeat(2, 1)
-        return {
+        terms = {
             "vertices": factor.vertices * losses.vertex_loss(geometry, predicted, wanted, mask),
             "velocity": factor.velocity * losses.velocity_loss(geometry, predicted, wanted, mask),
             "gap": factor.gap * losses.gap_loss(geometry, predicted, wanted, mask),
@@ -232,6 +274,15 @@ class Run:
             "weights": factor.weights * losses.weight_loss(predicted, wanted, mask),
             "consistency": factor.consistency * consistency,
         }
+        if factor.contact:
+            biting = batch.biting.repeat(2, 1)
+            terms["contact"] = factor.contact * losses.contact_loss(geometry, predicted, biting)
+        if self.reader is not None and batch.lesson is not None:
+            heard, known, texts = batch.lesson
+            read, logits, _ = self.reader.network(one @ self.lips, None, [one.shape[1]] * len(one))
+            terms["latent"] = factor.latent * latent_loss(read, heard, known)
+            terms["text"] = factor.text * text_loss(logits, texts, self.reader.blank)
+        return terms
 
     def rate(self) -> float:
         """Learning rate of this step: warm-up, then half a cosine to zero."""
@@ -246,8 +297,12 @@ class Run:
         self.network.train()
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate()
-        features, wanted, mask = self.batch(labels)
-        terms = self.loss(self.network(features), wanted, mask)
+        batch = self.batch(labels)
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"
+        ):
+            predicted = self.network(batch.features)
+        terms = self.loss(predicted.float(), batch)
         self.optimiser.zero_grad(set_to_none=True)
         sum(terms.values(), torch.zeros((), device=self.device)).backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -277,6 +332,8 @@ class Run:
                     config, self.corpus, self.encoder, variant, lambda done, n=name: show(n, done)
                 )
             )
+        if config.loss.latent or config.loss.text:
+            self.teach()
         held_out = [utterance for utterance in self.corpus if utterance.held_out]
         if resumed:
             print(f"going on from round {self.round}, step {self.step}", flush=True)
@@ -308,6 +365,24 @@ class Run:
         print_table(table)
         self.card(path.with_suffix(".json"), table)
         return path
+
+    def teach(self) -> None:
+        """Have the recogniser hear the corpus, and a lip reader learn from the recorded faces."""
+        config = self.config
+        recogniser = PhoneRecogniser(config.recogniser)
+        self.lessons = cached_lessons(
+            recogniser, config.recogniser, self.corpus, self.output / "cache",
+            lambda done: show("recognising speech", done),
+        )  # fmt: skip
+        path = self.output / "reader.safetensors"
+        if not path.exists():
+            train_reader(
+                self.template, self.corpus, self.lessons, recogniser.tokens, config.reader_steps,
+                config.seed,
+            ).save(path)  # fmt: skip
+        self.reader = load_reader(path, self.template)
+        self.reader.network.to(self.device)
+        self.lips = self.lips.to(self.device)
 
     def card(self, path: Path, table: dict[str, float]) -> None:
         """Write what the animator was made of and how good it is."""
