@@ -39,6 +39,7 @@ class TrainConfig:
         recogniser: folder of the speech recogniser; empty: no diagram, latent and text must be 0.
         start: an animator file whose weights are the first; empty: random ones.
         reader_steps: steps in which the lip reader is trained on the recorded faces beforehand.
+        faces: share of the recorded faces that the animator learns from.
         speech: whether speech without faces enters through the diagram.
         precision: "fp32" or "bf16", of the forward pass.
         encoder_layers: how many of the encoder's layers are used.
@@ -64,6 +65,7 @@ class TrainConfig:
     recogniser: str = ""
     start: str = ""
     reader_steps: int = 600
+    faces: float = 1.0
     speech: bool = True
     precision: str = "fp32"
     encoder_layers: int = 3

@@ -26,6 +26,7 @@ from . import metrics
 from .config import load_config
 from .corpus import FACE_FPS, Utterance, load_corpus
 from .intervals import difference_sums, mean_sums, moments
+from .reader import load_reader
 from .report import (
     Rows,
     Table,
@@ -421,6 +422,7 @@ def main(arguments: list[str] | None = None) -> int:
         help='animators to measure side by side; "bundled", the default, is the bundled one',
     )  # fmt: skip
     parser.add_argument("--template", type=Path, help="neutral face for a published animator")
+    parser.add_argument("--reader", type=Path, metavar="FILE", help="lip reader that judges, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all values here too")
     parser.add_argument(
         "--against", type=Path, metavar="FILE",
@@ -482,7 +484,8 @@ def _bundled(
 
         album = Album(held_out)
     see = album.see if album else None
-    results = measure(animators, held_out, progress=_ProgressLine(), seen=see)
+    reader = load_reader(options.reader, head) if options.reader else None
+    results = measure(animators, held_out, reader, progress=_ProgressLine(), seen=see)
     _add_speed(results, animators, max(held_out, key=lambda clip: clip.kind == "libri"))
     return results, album
 

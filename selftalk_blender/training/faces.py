@@ -51,7 +51,7 @@ IH = {
 # phone -> (pose, how far towards it at its middle)
 DEMANDS = {
     **dict.fromkeys(("F", "V"), (FF, 1.0)),
-    **dict.fromkeys(("UW", "W"), (OU, 0.6)),
+    **dict.fromkeys(("UW", "W"), (OU, 0.65)),
     **dict.fromkeys(("OW", "UH", "OY"), (OH, 0.5)),
     **dict.fromkeys(("CH", "JH", "SH", "ZH"), (CH, 0.5)),
     **dict.fromkeys(("S", "Z"), (SS, 0.4)),
@@ -100,47 +100,38 @@ class PhoneCorrection:
         return closed
 
     def __call__(
-        self, weights: np.ndarray, phones: Sequence[Phone], only_closures: bool = False
+        self, weights: np.ndarray, phones: Sequence[Phone], complete: bool = True
     ) -> np.ndarray:
         """Weights (T, K) at 50 fps, corrected.
 
         Args:
-            only_closures: phones are roughly aligned: believe them where p, b and m nearly
-                close already, and in nothing else.
+            complete: whether all that is spoken is in `phones`, so that a silence is one.
         """
         times = np.arange(len(weights)) / FPS
         result = weights.copy()
-        gap = self.template.gap_mm(weights)
         spoken = [
             (phone, start, min(end, start + LONGEST_PHONE))
             for phone, start, end in phones
             if phone != "SIL"
         ]
-        if not only_closures:
-            for phone, start, end in spoken:
-                if phone in DEMANDS:
-                    pose, share = DEMANDS[phone]
-                    part = share * bump(times, start + 0.02, end - 0.02, 0.08)[:, None]
-                    result = result * (1 - part) + self.pose(pose) * part
-            self._open_vowels(result, times, spoken, least=2.5, rise=0.07)
-            self._tongue(result, times, spoken)
+        for phone, start, end in spoken:
+            if phone in DEMANDS:
+                pose, share = DEMANDS[phone]
+                part = share * bump(times, start + 0.02, end - 0.02, 0.08)[:, None]
+                result = result * (1 - part) + self.pose(pose) * part
+        self._open_vowels(result, times, spoken, least=2.5, rise=0.07)
+        self._tongue(result, times, spoken)
+        if complete:
             for start, end in pauses(phones, len(weights) / FPS):
                 part = bump(times, start + 0.04, end - 0.06, 0.08)[:, None]
                 result = result * (1 - part) + self.rest * part
         for phone, start, end in spoken:
-            if phone not in CLOSED:
-                continue
-            near = (times >= start - 0.04) & (times <= end + 0.04)
-            if only_closures and not (near.any() and gap[near].min() < 3.0):
-                continue
-            if only_closures:  # where it nearly closes, there the lips meet
-                start = end = times[near][np.argmin(gap[near])]
-            # Within the phone, so that a short vowel beside it has time to open.
-            first = min(start + 0.01, (start + end) / 2)
-            part = bump(times, first, max(end - 0.02, first + 0.01), 0.05)[:, None]
-            result = result * (1 - part) + self.closed(result) * part
-        if not only_closures:
-            self._open_vowels(result, times, spoken, least=2.2, rise=0.035)
+            if phone in CLOSED:
+                # Within the phone, so that a short vowel beside it has time to open.
+                first = min(start + 0.01, (start + end) / 2)
+                part = bump(times, first, max(end - 0.02, first + 0.01), 0.05)[:, None]
+                result = result * (1 - part) + self.closed(result) * part
+        self._open_vowels(result, times, spoken, least=2.2, rise=0.035)
         return np.clip(result, 0.0, 1.0)
 
     def _open_vowels(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 
 import numpy as np
@@ -18,7 +19,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
-from torchmetrics.functional.text import word_error_rate
 
 from ..animator.network import ENCODER_FPS, LipReader, ReaderConfig
 from ..core import FaceTemplate, Motion
@@ -26,7 +26,7 @@ from ..core.errors import SelfTalkError
 from ..core.files import atomic_path
 from ..core.lips import symmetric
 from .corpus import FACE_FPS, Utterance
-from .teacher import Lessons
+from .teacher import Lessons, arpabet, greedy
 
 FORMAT = 1
 UNIT = 200.0  # lips are read in 5 mm, so that their numbers are about 1
@@ -83,20 +83,22 @@ class TrainedReader:
         self.network = network.eval().requires_grad_(False)
         self.template = template
         self.tokens, self.blank, self.boundary = tokens, blank, boundary
-        self._basis = lip_basis(template)
 
     @torch.inference_mode()
-    def read(self, motion: Motion) -> list[str]:
-        """The phones that are seen on a motion's lips, by the greedy path."""
-        assert motion.weights is not None
-        weights = torch.from_numpy(motion.resample(ENCODER_FPS).weights).to(
-            next(self.network.parameters()).device
-        )
-        lips = weights @ self._basis.to(weights.device)
-        _, logits, _ = self.network(lips[None], None, [len(lips)])
+    def __call__(self, lips: np.ndarray) -> list[str]:
+        """Read lips.
+
+        Args:
+            lips: (T, n, 3) float32 offsets of the region "lips" in metres, 50 frames a second.
+
+        Returns:
+            ARPAbet phones, by the greedy path.
+        """
+        parameter = next(self.network.parameters())
+        seen = torch.from_numpy(lips.reshape(1, len(lips), -1) * np.float32(UNIT))
+        _, logits, _ = self.network(seen.to(parameter), None, [len(lips)])
         path = logits[0].argmax(-1).cpu().numpy()
-        kept = path[np.concatenate([[True], path[1:] != path[:-1]])]
-        return [self.tokens[i] for i in kept if i not in (self.blank, self.boundary)]
+        return arpabet([self.tokens[token] for token in greedy(path, self.blank, self.boundary)])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it as safetensors."""
@@ -133,12 +135,6 @@ def load_reader(path: str | os.PathLike[str], template: FaceTemplate) -> Trained
     )
 
 
-def error_rate(read: list[list[str]], wanted: list[list[str]]) -> float:
-    """Phone error rate: edits over the number of wanted phones (torchmetrics' word error rate)."""
-    lines = [[" ".join(text) for text in side] for side in (read, wanted)]
-    return float(word_error_rate(*lines))
-
-
 def train_reader(
     template: FaceTemplate,
     corpus: list[Utterance],
@@ -146,7 +142,8 @@ def train_reader(
     tokens: list[str],
     steps: int,
     seed: int,
-    progress: object = print,
+    precision: str,
+    progress: Callable[[str, float], None],
 ) -> TrainedReader:
     """Train a lip reader on the recorded faces of a corpus.
 
@@ -197,7 +194,8 @@ def train_reader(
         features, path, mask = lessons.read(np.stack(utterance), np.stack(seconds))
         lips = torch.from_numpy(np.stack(weights)).float() @ basis
         lips = lips + 0.02 * torch.randn_like(lips)
-        own, logits, _ = network(lips, None, [frames] * batch)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            own, logits, _ = network(lips, None, [frames] * batch)
         terms = {
             "text": text_loss(logits, [lessons.text(row) for row in path], lessons.blank),
             "latent": latent_loss(
@@ -210,21 +208,6 @@ def train_reader(
         optimiser.step()
         schedule.step()
         if step % 50 == 49:
-            print(step + 1, {k: round(float(v.detach()), 3) for k, v in terms.items()}, flush=True)
+            said = ", ".join(f"{name} {float(term.detach()):.3f}" for name, term in terms.items())
+            progress(f"lip reader, step {step + 1}: {said}", (step + 1) / steps)
     return TrainedReader(network, template, tokens, lessons.blank, lessons.boundary)
-
-
-def reader_error_rate(
-    reader: TrainedReader, corpus: list[Utterance], lessons: Lessons, held_out: bool = True
-) -> float:
-    """Phone error rate on the real lips of held-out recordings against the recogniser's text."""
-    read, wanted = [], []
-    for number, utterance in enumerate(corpus):
-        if utterance.weights is None or utterance.held_out != held_out:
-            continue
-        read.append(reader.read(Motion(reader.template, FACE_FPS, utterance.weights)))
-        start, length = lessons.starts[number], lessons.lengths[number]
-        wanted.append(
-            [reader.tokens[i] for i in lessons.text(lessons.path[start : start + length])]
-        )
-    return error_rate(read, wanted)

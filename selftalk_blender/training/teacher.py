@@ -25,6 +25,16 @@ VOCABULARY = "g2p_vocab.json"
 # The tensor that the last linear map makes log-probabilities of.
 FEATURES = "/acoustic_model/export_attn_layers.1/Add_4_output_0"
 
+ARPABET = dict(
+    pair.split(":")
+    for pair in (
+        "aɪ:AY aʊ:AW a:AA ɑ:AA ɒ:AA æ:AE ʌ:AH ə:AH ɐ:AH ɔ:AO ɛ:EH eə:EH e:EH ɝ:ER ɚ:ER ɜ:ER eɪ:EY "
+        "ɪ:IH ɪə:IH ɨ:IH i:IY o:OW oʊ:OW ɔɪ:OY ʊ:UH u:UW ju:UW ʉ:UW b:B t͡ʃ:CH d:D ð:DH f:F g:G ɡ:G "
+        "h:HH d͡ʒ:JH k:K kʰ:K l:L ɫ:L m:M n:N ŋ:NG p:P pʰ:P r:R ɹ:R s:S ʃ:SH t:T tʰ:T ɾ:T θ:TH v:V "
+        "w:W j:Y z:Z ʒ:ZH"
+    ).split()
+)
+
 
 class PhoneRecogniser:
     """A CTC recogniser of phones in ONNX.
@@ -117,12 +127,19 @@ class Lessons:
         return self.features[index], path, known
 
     def text(self, path: np.ndarray) -> list[int]:
-        """The phones of a path (T,): repeats collapsed, blanks and word boundaries removed.
+        """The phones of a path (T,), without word boundaries, which lips do not show."""
+        return greedy(path, self.blank, self.boundary)
 
-        Lips do not show where words begin, so the reader is not asked for it.
-        """
-        kept = path[np.concatenate([[True], path[1:] != path[:-1]])]
-        return [int(token) for token in kept if token not in (self.blank, self.boundary)]
+
+def greedy(path: np.ndarray, *silent: int) -> list[int]:
+    """A CTC path (T,) with repeats collapsed and the silent classes removed."""
+    kept = path[np.concatenate([[True], path[1:] != path[:-1]])]
+    return [int(token) for token in kept if token not in silent]
+
+
+def arpabet(tokens: Sequence[str]) -> list[str]:
+    """The recogniser's phones in ARPAbet; what has no place there (diacritics) is left out."""
+    return [ARPABET[token] for token in tokens if token in ARPABET]
 
 
 def normalised(features: np.ndarray) -> np.ndarray:

@@ -185,21 +185,25 @@ class Run:
         path = self.output / "cache" / f"faces-round-{self.round}.npz"
         made = self._own_faces(path) if self.round > 0 else {}
 
+        recorded_names = [u.name for u in self.corpus if u.weights is not None and not u.held_out]
+        count = max(round(self.config.faces * len(recorded_names)), 1)
+        kept = set(recorded_names[:: max(len(recorded_names) // count, 1)][:count])
+
         def label(utterance: Utterance) -> np.ndarray | None:
-            if utterance.weights is not None and not utterance.held_out:
+            if utterance.name in kept:
+                assert utterance.weights is not None
                 times = np.arange(2 * len(utterance.weights)) / FPS
                 recorded = Motion(self.template, FACE_FPS, utterance.weights).at(times, FPS)
                 assert recorded.weights is not None
                 weights = correction.unseen(recorded.weights, utterance.phones)
             elif utterance.name in made:
                 weights = made[utterance.name].astype(np.float32)
-                rough = utterance.kind == "libri"
-                weights = correction(weights, utterance.phones, only_closures=rough)
+                # Where the alignment of kind libri failed, phones are missing.
+                weights = correction(weights, utterance.phones, utterance.kind != "libri")
             else:
                 return None
-            # The phones of kind libri are not aligned well enough to tell.
-            phones = () if utterance.kind == "libri" else utterance.phones
-            return np.column_stack([weights[:, self.shapes], bites(phones, len(weights))])
+            bite = bites(utterance.phones, len(weights))
+            return np.column_stack([weights[:, self.shapes], bite])
 
         rest = np.append(rest_weights(self.template)[self.shapes], np.float32(0))
         return Labels(rest, [label(utterance) for utterance in self.corpus])
@@ -231,12 +235,14 @@ class Run:
 
         The second half of the features is the same sound with the windows elsewhere.
         """
+        config = self.config
         features, utterance, seconds = [], [], []
-        while len(features) < self.config.batch:
+        while len(features) < config.batch:
             tracks = self.variants[self.rng.integers(len(self.variants))]
-            part = tracks.crop(self.rng, self.config.crop)
+            part = tracks.crop(self.rng, config.crop)
             spoken = tracks.utterance[part]
-            if not self.config.speech or self.lessons is None:
+            # Half of a batch at least has faces; the diagram can do without.
+            if self.lessons is None or not config.speech or len(features) < config.batch // 2:
                 known = (spoken == SILENCE) | (labels.lengths[np.maximum(spoken, 0)] > 0)
                 if known.mean() < 0.5:  # too little to learn from
                     continue
@@ -318,10 +324,9 @@ class Run:
         """Measure the averaged network on held-out clips."""
         return evaluate(self.animator(), held_out)
 
-    def run(self) -> Path:
-        """Train through all rounds; returns the final file."""
+    def prepare(self) -> None:
+        """Encode and, for the diagram, recognise the corpus, where the cache lacks it."""
         config = self.config
-        resumed = self.resume()
         self.network.to(self.device)
         self.average.to(self.device)
         self.geometry.to(self.device)
@@ -334,6 +339,12 @@ class Run:
             )
         if config.loss.latent or config.loss.text:
             self.teach()
+
+    def run(self) -> Path:
+        """Train through all rounds; returns the final file."""
+        config = self.config
+        resumed = self.resume()
+        self.prepare()
         held_out = [utterance for utterance in self.corpus if utterance.held_out]
         if resumed:
             print(f"going on from round {self.round}, step {self.step}", flush=True)
@@ -378,7 +389,7 @@ class Run:
         if not path.exists():
             train_reader(
                 self.template, self.corpus, self.lessons, recogniser.tokens, config.reader_steps,
-                config.seed,
+                config.seed, config.precision, show,
             ).save(path)  # fmt: skip
         self.reader = load_reader(path, self.template)
         self.reader.network.to(self.device)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from selftalk_blender.core import bundled_template
-from selftalk_blender.training.faces import PhoneCorrection, bump, pauses
+from selftalk_blender.training.faces import PhoneCorrection, bites, bump, pauses
 
 HEAD = bundled_template()
 CORRECT = PhoneCorrection(HEAD)
@@ -42,13 +42,26 @@ def test_vowels_that_were_closed_open_and_oo_is_narrower_than_ah() -> None:
     assert width[50] < width[35] - 3
 
 
-def test_rough_phones_only_close_what_nearly_closes() -> None:
-    assert np.array_equal(CORRECT(half_open(), PHONES, only_closures=True), half_open())
-    nearly = half_open()
-    nearly[27, CORRECT.index["jawOpen"]] = 0.05
-    gap = HEAD.gap_mm(CORRECT(nearly, PHONES, only_closures=True))
-    assert gap[27] < 0
-    assert gap[92] > 6
+def test_a_silence_shuts_the_mouth_only_where_all_that_is_spoken_is_known() -> None:
+    gap = HEAD.gap_mm(CORRECT(half_open(), PHONES, complete=False))
+    assert gap[:20].min() > 5
+    assert gap[26] < 0  # m
+
+
+def test_recorded_faces_get_what_no_camera_saw() -> None:
+    recorded = half_open()
+    seen = CORRECT.unseen(recorded, (*PHONES, ("DH", 2.2, 2.3)))
+    bite = bites(PHONES, len(recorded))
+    assert bite.max() == 1
+    assert np.flatnonzero(bite > 0.9).tolist() == [41, 42, 43, 44]  # f, from 0.8 to 0.9 s
+    lip, teeth = (
+        HEAD.vertices[HEAD.regions[region]]
+        + np.tensordot(seen[42], HEAD.shape_deltas[:, HEAD.regions[region]], 1)
+        for region in ("lips_lower", "teeth_upper")
+    )
+    assert np.linalg.norm(lip[:, None] - teeth[None], axis=-1).min() < 0.002
+    assert seen[112, CORRECT.index["tongueOut"]] > 0.2
+    assert np.array_equal(seen[60], recorded[60])
 
 
 def test_other_shapes_of_the_face_are_left_alone_in_speech() -> None:

@@ -103,12 +103,59 @@ def test_loss_falls_and_held_out_clips_are_not_used(config: TrainConfig) -> None
     assert "g3" not in {u.name for u in run.corpus}
     run.round = 0  # recorded faces alone
     labels = run.labels()
-    features, wanted, mask = run.batch(labels)
-    constant = wanted.mean((0, 1), keepdim=True).expand_as(wanted).repeat(2, 1, 1)
+    batch = run.batch(labels)
+    constant = batch.wanted.mean((0, 1), keepdim=True).expand_as(batch.wanted).repeat(2, 1, 1)
     with torch.no_grad():
-        trained = sum(run.loss(run.average.eval()(features), wanted, mask).values())
-        untrained = sum(run.loss(constant, wanted, mask).values())
+        trained = sum(run.loss(run.average.eval()(batch.features), batch).values())
+        untrained = sum(run.loss(constant, batch).values())
     assert trained < untrained
+
+
+def test_the_diagram_teaches_speech_without_faces(config: TrainConfig, tmp_path) -> None:
+    pytest.importorskip("onnxruntime")
+    from recognisers import write_recogniser
+
+    run = Run(
+        dataclasses.replace(
+            config, recogniser=str(write_recogniser(tmp_path / "tiny")), reader_steps=2, steps=(3,),
+            loss=dataclasses.replace(config.loss, latent=1.0, text=0.5, contact=1.0),
+        )  # fmt: skip
+    )
+    run.run()
+    assert (run.output / "reader.safetensors").is_file()
+    assert not run.reader.network.training
+    kinds = {run.corpus[n].kind for n in np.unique(run.variants[0].utterance) if n >= 0}
+    assert kinds == {"grid", "tts", "libri"}
+    run.round, faceless = 0, set()
+    labels = run.labels()
+    torch.nn.init.normal_(run.network.head.weight)
+    for _ in range(20):
+        batch = run.batch(labels)
+        faceless |= set((batch.mask.sum(1) == 0).tolist())
+        terms = run.loss(run.network(batch.features), batch)
+    assert True in faceless
+    run.network.zero_grad()
+    (terms["latent"] + terms["text"]).backward()
+    assert run.network.audio_map.weight.grad.abs().max() > 0
+    assert all(p.grad is None for p in run.reader.network.parameters())
+
+    alone = Run(dataclasses.replace(run.config, speech=False, output=str(tmp_path / "alone")))
+    alone.prepare()
+    for _ in range(20):
+        assert alone.batch(alone.labels()).mask.mean(1).min() >= 0.5
+
+
+def test_a_run_can_start_from_an_animator(config: TrainConfig, tmp_path) -> None:
+    first = Run(config).run()
+    second = Run(
+        dataclasses.replace(config, start=str(first), steps=(0, 2), output=str(tmp_path / "b"))
+    )
+    state = load_animator(first)._network.state_dict()
+    for name, tensor in second.network.state_dict().items():
+        assert torch.equal(tensor, state[name])
+    second.run()
+    # Speech without faces was labelled by the first, not by a random network.
+    assert (tmp_path / "b/cache/faces-round-1.npz").is_file()
 
 
 def test_configuration_refuses_what_it_does_not_know(tmp_path) -> None:
