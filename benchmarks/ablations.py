@@ -23,7 +23,7 @@ from selftalk_blender.core.files import atomic_path
 from selftalk_blender.training.config import LossWeights, TrainConfig, load_config
 from selftalk_blender.training.evaluate import evaluate
 from selftalk_blender.training.reader import load_reader, train_reader
-from selftalk_blender.training.teacher import PhoneRecogniser, cached_lessons
+from selftalk_blender.training.recogniser import PhoneRecogniser, cached_lessons
 from selftalk_blender.training.train import Run, show
 
 PAPER = LossWeights(

@@ -26,7 +26,7 @@ from ..core.errors import SelfTalkError
 from ..core.files import atomic_path
 from ..core.lips import symmetric
 from .corpus import FACE_FPS, Utterance
-from .teacher import Lessons, arpabet, greedy
+from .recogniser import Lessons, arpabet, greedy
 
 FORMAT = 1
 UNIT = 200.0  # lips are read in 5 mm, so that their numbers are about 1

@@ -42,7 +42,7 @@ from .reader import (
     text_loss,
     train_reader,
 )
-from .teacher import Lessons, PhoneRecogniser, cached_lessons
+from .recogniser import Lessons, PhoneRecogniser, cached_lessons
 from .tracks import SILENCE, Tracks, cached_tracks
 
 MOVED = ("jaw", "mouth", "tongueOut")  # shapes that speech moves; eyes and brows stay at rest

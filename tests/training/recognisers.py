@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from selftalk_blender.training.teacher import FEATURES, MODEL, VOCABULARY
+from selftalk_blender.training.recogniser import FEATURES, MODEL, VOCABULARY
 
 TOKENS = ["<pad>", "b", "ɑ", "f", "u", "s"]
 

@@ -18,7 +18,7 @@ from selftalk_blender.training.reader import (
     text_loss,
     train_reader,
 )
-from selftalk_blender.training.teacher import Lessons
+from selftalk_blender.training.recogniser import Lessons
 
 HEAD = bundled_template()
 TOKENS = ["<pad>", "b", "ɑ", "|", "_"]

@@ -10,7 +10,7 @@ from recognisers import TOKENS, write_recogniser
 
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.training.corpus import Utterance
-from selftalk_blender.training.teacher import (
+from selftalk_blender.training.recogniser import (
     PhoneRecogniser,
     arpabet,
     cached_lessons,
