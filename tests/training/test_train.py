@@ -119,8 +119,8 @@ def test_the_diagram_teaches_speech_without_faces(config: TrainConfig, tmp_path)
         dataclasses.replace(
             config, recogniser=str(write_recogniser(tmp_path / "tiny")), reader_steps=2, steps=(3,),
             loss=dataclasses.replace(config.loss, latent=1.0, text=0.5, contact=1.0),
-        )  # fmt: skip
-    )
+        )
+    )  # fmt: skip
     run.run()
     assert (run.output / "reader.safetensors").is_file()
     assert not run.reader.network.training
