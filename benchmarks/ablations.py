@@ -22,6 +22,7 @@ from selftalk_blender.core import bundled_template
 from selftalk_blender.core.files import atomic_path
 from selftalk_blender.training.config import LossWeights, TrainConfig, load_config
 from selftalk_blender.training.evaluate import evaluate
+from selftalk_blender.training.loop import Loop
 from selftalk_blender.training.reader import load_reader, train_reader
 from selftalk_blender.training.recogniser import PhoneRecogniser, cached_lessons
 from selftalk_blender.training.train import Run, show
@@ -71,13 +72,13 @@ def main() -> None:
     for seed in range(options.seeds):
         for name in options.only:
             path = folder / "ablations" / f"{name}, {options.steps} steps, seed {seed}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists():
                 terms, settings = ABLATIONS[name]
                 config = dataclasses.replace(
                     base, loss=dataclasses.replace(PAPER, **terms), **settings
                 )
-                results = one(config, seed, judge)
-                path.parent.mkdir(exist_ok=True)
+                results = one(config, seed, judge, path.with_suffix(""))
                 with atomic_path(path) as temporary:
                     temporary.write_text(json.dumps(results, indent=1))
             found.setdefault(name, []).append(json.loads(path.read_text()))
@@ -102,19 +103,17 @@ def a_judge(config: TrainConfig) -> Any:
     return load_reader(path, template)
 
 
-def one(config: TrainConfig, seed: int, judge: Any) -> dict[str, float]:
+def one(config: TrainConfig, seed: int, judge: Any, folder: Path) -> dict[str, float]:
     """Train once and measure."""
     run = Run(dataclasses.replace(config, seed=seed))
-    begin = time.process_time()
     run.prepare()
-    labels = run.labels()
-    while run.step < config.steps[0]:
-        terms = run.train_step(labels)
-        if run.step % 100 == 0:
-            said = ", ".join(f"{name} {value:.3f}" for name, value in terms.items())
-            show(f"seed {seed}: {said}", run.step / config.steps[0])
-    clips = [clip for clip in run.corpus if clip.held_out and clip.kind == "grid"]
-    return evaluate(run.animator(), clips, judge) | {"CPU s": time.process_time() - begin}
+    begin = time.process_time()
+    loop = Loop(run, run.settings(), folder, run.config.to_dict(), title=folder.name)
+    loop.run()
+    taken = time.process_time() - begin
+    clips = [clip for clip in run.held_out if clip.kind == "grid"]
+    with loop.averaged():
+        return evaluate(run.animator(), clips, judge) | {"CPU s": taken}
 
 
 def table(found: dict[str, list[dict[str, float]]]) -> str:

@@ -1,5 +1,7 @@
 """Train the bundled animator: `selftalk train CONFIG`.
 
+(A configuration of the kind "folder" trains on a folder of faces, see `diagram.py`.)
+
 Round 0 learns from recorded faces alone. Before each later round the animator labels all the
 speech that has no face, phones correct those labels (`faces.py`), and the next round learns
 from both. The same command goes on where an interrupted run stopped, bit by bit the same.
@@ -8,12 +10,11 @@ from both. The same command goes on where an interrupted run stopped, bit by bit
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import math
 import subprocess
-import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,10 +31,11 @@ from ..core.errors import SelfTalkError
 from ..core.files import atomic_path
 from ..core.lips import rest_weights
 from . import losses
-from .config import TrainConfig, load_config
+from .config import FolderConfig, TrainConfig, load_config
 from .corpus import FACE_FPS, Utterance, load_corpus
 from .evaluate import evaluate
 from .faces import PhoneCorrection, bites
+from .loop import Loop, Settings, Team, team
 from .reader import (
     TrainedReader,
     latent_loss,
@@ -54,9 +56,11 @@ class Batch(NamedTuple):
     features: Tensor  # (2 B, T, C): the second half is the same sound, the windows elsewhere
     wanted: Tensor  # (B, T, K)
     mask: Tensor  # (B, T): 1 where the face is known
-    biting: Tensor  # (B, T): how much f or v it is
-    # Recogniser's features (B, T, C'), mask (B, T), B texts; None without the diagram.
-    lesson: tuple[Tensor, Tensor, list[list[int]]] | None
+    biting: Tensor  # (B, T): 1 in f and v
+    # With the diagram: the recogniser's features (B, T, C'), their mask (B, T), and B texts.
+    heard: Tensor | None = None
+    known: Tensor | None = None
+    texts: tuple[list[int], ...] = ()
 
 
 class Labels:
@@ -92,17 +96,21 @@ class Labels:
 
 
 class Run:
-    """A training run with everything that a checkpoint must keep."""
+    """A training run of several rounds, each a `Loop`; the run itself is their task."""
 
-    def __init__(self, config: TrainConfig) -> None:
-        self.config = config
+    measure = "grid lip vertex error, mm"
+    lower_is_better = True
+
+    def __init__(self, config: TrainConfig, team: Team | None = None) -> None:
+        self.config, self.team = config, team or Team()
         self.template = bundled_template()
         names = [name for name in self.template.shape_names if name.startswith(MOVED)]
         self.shapes = [self.template.shape_names.index(name) for name in names]
         self.corpus = load_corpus(config, self.template)
+        self.held_out = [utterance for utterance in self.corpus if utterance.held_out]
         self.encoder: SpeechEncoder = load_encoder(config.encoder, config.encoder_layers)
         torch.manual_seed(config.seed)
-        self.network = FacialAnimator(
+        self.network = self.module = FacialAnimator(
             AnimatorConfig(
                 self.encoder.width, tuple(names), config.width, config.layers, config.heads,
                 config.reach or None, config.kernel, config.dropout,
@@ -112,78 +120,26 @@ class Run:
             self.network.head.bias.copy_(torch.from_numpy(rest_weights(self.template)[self.shapes]))
         if config.start:
             self.network.load_state_dict(read_animator(config.start)[1].state_dict())
-        self.average = FacialAnimator(self.network.config)
-        self.average.load_state_dict(self.network.state_dict())
         self.geometry = losses.FaceGeometry(self.template, self.shapes)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.rng = np.random.default_rng(config.seed)
+        self.geometry.to(self.team.device)
+        self.facts: dict[str, Any] = {}
         self.output = Path(config.output)
-        self.round = self.step = 0
-        self.optimiser = self._optimiser()
+        self.round = 0
         self.variants: list[Tracks] = []
         self.lessons: Lessons | None = None
         self.reader: TrainedReader | None = None
-        self.lips = lip_basis(self.template)[self.shapes]
-
-    def _optimiser(self) -> torch.optim.AdamW:
-        return torch.optim.AdamW(
-            self.network.parameters(), lr=self.config.learning_rate,
-            weight_decay=self.config.weight_decay, betas=(0.9, 0.98),
-        )  # fmt: skip
-
-    # -- checkpoints ------------------------------------------------------------------------
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.output / "checkpoint.pt"
-
-    def save(self) -> None:
-        """Keep all that the rest of the run depends on."""
-        state = {
-            "config": json.dumps(self.config.to_dict()),
-            "round": self.round,
-            "step": self.step,
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "torch_random": torch.get_rng_state(),
-            "numpy_random": json.dumps(self.rng.bit_generator.state),
-        }
-        with atomic_path(self.checkpoint) as temporary:
-            torch.save(state, temporary)
-
-    def resume(self) -> bool:
-        """Go on from the checkpoint if there is one.
-
-        Raises:
-            SelfTalkError: it belongs to another configuration.
-        """
-        if not self.checkpoint.exists():
-            return False
-        state = torch.load(self.checkpoint, weights_only=True)
-        if json.loads(state["config"]) != json.loads(json.dumps(self.config.to_dict())):
-            raise SelfTalkError(
-                f"{self.checkpoint} was made with another configuration; choose another output "
-                "folder or remove it."
-            )
-        self.round, self.step = state["round"], state["step"]
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.network.to(self.device)
-        self.average.to(self.device)
-        self.optimiser = self._optimiser()
-        self.optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["torch_random"])
-        self.rng.bit_generator.state = json.loads(state["numpy_random"])
-        return True
+        self.lips = lip_basis(self.template)[self.shapes].to(self.team.device)
+        self._labels: Labels | None = None  # of this round, made when first needed
 
     # -- labels -----------------------------------------------------------------------------
 
     def labels(self) -> Labels:
         """What this round learns from: recorded faces, and from round 1 on the animator's own."""
         correction = PhoneCorrection(self.template)
-        path = self.output / "cache" / f"faces-round-{self.round}.npz"
-        made = self._own_faces(path) if self.round > 0 else {}
+        made: dict[str, np.ndarray] = {}
+        if self.round > 0:
+            with np.load(self._faces_file(), allow_pickle=False) as file:
+                made = dict(file)
 
         recorded_names = [u.name for u in self.corpus if u.weights is not None and not u.held_out]
         count = max(round(self.config.faces * len(recorded_names)), 1)
@@ -208,8 +164,13 @@ class Run:
         rest = np.append(rest_weights(self.template)[self.shapes], np.float32(0))
         return Labels(rest, [label(utterance) for utterance in self.corpus])
 
-    def _own_faces(self, path: Path) -> dict[str, np.ndarray]:
-        if not path.exists():
+    def _faces_file(self) -> Path:
+        return self.output / "cache" / f"faces-round-{self.round}.npz"
+
+    def label_speech(self) -> None:
+        """Let the network, as it is now, move a face to all speech that has none."""
+        path = self._faces_file()
+        if self.team.rank == 0 and not path.exists():
             animator = self.animator()
             faceless = [u for u in self.corpus if u.weights is None and not u.held_out]
             faces = {}
@@ -220,26 +181,27 @@ class Run:
                 show(f"round {self.round}: labelling speech", (done + 1) / len(faceless))
             with atomic_path(path) as temporary, open(temporary, "wb") as file:
                 np.savez(file, **faces)
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
+        self.team.wait()
 
     def animator(self) -> Animator:
-        """The averaged network, ready to run."""
-        self.average.eval()
-        return Animator(self.encoder, self.average, self.template, self.config.window, self.device)
+        """The network as it is now, ready to run."""
+        self.network.eval()
+        return Animator(
+            self.encoder, self.network, self.template, self.config.window, self.team.device
+        )
 
-    # -- the loop ---------------------------------------------------------------------------
+    # -- the task of the loop ---------------------------------------------------------------
 
-    def batch(self, labels: Labels) -> Batch:
-        """Random crops.
-
-        The second half of the features is the same sound with the windows elsewhere.
-        """
+    def batch(self, rng: np.random.Generator, number: int) -> Batch:
+        """Random crops."""
         config = self.config
+        if self._labels is None:
+            self._labels = self.labels()
+        labels = self._labels
         features, utterance, seconds = [], [], []
         while len(features) < config.batch:
-            tracks = self.variants[self.rng.integers(len(self.variants))]
-            part = tracks.crop(self.rng, config.crop)
+            tracks = self.variants[rng.integers(len(self.variants))]
+            part = tracks.crop(rng, config.crop)
             spoken = tracks.utterance[part]
             # Half of a batch at least has faces; the diagram can do without.
             if self.lessons is None or not config.speech or len(features) < config.batch // 2:
@@ -252,84 +214,95 @@ class Run:
         who, when = np.stack(utterance), np.stack(seconds)
         wanted, mask = labels.read(who, when)
         both = np.concatenate(np.stack(features, axis=1))  # (2 B, T, C)
-        lesson = None
-        if self.lessons is not None:
-            heard, path, known = self.lessons.read(who, when)
-            texts = [self.lessons.text(row) for row in path]
-            lesson = (self.tensor(heard), self.tensor(known), texts)
-        wanted, biting = wanted[..., :-1], wanted[..., -1] * mask
-        return Batch(*map(self.tensor, (both, wanted, mask, biting)), lesson)
+        batch = Batch(
+            *map(self._tensor, (both, wanted[..., :-1], mask, wanted[..., -1] * mask > 0.5))
+        )
+        if self.lessons is None:
+            return batch
+        heard, path, known = self.lessons.read(who, when)
+        texts = tuple(self.lessons.text(row) for row in path)
+        return batch._replace(heard=self._tensor(heard), known=self._tensor(known), texts=texts)
 
-    def tensor(self, array: np.ndarray) -> Tensor:
-        """An array in single precision where the network is."""
-        return torch.from_numpy(array).float().to(self.device)
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).float().to(self.team.device)
 
-    def loss(self, predicted: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """The terms, each with its factor; predicted (2 B, T, K) for both places of the windows."""
-        factor, geometry = self.config.loss, self.geometry
-        wanted, mask = batch.wanted, batch.mask
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """What each term is the mean of: frames, pairs of frames, or clips."""
+        mask = batch.mask
+        frames = float(mask.sum())
+        counts = dict.fromkeys(("vertices", "gap", "closure", "width", "weights"), frames)
+        counts["velocity"] = float((mask[:, 1:] * mask[:, :-1]).sum())
+        counts["consistency"] = float(mask.numel())
+        if self.config.loss.contact:
+            counts["contact"] = float(batch.biting.sum())
+        if batch.known is not None:
+            counts["latent"], counts["text"] = float(batch.known.sum()), float(len(batch.texts))
+        return counts
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The terms, each with its factor."""
+        predicted = self.network(batch.features).float()  # (2 B, T, K), windows at two places
+        with torch.autocast(self.team.device.type, enabled=False):  # tenths of a millimetre count
+            terms = self._face_terms(predicted, batch)
+        if self.reader is not None and batch.heard is not None and batch.known is not None:
+            seen = predicted[: len(batch.mask)] @ self.lips  # (B, T, 3 n); once is enough
+            read, logits, _ = self.reader.network(seen, None, [seen.shape[1]] * len(seen))
+            terms["latent"] = latent_loss(read, batch.heard, batch.known)
+            terms["text"] = text_loss(logits, list(batch.texts), self.reader.blank)
+        return {name: getattr(self.config.loss, name) * term for name, term in terms.items()}
+
+    def _face_terms(self, predicted: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The terms that ask for a known face, and consistency."""
+        geometry = self.geometry
         one, other = predicted.chunk(2)
-        consistency = losses.vertex_loss(geometry, one, other, torch.ones_like(mask))
-        wanted, mask = wanted.repeat(2, 1, 1), mask.repeat(2, 1)
+        consistency = losses.vertex_loss(geometry, one, other, torch.ones_like(batch.mask))
+        wanted, mask = batch.wanted.repeat(2, 1, 1), batch.mask.repeat(2, 1)
         terms = {
-            "vertices": factor.vertices * losses.vertex_loss(geometry, predicted, wanted, mask),
-            "velocity": factor.velocity * losses.velocity_loss(geometry, predicted, wanted, mask),
-            "gap": factor.gap * losses.gap_loss(geometry, predicted, wanted, mask),
-            "closure": factor.closure * losses.closure_loss(geometry, predicted, wanted, mask),
-            "width": factor.width * losses.width_loss(geometry, predicted, wanted, mask),
-            "weights": factor.weights * losses.weight_loss(predicted, wanted, mask),
-            "consistency": factor.consistency * consistency,
+            "vertices": losses.vertex_loss(geometry, predicted, wanted, mask),
+            "velocity": losses.velocity_loss(geometry, predicted, wanted, mask),
+            "gap": losses.gap_loss(geometry, predicted, wanted, mask),
+            "closure": losses.closure_loss(geometry, predicted, wanted, mask),
+            "width": losses.width_loss(geometry, predicted, wanted, mask),
+            "weights": losses.weight_loss(predicted, wanted, mask),
+            "consistency": consistency,
         }
-        if factor.contact:
+        if self.config.loss.contact:
             biting = batch.biting.repeat(2, 1)
-            terms["contact"] = factor.contact * losses.contact_loss(geometry, predicted, biting)
-        if self.reader is not None and batch.lesson is not None:
-            heard, known, texts = batch.lesson
-            read, logits, _ = self.reader.network(one @ self.lips, None, [one.shape[1]] * len(one))
-            terms["latent"] = factor.latent * latent_loss(read, heard, known)
-            terms["text"] = factor.text * text_loss(logits, texts, self.reader.blank)
+            terms["contact"] = losses.contact_loss(geometry, predicted, biting)
         return terms
 
-    def rate(self) -> float:
-        """Learning rate of this step: warm-up, then half a cosine to zero."""
-        total, warm = self.config.steps[self.round], self.config.warmup
-        done = max(self.step - warm, 0) / max(total - warm, 1)
-        return self.config.learning_rate * min(
-            (self.step + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * done)
+    def validate(self) -> dict[str, float]:
+        """Measure the network on some of the held-out clips."""
+        return evaluate(self.animator(), self.held_out[::6])
+
+    def picture(self, path: Path) -> None:
+        """`selftalk evaluate` draws the bundled head."""
+
+    # -- the rounds -------------------------------------------------------------------------
+
+    def settings(self) -> Settings:
+        """Of this round's loop."""
+        config = self.config
+        return Settings(
+            steps=config.steps[self.round],
+            learning_rate=config.learning_rate,
+            warmup=config.warmup,
+            schedule="cosine",
+            weight_decay=config.weight_decay,
+            betas=(0.9, 0.98),
+            clip=1.0,
+            precision=config.precision,
+            average=config.average,
+            seed=config.seed,
+            validate_every=config.validate_every,
+            checkpoint_every=config.checkpoint_every,
         )
-
-    def train_step(self, labels: Labels) -> dict[str, float]:
-        """One step of the optimiser; returns the loss terms."""
-        self.network.train()
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate()
-        batch = self.batch(labels)
-        with torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"
-        ):
-            predicted = self.network(batch.features)
-        terms = self.loss(predicted.float(), batch)
-        self.optimiser.zero_grad(set_to_none=True)
-        sum(terms.values(), torch.zeros((), device=self.device)).backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimiser.step()
-        self.step += 1
-        decay = min(self.config.average, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for own, new in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                own.lerp_(new, 1 - decay)
-        return {name: float(term.detach()) for name, term in terms.items()}
-
-    def validate(self, held_out: list[Utterance]) -> dict[str, float]:
-        """Measure the averaged network on held-out clips."""
-        return evaluate(self.animator(), held_out)
 
     def prepare(self) -> None:
         """Encode and, for the diagram, recognise the corpus, where the cache lacks it."""
         config = self.config
-        self.network.to(self.device)
-        self.average.to(self.device)
-        self.geometry.to(self.device)
+        if self.team.rank:
+            self.team.wait()  # until the first has done it
         for variant in range(config.variants):
             name = f"encoding speech {variant + 1}/{config.variants}"
             self.variants.append(
@@ -339,47 +312,14 @@ class Run:
             )
         if config.loss.latent or config.loss.text:
             self.teach()
-
-    def run(self) -> Path:
-        """Train through all rounds; returns the final file."""
-        config = self.config
-        resumed = self.resume()
-        self.prepare()
-        held_out = [utterance for utterance in self.corpus if utterance.held_out]
-        if resumed:
-            print(f"going on from round {self.round}, step {self.step}", flush=True)
-        while self.round < len(config.steps):
-            labels = self.labels()
-            begin, first = time.time(), self.step
-            smooth: dict[str, float] = {}
-            while self.step < config.steps[self.round]:
-                for name, value in self.train_step(labels).items():
-                    smooth[name] = 0.98 * smooth.get(name, value) + 0.02 * value
-                if self.step % 50 == 0:
-                    left = (time.time() - begin) / (self.step - first)
-                    left *= config.steps[self.round] - self.step
-                    terms = "  ".join(f"{name} {value:.3f}" for name, value in smooth.items())
-                    show(
-                        f"round {self.round} step {self.step}, {left / 60:.0f} min left: {terms}",
-                        self.step / config.steps[self.round],
-                    )
-                if self.step % config.checkpoint_every == 0:
-                    self.save()
-                if self.step % config.validate_every == 0:
-                    print_table(self.validate(held_out[::6]))
-            self.round, self.step = self.round + 1, 0
-            self.optimiser = self._optimiser()
-            self.save()
-        path = self.output / "animator.safetensors"
-        save_animator(path, self.encoder, self.average, self.template.digest, config.window)
-        table = self.validate(held_out)
-        print_table(table)
-        self.card(path.with_suffix(".json"), table)
-        return path
+        if self.team.rank == 0:
+            self.team.wait()
 
     def teach(self) -> None:
         """Have the recogniser hear the corpus, and a lip reader learn from the recorded faces."""
         config = self.config
+        if not config.recogniser:
+            raise SelfTalkError("The terms latent and text need a recogniser: name its folder.")
         recogniser = PhoneRecogniser(config.recogniser)
         self.lessons = cached_lessons(
             recogniser, config.recogniser, self.corpus, self.output / "cache",
@@ -392,8 +332,33 @@ class Run:
                 config.seed, config.precision, show,
             ).save(path)  # fmt: skip
         self.reader = load_reader(path, self.template)
-        self.reader.network.to(self.device)
-        self.lips = self.lips.to(self.device)
+        self.reader.network.to(self.team.device)
+
+    def run(self) -> Path:
+        """Train through all rounds; returns the final file."""
+        config, first = self.config, self.team.rank == 0
+        self.prepare()
+        loop: Loop | None = None
+        for self.round, steps in enumerate(config.steps):
+            if self.round:
+                with loop.averaged() if loop else contextlib.nullcontext():
+                    self.label_speech()
+            if not steps:  # the network that the run starts from has had this round
+                continue
+            self._labels = None
+            loop = Loop(
+                self, self.settings(), self.output / f"round-{self.round}", config.to_dict(),
+                self.team, f"Round {self.round}",
+            )  # fmt: skip
+            loop.run()
+        path = self.output / "animator.safetensors"
+        if first and loop is not None:
+            with loop.averaged():
+                table = evaluate(self.animator(), self.held_out)
+                save_animator(path, self.encoder, self.network, self.template.digest, config.window)
+            print_table(table)
+            self.card(path.with_suffix(".json"), table)
+        return path
 
     def card(self, path: Path, table: dict[str, float]) -> None:
         """Write what the animator was made of and how good it is."""
@@ -444,6 +409,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="selftalk train", description=__doc__)
     parser.add_argument("config", help="TOML file; configs/bundled.toml makes the bundled animator")
     options = parser.parse_args(arguments)
-    path = Run(load_config(options.config)).run()
-    print(f"wrote {path} and {path.with_suffix('.json')}")
+    config = load_config(options.config)
+    with team() as processes:
+        if isinstance(config, FolderConfig):
+            from .diagram import train_folder
+
+            path = train_folder(config, processes)
+        else:
+            path = Run(config, processes).run()
+    if processes.rank == 0:
+        print(f"wrote {path} and {path.with_suffix('.json')}")
     return 0

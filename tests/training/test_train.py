@@ -14,6 +14,7 @@ from selftalk_blender.animator.network import SpeechEncoder
 from selftalk_blender.core import bundled_template
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.training.config import TrainConfig, load_config
+from selftalk_blender.training.loop import Loop
 from selftalk_blender.training.train import Run, main
 
 HEAD = bundled_template()
@@ -75,14 +76,14 @@ def test_interrupted_run_ends_bit_by_bit_like_a_whole_one(
     assert card["validation"]["grid clips"] == 1
 
     other = dataclasses.replace(config, output=str(tmp_path / "other"))
-    original = Run.train_step
+    original = Loop.advance
 
-    def interrupt(self, labels):
-        if (self.round, self.step) == stop_at:
+    def interrupt(self):
+        if (self.task.round, self.step) == stop_at:
             raise KeyboardInterrupt
-        return original(self, labels)
+        return original(self)
 
-    monkeypatch.setattr(Run, "train_step", interrupt)
+    monkeypatch.setattr(Loop, "advance", interrupt)
     for stop_at in ((0, 5), (1, 3)):  # noqa: B007 - read by interrupt
         with pytest.raises(KeyboardInterrupt):
             Run(other).run()
@@ -101,48 +102,48 @@ def test_loss_falls_and_held_out_clips_are_not_used(config: TrainConfig) -> None
     assert names
     assert not {u.name for u in run.corpus if u.held_out} & set(names)
     assert "g3" not in {u.name for u in run.corpus}
-    run.round = 0  # recorded faces alone
-    labels = run.labels()
-    batch = run.batch(labels)
-    constant = batch.wanted.mean((0, 1), keepdim=True).expand_as(batch.wanted).repeat(2, 1, 1)
+    batch = run.batch(np.random.default_rng(0), 0)
     with torch.no_grad():
-        trained = sum(run.loss(run.average.eval()(batch.features), batch).values())
-        untrained = sum(run.loss(constant, batch).values())
-    assert trained < untrained
+        trained = sum(run.losses(batch).values())
+        run.network.head.weight.zero_()
+        run.network.head.bias.copy_(batch[1].mean((0, 1)))
+        constant = sum(run.losses(batch).values())
+    assert trained < constant
 
 
 def test_the_diagram_teaches_speech_without_faces(config: TrainConfig, tmp_path) -> None:
     pytest.importorskip("onnxruntime")
     from recognisers import write_recogniser
 
-    run = Run(
-        dataclasses.replace(
-            config, recogniser=str(write_recogniser(tmp_path / "tiny")), reader_steps=2, steps=(3,),
-            loss=dataclasses.replace(config.loss, latent=1.0, text=0.5, contact=1.0),
-        )
+    config = dataclasses.replace(
+        config, recogniser=str(write_recogniser(tmp_path / "tiny")), reader_steps=2, steps=(3,),
+        loss=dataclasses.replace(config.loss, latent=1.0, text=0.5, contact=1.0),
     )  # fmt: skip
+    run = Run(config)
     run.run()
     assert (run.output / "reader.safetensors").is_file()
     assert not run.reader.network.training
     kinds = {run.corpus[n].kind for n in np.unique(run.variants[0].utterance) if n >= 0}
     assert kinds == {"grid", "tts", "libri"}
-    run.round, faceless = 0, set()
-    labels = run.labels()
     torch.nn.init.normal_(run.network.head.weight)
-    for _ in range(20):
-        batch = run.batch(labels)
+    faceless = set()
+    for number in range(20):
+        batch = run.batch(np.random.default_rng(number), number)
         faceless |= set((batch.mask.sum(1) == 0).tolist())
-        terms = run.loss(run.network(batch.features), batch)
+        terms = run.losses(batch)
+        assert set(terms) == set(run.counts(batch))
     assert True in faceless
     run.network.zero_grad()
     (terms["latent"] + terms["text"]).backward()
     assert run.network.audio_map.weight.grad.abs().max() > 0
     assert all(p.grad is None for p in run.reader.network.parameters())
 
-    alone = Run(dataclasses.replace(run.config, speech=False, output=str(tmp_path / "alone")))
+    alone = Run(dataclasses.replace(config, speech=False))
     alone.prepare()
-    for _ in range(20):
-        assert alone.batch(alone.labels()).mask.mean(1).min() >= 0.5
+    for number in range(20):
+        assert alone.batch(np.random.default_rng(number), number).mask.mean(1).min() >= 0.5
+    with pytest.raises(SelfTalkError, match="need a recogniser"):
+        Run(dataclasses.replace(config, recogniser="")).prepare()
 
 
 def test_a_run_can_start_from_an_animator(config: TrainConfig, tmp_path) -> None:
