@@ -609,7 +609,7 @@ class SelfTalk(nn.Module):
         encoder: WaveEncoder | MelEncoder,
         animator: FacialAnimator,
         recogniser: SpeechRecogniser | None,
-        reader: LipReader,
+        reader: LipReader | None,
         lip_vertices: Tensor,
         basis: Tensor | None = None,
     ) -> None:
@@ -617,6 +617,7 @@ class SelfTalk(nn.Module):
 
         Args:
             recogniser: None where its features and texts are known without it.
+            reader: None where nobody reads lips.
             lip_vertices: (n,) indices of what the lip reader reads.
             basis: (K, 3 V) offsets of the shapes that a low-rank head moves; None: a dense head.
         """
@@ -651,7 +652,8 @@ class SelfTalk(nn.Module):
         factor = self.scale / scale
         self.animator.head.weight *= factor
         self.animator.head.bias *= factor
-        self.lip_reader.lip_map.weight /= factor
+        if self.lip_reader is not None:
+            self.lip_reader.lip_map.weight /= factor
         self.scale = scale
 
     def features(
@@ -669,6 +671,8 @@ class SelfTalk(nn.Module):
         self, offsets: Tensor, mask: Tensor | None, frames: list[int]
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Offsets (B, T, 3 V) -> what `LipReader` reads on their lips."""
+        if self.lip_reader is None:
+            raise ValueError("this SelfTalk has no lip reader")
         lips = offsets.unflatten(-1, (-1, 3))[:, :, self.lip_vertices].flatten(2)  # (B, T, 3 n)
         return self.lip_reader(lips / self.scale, mask, frames)
 

@@ -1,5 +1,7 @@
 """Train the bundled animator: `selftalk train CONFIG`.
 
+(A configuration of the kind "folder" trains on a folder of faces, see `diagram.py`.)
+
 Round 0 learns from recorded faces alone. Before each later round the animator labels all the
 speech that has no face, phones correct those labels (`faces.py`), and the next round learns
 from both. The same command goes on where an interrupted run stopped, bit by bit the same.
@@ -358,6 +360,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="selftalk train", description=__doc__)
     parser.add_argument("config", help="TOML file; configs/bundled.toml makes the bundled animator")
     options = parser.parse_args(arguments)
-    path = Run(load_config(options.config)).run()
-    print(f"wrote {path} and {path.with_suffix('.json')}")
+    config = load_config(options.config)
+    with team() as processes:
+        if isinstance(config, FolderConfig):
+            from .diagram import train_folder
+
+            path = train_folder(config, processes)
+        else:
+            path = Run(config, processes).run()
+    if processes.rank == 0:
+        print(f"wrote {path} and {path.with_suffix('.json')}")
     return 0
