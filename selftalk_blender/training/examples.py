@@ -102,9 +102,7 @@ class Examples:
         return Example(samples, template, offsets, frames, text_frames, lesson, silent)
 
 
-def aligned(
-    samples: np.ndarray, motion: np.ndarray, fps: float
-) -> tuple[np.ndarray, np.ndarray]:
+def aligned(samples: np.ndarray, motion: np.ndarray, fps: float) -> tuple[np.ndarray, np.ndarray]:
     """Samples (L,) and motion (T, 3 V) cut to the shorter of both, where they differ by much.
 
     Small differences stay: the network stretches the sound's features over the motion's frames,

@@ -284,6 +284,7 @@ class Loop:
                     self._validate(curves)
                 if self.step % settings.checkpoint_every == 0 or self.step == settings.steps:
                     self.save("last.pt")
+                    self.team.wait()  # whoever reads it next finds it whole
         finally:
             line.clear()
             if curves is not None:
