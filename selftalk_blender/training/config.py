@@ -130,7 +130,8 @@ class FolderConfig:
         speech: folder of sounds without faces, on which latent and text alone apply; or empty.
         start: published checkpoint (.pth) to go on from; or empty.
         reader: "frozen", or "trained" with the animator (published).
-        reader_file: best.pt of a lip reader that was trained before on this recogniser.
+        reader_file: best.pt of a lip reader that was trained before on this recogniser, these lip
+            vertices, and this unit.
         reader_epochs: over the recorded faces, before the animator's; 0: none (published).
         reader_layers, reader_reach: of the lip reader; reach 0: the paper's transformer.
         epochs: over all clips.

@@ -1,4 +1,4 @@
-"""Clips of a folder of faces as the diagram wants them: sound, offsets, and the teacher's lesson."""
+"""Clips of a folder of faces for the diagram: sound, offsets, and the teacher's lesson."""
 
 from __future__ import annotations
 
