@@ -390,6 +390,9 @@ def test_silence_is_what_is_quiet_around_a_frame() -> None:
     sound[8000:24000] *= 1e-3
     silent = examples.silent_frames(sound, 60, 30.0)
     assert np.flatnonzero(silent).tolist() == list(range(18, 42))
+    sound[8000:24000] *= 50.0  # a room at -26 dB
+    assert np.array_equal(examples.silent_frames(sound, 60, 30.0), silent)
+    assert not examples.silent_frames(rng.normal(size=32000), 60, 30.0).any()
     assert examples.silent_frames(np.zeros(16000, np.float32), 30, 30.0).all()
 
 
