@@ -121,8 +121,8 @@ class FolderConfig:
     Attributes:
         data: the folder.
         output: where checkpoints, pictures and the final file go.
-        cache: where the recogniser's features and texts are kept, so that runs can share them;
-            empty: a folder of `output`.
+        cache: where the recogniser's features and texts are kept, and the features of a frozen
+            encoder, so that runs can share them; empty: a folder of `output`.
         encoder: speech encoder: wav2vec 2.0, HuBERT, WavLM or Whisper; a folder in the
             `transformers` layout, or a hub name where `network` allows it.
         recogniser: a wav2vec 2.0, HuBERT or WavLM with a CTC head, likewise. Empty: the one of
@@ -137,8 +137,9 @@ class FolderConfig:
         width, layers, heads, reach: of the animator's decoder; reach 0: the whole clip
             (published), else the bundled animator's local attention.
         encoder_layers: how many layers of a Whisper are used; 0: all.
-        train_encoder: whether the encoder's transformer learns (published); its convolutions,
-            and Whisper, never do.
+        train_encoder: whether the encoder's transformer learns (published); its convolutions
+            never do. false for Whisper, and wherever there is no GPU: it then hears each clip
+            once, and its features are kept.
         lips: file of vertex indices that the lip reader reads and validation measures (.npy,
             .txt, ...); empty: lips.npy of the folder.
         upper_lips, lower_lips: indices of inner-lip vertices, pair by pair, for the closure term.

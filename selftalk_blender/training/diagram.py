@@ -33,6 +33,7 @@ from ..animator.network import (
     SelfTalk,
     SpeechRecogniser,
     greedy_text,
+    padded,
 )
 from ..animator.pretrained import load_recogniser, load_speech_encoder
 from ..animator.published import read_selftalk, save_vertex_model
@@ -47,7 +48,7 @@ from .folder import FolderClip, load_folder
 from .loop import Loop, Settings, Team, read_checkpoint
 from .metrics import lip_vertex_error
 from .sheet import Row, draw_sheet
-from .teacher import Teacher, identity, word_separator
+from .teacher import Teacher, fingerprint, identity, remembered, word_separator
 
 PUBLISHED_SEPARATOR = 4  # of the recogniser in published checkpoints
 PICTURED = 3  # validation clips on a contact sheet
@@ -180,8 +181,11 @@ class AnimatorTask:
         held_out: Sequence[FolderClip],
         config: FolderConfig,
         facts: dict[str, Any],
+        cache: Path | None = None,
     ) -> None:
+        """Args: cache: where the features of a frozen encoder are kept; None: nowhere."""
         self.network = self.module = network
+        self.cache = None if config.train_encoder else cache
         self.clips, self.held_out, self.facts = clips, held_out, facts
         self.config, self.factors = config, config.loss
         corpus = clips.examples.corpus
@@ -240,10 +244,31 @@ class AnimatorTask:
             network.encoder.eval()
         if network.lip_reader is not None and self.config.reader == "frozen":
             network.lip_reader.eval()
-        with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
-            heard = [network.encoder.listen(sound) for sound in batch.sounds]
-            features, mask = network.features(heard, batch.frames)
+        if self.cache is not None:
+            features, mask = self._known_features(batch, self.cache)
+        else:
+            with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
+                heard = [network.encoder.listen(sound) for sound in batch.sounds]
+                features, mask = network.features(heard, batch.frames)
         return network.offsets(features, mask), mask
+
+    def _known_features(self, batch: Batch, cache: Path) -> tuple[Tensor, Tensor | None]:
+        """What a frozen encoder hears, (B, T, C) and mask: it hears each clip once."""
+        clips = []
+        for sound, count in zip(batch.sounds, batch.frames, strict=True):
+
+            @torch.no_grad()
+            def hear(_: np.ndarray, sound: Tensor = sound, count: int = count) -> dict[str, Any]:
+                with torch.autocast(sound.device.type, enabled=False):
+                    heard = self.network.encoder.listen(sound)
+                    features = self.network.features([heard], [count])[0][0]
+                return {"features": features.cpu().numpy().astype(np.float16)}
+
+            samples = sound.cpu().numpy()
+            path = cache / f"{fingerprint(samples)}-{count}.npz"
+            known = remembered(path, hear, samples)["features"]
+            clips.append(torch.from_numpy(known).float().to(sound.device))
+        return padded(clips)
 
     def validate(self) -> dict[str, float]:
         """Largest distance of a lip vertex, mean over frames and held-out clips; and letters."""
@@ -334,6 +359,7 @@ class FolderRun:
 
     def __init__(self, config: FolderConfig, team: Team) -> None:
         self.config, self.team, self.output = config, team, Path(config.output)
+        self.cache = Path(config.cache) if config.cache else self.output / "cache"
         self.corpus = load_folder(config.data)
         for notice in self.corpus.notices:
             self.say(notice)
@@ -401,8 +427,7 @@ class FolderRun:
             return whole.recogniser
 
         own = word_separator(source) if config.recogniser else PUBLISHED_SEPARATOR
-        cache = config.cache or self.output / "cache"
-        return Teacher(identity(source), load, cache, self.team.device, own)
+        return Teacher(identity(source), load, self.cache, self.team.device, own)
 
     def _started(self) -> SelfTalk:
         """The network of a published checkpoint."""
@@ -529,7 +554,11 @@ class FolderRun:
         config = self.config
         everything = [*self.train, *self.speech]
         clips = Clips(self.network, self.examples, everything, config, self.team.device)
-        task = AnimatorTask(self.network, clips, self.held_out, config, self.facts)
+        source = f"{config.encoder_layers}-{identity(config.start or config.encoder)[:16]}"
+        layout = self.network.layout
+        place = f"encoder-{source}-{layout.resample or 'stacked'}-{layout.stack}"
+        cache = self.cache / place
+        task = AnimatorTask(self.network, clips, self.held_out, config, self.facts, cache)
         settings = self.settings(config.epochs, len(everything))
         loop = Loop(task, settings, self.output, config.to_dict(), self.team, "Animator")
         loop.run()

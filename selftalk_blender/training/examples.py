@@ -17,7 +17,9 @@ from .folder import SOUNDS, FolderClip, FolderCorpus
 from .teacher import Lesson, Teacher
 
 LOOSE = 0.1  # seconds that sound and motion may differ in length and yet be stretched to fit
-QUIET = -40.0  # dB below a clip's speech
+# Silence in dB of a clip's speech: at most FLOOR above its quietest frames, which is what its
+# room sounds like; QUIETEST is silence anywhere, LOUDEST nowhere.
+FLOOR, QUIETEST, LOUDEST = 6.0, -40.0, -20.0
 HUSH = 0.1  # seconds around a frame that must be quiet, too: lips move before they sound
 SKIP = 8  # one frame in this many tells how large the motion is
 
@@ -117,18 +119,23 @@ def aligned(samples: np.ndarray, motion: np.ndarray, fps: float) -> tuple[np.nda
 
 
 def silent_frames(samples: np.ndarray, frames: int, fps: float) -> np.ndarray:
-    """(frames,) bool: volume at most QUIET dB of the clip's speech for HUSH seconds around.
+    """(frames,) bool: nobody speaks in a frame, nor for HUSH seconds around it.
 
-    Volume is the root mean square over a frame; speech, the 95th percentile of the volumes.
+    Volume is the root mean square over a frame; speech, the 95th percentile of the volumes; the
+    quietest frames, the 5th. Frames within FLOOR dB of the quietest are silent, but all that are
+    QUIETEST dB of speech, and none above LOUDEST.
     """
     edges = np.minimum(np.arange(frames + 1) / fps * SAMPLE_RATE, len(samples)).astype(np.int64)
     energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
     power = np.diff(energy[edges]) / np.maximum(np.diff(edges), 1)
     if not frames:
         return np.zeros(0, bool)
-    loud = power > np.percentile(power, 95) * 10 ** (QUIET / 10)
+    floor, speech = np.percentile(power, (5, 95))
+    limit = np.clip(
+        floor * 10 ** (FLOOR / 10), *speech * 10 ** (np.array([QUIETEST, LOUDEST]) / 10)
+    )
     reach = round(HUSH * fps)
-    near = np.convolve(loud, np.ones(2 * reach + 1), "full")[reach : reach + frames]
+    near = np.convolve(power > limit, np.ones(2 * reach + 1), "full")[reach : reach + frames]
     return near < 0.5
 
 

@@ -11,7 +11,7 @@ from ..animator.audio import SAMPLE_RATE
 from ..core.files import atomic_path
 
 SHOWN = 6  # frames of a clip
-AROUND = 1.0  # how much of the face around the lips is shown, in widths of the lips
+AROUND = 0.6  # how much of the face around the lips is shown, in widths of the lips
 POINTS = 4000  # drawn at most
 RECORDED, ANIMATED = "#3b6ea5", "#c8553d"
 
@@ -60,7 +60,7 @@ def draw_sheet(path: Path, rows: list[Row], lips: np.ndarray, fps: float) -> Non
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(2.0 * SHOWN, 6.2 * len(rows)), layout="constrained", dpi=70)
+    figure = Figure(figsize=(2.0 * SHOWN, 5.6 * len(rows)), layout="constrained", dpi=70)
     parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
     for part, row in zip(parts, rows, strict=True):
         part.suptitle(row.name, fontsize=11)
@@ -69,6 +69,7 @@ def draw_sheet(path: Path, rows: list[Row], lips: np.ndarray, fps: float) -> Non
         mouth = row.recorded[0][lips][:, [side, up]]
         reach = np.ptp(mouth[:, 0])
         low, high = mouth.min(0) - AROUND * reach, mouth.max(0) + AROUND * reach
+        low[1] -= (high[0] - low[0] - high[1] + low[1]) / 2  # room for the jaw below
         places = np.linspace(0, len(row.recorded) - 1, SHOWN + 2).round().astype(int)[1:-1]
         for line, (faces, colour) in enumerate(
             ((row.recorded, RECORDED), (row.animated, ANIMATED))

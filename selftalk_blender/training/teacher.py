@@ -1,6 +1,7 @@
-"""What the speech recogniser hears in a clip: features and a text, from the disk if known.
+"""What frozen networks hear in a clip, from the disk if known.
 
-It is frozen, so it hears each clip once: afterwards it need not be in memory, or even there.
+The speech recogniser gives features and a text. It is frozen, so it hears each clip once:
+afterwards it need not be in memory, or even there.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,25 +95,41 @@ class Teacher:
         Raises:
             SelfTalkError: the recogniser is needed and cannot be read, or the disk is full.
         """
-        key = hashlib.sha256(np.ascontiguousarray(samples, np.float32).tobytes()).hexdigest()
-        path = self._folder / f"{key[:32]}.npz"
-        if not path.exists():
-            heard = self._hear(samples)
-            with atomic_path(path) as temporary, open(temporary, "wb") as file:
-                # Half precision is 30 times finer than the lip reader will ever match them.
-                np.savez(file, features=heard.features.astype(np.float16), text=heard.text)
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return Lesson(file["features"].astype(np.float32), file["text"].tolist())
-        except (OSError, ValueError, KeyError) as error:
-            raise SelfTalkError(f"{path} is damaged; remove it.") from error
+        lesson = remembered(self._folder / f"{fingerprint(samples)}.npz", self._hear, samples)
+        return Lesson(lesson["features"].astype(np.float32), lesson["text"].tolist())
 
-    def _hear(self, samples: np.ndarray) -> Lesson:
+    def _hear(self, samples: np.ndarray) -> dict[str, np.ndarray]:
         recogniser = self._loaded()
         sound = WaveEncoder(recogniser.model.base_model).prepare(samples).to(self._device)
         features, logits = recogniser([sound])  # (1, S, C), (1, S, N)
         text = greedy_text(logits[0], self.blank, self.separator)
-        return Lesson(features[0].cpu().numpy(), np.array(text, np.int64).tolist())
+        # Half precision is far finer than the lip reader will ever match them.
+        half = features[0].cpu().numpy().astype(np.float16)
+        return {"features": half, "text": np.array(text, np.int64)}
+
+
+def fingerprint(samples: np.ndarray) -> str:
+    """A hash of samples, for the name of a file."""
+    return hashlib.sha256(np.ascontiguousarray(samples, np.float32).tobytes()).hexdigest()[:32]
+
+
+def remembered(
+    path: Path, make: Callable[[np.ndarray], dict[str, np.ndarray]], samples: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Arrays from a file, which is made of the samples if it is not there.
+
+    Raises:
+        SelfTalkError: the file is damaged, or the disk is full.
+    """
+    if not path.exists():
+        made = make(samples)
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **made)  # type: ignore[arg-type]
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise SelfTalkError(f"{path} is damaged; remove it.") from error
 
 
 def identity(source: str | os.PathLike[str]) -> str:

@@ -226,6 +226,30 @@ def test_speech_without_faces_teaches_through_its_text(
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-6)
 
 
+def test_a_frozen_encoder_hears_each_clip_once(config: FolderConfig, monkeypatch) -> None:
+    """Its weights stay; what is read from the disk is what it would hear again."""
+    run = FolderRun(dataclasses.replace(config, train_encoder=False, epochs=2), Team())
+    before = {name: tensor.clone() for name, tensor in run.network.encoder.state_dict().items()}
+    heard = []
+    listen = WaveEncoder.listen
+    monkeypatch.setattr(WaveEncoder, "listen", lambda *args: heard.append(1) or listen(*args))
+    run.train_animator(run.train_reader())
+    assert len(heard) == 8  # clips
+    after = run.network.encoder.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    clips = Clips(run.network, run.examples, run.train, run.config, torch.device("cpu"))
+    tasks = [
+        AnimatorTask(run.network, clips, run.held_out, run.config, run.facts, cache)
+        for cache in (None, next(Path(run.output, "cache").glob("encoder-*")))
+    ]
+    batch = clips.batch(0)
+    with torch.no_grad():
+        one, other = (task.animate(batch)[0] for task in tasks)
+    for i, count in enumerate(batch.frames):
+        assert one[i, :count].any()
+        torch.testing.assert_close(one[i, :count], other[i, :count], rtol=0, atol=2e-6)
+
+
 def test_the_recogniser_is_frozen_and_remembered(wave: Path, tmp_path: Path, monkeypatch) -> None:
     recogniser = load_recogniser(wave)
     before = {name: tensor.clone() for name, tensor in recogniser.state_dict().items()}
@@ -390,6 +414,9 @@ def test_silence_is_what_is_quiet_around_a_frame() -> None:
     sound[8000:24000] *= 1e-3
     silent = examples.silent_frames(sound, 60, 30.0)
     assert np.flatnonzero(silent).tolist() == list(range(18, 42))
+    sound[8000:24000] *= 50.0  # a room at -26 dB
+    assert np.array_equal(examples.silent_frames(sound, 60, 30.0), silent)
+    assert not examples.silent_frames(rng.normal(size=32000), 60, 30.0).any()
     assert examples.silent_frames(np.zeros(16000, np.float32), 30, 30.0).all()
 
 

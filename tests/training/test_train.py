@@ -105,10 +105,9 @@ def test_loss_falls_and_held_out_clips_are_not_used(config: TrainConfig) -> None
     batch = run.batch(np.random.default_rng(0), 0)
     with torch.no_grad():
         trained = sum(run.losses(batch).values())
-        run.network.head.weight.zero_()
-        run.network.head.bias.copy_(batch[1].mean((0, 1)))
-        constant = sum(run.losses(batch).values())
-    assert trained < constant
+        untrained = Run(run.config).network
+        run.network.load_state_dict(untrained.state_dict())
+        assert trained < 0.9 * sum(run.losses(batch).values())
 
 
 def test_the_diagram_teaches_speech_without_faces(config: TrainConfig, tmp_path) -> None:
