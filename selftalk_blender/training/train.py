@@ -27,6 +27,7 @@ from ..animator.frontend import FPS
 from ..animator.network import AnimatorConfig, FacialAnimator, SpeechEncoder
 from ..animator.pretrained import load_encoder
 from ..core import Motion, bundled_template
+from ..core.errors import SelfTalkError
 from ..core.files import atomic_path
 from ..core.lips import rest_weights
 from . import losses
