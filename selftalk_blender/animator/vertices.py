@@ -116,8 +116,8 @@ class VertexAnimator:
         report = progress or (lambda done, stage: None)
         if len(samples) < SHORTEST:
             raise SelfTalkError(
-                f"The clip has {1000 * len(samples) / SAMPLE_RATE:.0f} ms of sound; this animator "
-                f"needs {1000 * SHORTEST / SAMPLE_RATE:.0f} ms at least."
+                f"The clip has {1000 * len(samples) / SAMPLE_RATE:.1f} ms of sound; this animator "
+                f"needs {1000 * SHORTEST / SAMPLE_RATE:.1f} ms at least."
             )
         heard = self._model.encoder.prepare(samples)
         seconds = len(samples) / SAMPLE_RATE
@@ -145,17 +145,18 @@ class VertexAnimator:
         """Frames to skip, first and last sample, frames to keep, of the windows of a long clip.
 
         Windows start at whole seconds, where frames of 25 and 30 fps and samples fall together.
+        The published resampling puts the last frame of a run onto its last encoder frame, so
+        that frames of 30 fps lie up to 20 ms beside where they would lie in the whole clip.
         """
         seconds = 0.0
         while seconds * SAMPLE_RATE < total:
-            lead = min(CONTEXT, seconds)
-            first = round((seconds - lead) * SAMPLE_RATE)
+            begin = seconds - min(CONTEXT, seconds)
+            first = round(begin * SAMPLE_RATE)
             last = round((seconds + WINDOW + CONTEXT) * SAMPLE_RATE)
             ends = last >= total
-            yield (
-                round(lead * self.fps), first, min(last, total),
-                None if ends else round(WINDOW * self.fps),
-            )  # fmt: skip
+            frame, following = round(seconds * self.fps), round((seconds + WINDOW) * self.fps)
+            skip = frame - round(begin * self.fps)
+            yield skip, first, min(last, total), None if ends else following - frame
             if ends:
                 return
             seconds += WINDOW
