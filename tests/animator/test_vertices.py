@@ -135,13 +135,10 @@ def test_windows_of_a_long_clip_fit_together(
         windowed = animator.animate(clip, 16000)
         assert "windows of 6 s with 4 s around" in animator.notices[0]
         assert len(windowed) == len(whole)
-        error = np.abs(windowed.dense - whole.dense).max(axis=(1, 2))
-        if stack == 2:
-            assert error.max() < 1e-5
-        else:  # up to 20 ms beside, 0.6 frames: see `_windows`
-            change = np.abs(np.diff(whole.dense, axis=0)).max(axis=(1, 2))
-            assert error.max() < 0.6 * change.max()
-            assert np.median(error) < 0.3 * np.median(change)
+        # Torch finds the places of 30 fps in single precision: in the whole clip they are off by
+        # its length * 2**-24, and that is what differs here. A frame's slip would be of 1.
+        assert np.abs(windowed.dense - whole.dense).max() < (1e-3 if stack == 1 else 1e-5)
+        assert np.abs(np.diff(whole.dense, axis=0)).max() > 1
     animator.animate(speech(1.0), 16000)
     assert animator.notices == []
 
@@ -154,13 +151,14 @@ def test_memory_of_a_long_clip_does_not_grow(
     heard: list[int] = []
     original = VertexAnimator._offsets
 
-    def listen(self: VertexAnimator, samples: torch.Tensor) -> torch.Tensor:
-        heard.append(len(samples))
-        return original(self, samples)
+    def listen(self: VertexAnimator, listened: torch.Tensor, frames: Any) -> torch.Tensor:
+        heard.append(len(listened))
+        return original(self, listened, frames)
 
     monkeypatch.setattr(VertexAnimator, "_offsets", listen)
     motion = animator.animate(speech(61.7), 16000)
-    assert max(heard) <= 14 * 16000 and min(heard) > 4 * 16000
+    rate = 30 if animator.fps == 30 else 50  # of what the transformer attends to
+    assert max(heard) <= 14 * rate and min(heard) > 4 * rate
     assert len(motion) == int(animator.fps * ((61.7 * 16000 - 400) // 320 + 1) / 50)
 
 
