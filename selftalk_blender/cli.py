@@ -104,46 +104,6 @@ def _is_clip(path: Path, folder: Path, output: Path | None) -> bool:
     return output is None or output == folder.resolve() or output not in path.resolve().parents
 
 
-class ProgressLine:
-    """One line on stderr that tells how far we are and how long it will take.
-
-    On a terminal the line renews itself; in a log a new one appears each ten seconds.
-    """
-
-    def __init__(self, title: str) -> None:
-        self._title = title
-        self._begun = self._shown = time.monotonic()
-        self._live = sys.stderr.isatty()
-        self._width = 0
-
-    def __call__(self, done: float, stage: str) -> None:
-        """Args: done in 0..1; stage: what is being done."""
-        now = time.monotonic()
-        if now - self._shown < (0.1 if self._live else 10.0):
-            return
-        self._shown = now
-        text = f"{self._title}: {stage} {done:.0%}"
-        if done > 0.02:
-            text += f", {_clock((now - self._begun) * (1 - done) / done)} left"
-        if self._live:
-            print("\r" + text.ljust(self._width), end="", file=sys.stderr, flush=True)
-            self._width = len(text)
-        else:
-            print(text, file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        """Take the line away, so that other text can follow."""
-        if self._width:
-            print("\r" + " " * self._width + "\r", end="", file=sys.stderr, flush=True)
-            self._width = 0
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -268,6 +228,7 @@ def _rate(text: str) -> float:
 
 
 def _prepare(arguments: list[str]) -> int:
+    from .core.progress import ProgressLine
     from .training import prepare
 
     line = ProgressLine("Preparing")
@@ -320,6 +281,8 @@ def _animate(options: argparse.Namespace) -> int:
 
 
 def _animate_one(animator: Animator | VertexAnimator, clip: Clip, target: Path, title: str) -> None:
+    from .core.progress import ProgressLine
+
     line = ProgressLine(title)
     begun = time.monotonic()
     try:
@@ -360,6 +323,7 @@ def _bake(options: argparse.Namespace) -> int:
                 f"The preview would replace the clip {clip.path} itself. Choose another folder."
             )
     from .blender.bake import bake
+    from .core.progress import ProgressLine
 
     failed = 0
     for number, clip in enumerate(clips, 1):

@@ -21,6 +21,7 @@ import soundfile
 from selftalk_blender import cli
 from selftalk_blender.core import FaceTemplate, Motion
 from selftalk_blender.core.errors import SelfTalkError
+from selftalk_blender.core.progress import ProgressLine
 from selftalk_blender.core.template import ASSETS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -101,7 +102,7 @@ def test_the_progress_line_tells_the_time_left(monkeypatch: pytest.MonkeyPatch) 
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     monkeypatch.setattr(sys, "stderr", Terminal())
-    line = cli.ProgressLine("2/7 a.wav")
+    line = ProgressLine("2/7 a.wav")
     now = 130.0
     line(0.25, "Animating")
     assert sys.stderr.getvalue() == "\r2/7 a.wav: Animating 25%, 1:30 left"

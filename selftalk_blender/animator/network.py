@@ -70,6 +70,13 @@ class Layout:
             return int(encoder_frames / ENCODER_FPS * self.fps)
         return encoder_frames // self.stack
 
+    def matched(self, encoder_frames: int, frames: int) -> tuple[int, int]:
+        """T and the frames of text of a clip that has S encoder frames and T recorded ones."""
+        if self.resample:
+            return frames, encoder_frames
+        frames = min(encoder_frames // self.stack, frames)
+        return frames, min(encoder_frames, self.stack * frames)
+
     def text_frames(self, frames: int) -> int:
         """Frames that the lip reader makes of T frames of motion, when no text is at hand."""
         return int(frames / self.fps * ENCODER_FPS)
@@ -601,14 +608,16 @@ class SelfTalk(nn.Module):
         layout: Layout,
         encoder: WaveEncoder | MelEncoder,
         animator: FacialAnimator,
-        recogniser: SpeechRecogniser,
-        reader: LipReader,
+        recogniser: SpeechRecogniser | None,
+        reader: LipReader | None,
         lip_vertices: Tensor,
         basis: Tensor | None = None,
     ) -> None:
         """Put the three modules together.
 
         Args:
+            recogniser: None where its features and texts are known without it.
+            reader: None where nobody reads lips.
             lip_vertices: (n,) indices of what the lip reader reads.
             basis: (K, 3 V) offsets of the shapes that a low-rank head moves; None: a dense head.
         """
@@ -618,6 +627,7 @@ class SelfTalk(nn.Module):
         self.animator = animator
         self.recogniser = recogniser
         self.lip_reader = reader
+        self.scale = 1.0
         self.register_buffer("lip_vertices", lip_vertices, persistent=False)
         self.register_buffer("basis", basis, persistent=False)
 
@@ -630,6 +640,22 @@ class SelfTalk(nn.Module):
 
         return read_selftalk(path, lip_vertices, device)
 
+    @torch.no_grad()
+    def work_in(self, scale: float) -> None:
+        """Let the head give, and the lip reader take, offsets in another unit.
+
+        What the network computes stays the same; what a step of the optimiser changes does not.
+
+        Args:
+            scale: the unit, in units of the vertices; 1 as published.
+        """
+        factor = self.scale / scale
+        self.animator.head.weight.mul_(factor)
+        self.animator.head.bias.mul_(factor)
+        if self.lip_reader is not None:
+            self.lip_reader.lip_map.weight.div_(factor)
+        self.scale = scale
+
     def features(
         self, heard: list[Tensor], frames: list[int] | None = None
     ) -> tuple[Tensor, Tensor | None]:
@@ -639,14 +665,17 @@ class SelfTalk(nn.Module):
     def offsets(self, features: Tensor, mask: Tensor | None) -> Tensor:
         """Features (B, T, C) -> offsets (B, T, 3 V)."""
         out: Tensor = self.animator(features, mask)
-        return out if self.basis is None else out @ self.basis
+        moved = out if self.basis is None else out @ self.basis
+        return moved * self.scale
 
     def read_lips(
         self, offsets: Tensor, mask: Tensor | None, frames: list[int]
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Offsets (B, T, 3 V) -> what `LipReader` reads on their lips."""
+        if self.lip_reader is None:
+            raise ValueError("this SelfTalk has no lip reader")
         lips = offsets.unflatten(-1, (-1, 3))[:, :, self.lip_vertices].flatten(2)  # (B, T, 3 n)
-        return self.lip_reader(lips, mask, frames)
+        return self.lip_reader(lips / self.scale, mask, frames)
 
     def predict(self, audio: Tensor | list[Tensor], template: Tensor) -> Prediction:
         """Animate, and read the lips of it.
@@ -676,13 +705,12 @@ class SelfTalk(nn.Module):
             target: (B, T, 3 V), recorded faces; they give the number of frames.
             frames: per clip how many frames of the target count; all by default.
         """
+        if self.recogniser is None:
+            raise ValueError("this SelfTalk has no speech recogniser")
         heard = [self.encoder.listen(clip) for clip in audio]
         frames = frames or [target.shape[1]] * len(heard)
-        text = [len(clip) for clip in heard]
-        if not self.layout.resample:
-            stack = self.layout.stack
-            frames = [min(s // stack, t) for s, t in zip(text, frames, strict=True)]
-            text = [min(s, stack * t) for s, t in zip(text, frames, strict=True)]
+        pairs = [self.layout.matched(len(h), t) for h, t in zip(heard, frames, strict=True)]
+        frames, text = [t for t, _ in pairs], [s for _, s in pairs]
         features, mask = self.features(heard, frames)
         offsets = self.offsets(features, mask)  # (B, T, 3 V)
         lip_features, lip_logits, _ = self.read_lips(offsets, mask, text)

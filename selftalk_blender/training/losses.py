@@ -1,13 +1,16 @@
-"""Loss terms of the animator as pure functions. Lengths in millimetres, weights without unit.
+"""Loss terms of the animator as pure functions, each a mean over what its mask counts.
 
-P predicted and W wanted weights (B, T, K), mask (B, T): 1 where a frame counts.
+First those of the bundled head: lengths in millimetres, weights without unit; P predicted and W
+wanted weights (B, T, K), mask (B, T): 1 where a frame counts. Then those of vertices of any face.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from ..animator.network import Diagram, greedy_text
 from ..core import FaceTemplate
 
 
@@ -89,3 +92,123 @@ def width_loss(geometry: FaceGeometry, predicted: Tensor, wanted: Tensor, mask: 
 def weight_loss(predicted: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
     """Mean squared error of the weights, summed over shapes: of poses alike, take the wanted."""
     return mean((predicted - wanted).square().sum(-1), mask)
+
+
+# --- Vertices of any face, and text --------------------------------------------------------------
+#
+# The paper's four (Peng et al. 2023, arXiv 2306.10799), then closure and silence. Offsets are in
+# the unit that the caller gives them in; mask (B, T) or (B, S): true where a frame counts.
+
+
+def mask_of(frames: list[int], device: torch.device) -> Tensor:
+    """(B, T), true in the first frames of each clip."""
+    counts = torch.tensor(frames, device=device)
+    return torch.arange(max(frames, default=0), device=device) < counts[:, None]
+
+
+def frame_error(predicted: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared error over all numbers of the frames that count.
+
+    sum_t sum_i (p_ti - w_ti)^2 / (T N), in squared units of (B, T, N). Of vertices it is the
+    paper's reconstruction loss, of lip reader's and recogniser's features its latent
+    consistency loss.
+    """
+    return mean((predicted.float() - wanted.float()).square().mean(-1), mask)
+
+
+def change_error(predicted: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
+    """`frame_error` of the differences of neighbouring frames: the paper's velocity loss.
+
+    In squared units per frame; a pair counts where both its frames do.
+    """
+    both = mask[:, 1:] & mask[:, :-1]
+    return frame_error(predicted.float().diff(dim=1), wanted.float().diff(dim=1), both)
+
+
+def text_error(logits: Tensor, frames: list[int], texts: list[list[int]], blank: int = 0) -> Tensor:
+    """Connectionist temporal classification (Graves et al. 2006) of wanted texts: nats per letter.
+
+    Per clip -ln p(text) / max(letters, 1), then the mean over clips: the paper's text
+    consistency loss, and the "mean" of `torch.nn.functional.ctc_loss`. An empty text wants
+    blanks throughout; one with more letters than frames can tell costs nothing.
+
+    Args:
+        logits: (B, S, N).
+        frames: S of each clip.
+        texts: per clip the wanted classes, without blanks.
+    """
+    device = logits.device
+    letters = torch.tensor([len(text) for text in texts], device=device)
+    wanted = torch.tensor([token for text in texts for token in text], device=device).long()
+    nats = functional.ctc_loss(
+        logits.float().log_softmax(-1).transpose(0, 1), wanted,
+        torch.tensor(frames, device=device), letters, blank, "none", zero_infinity=True,
+    )  # fmt: skip
+    return (nats / letters.clamp(min=1)).mean()
+
+
+def diagram_losses(
+    diagram: Diagram, target: Tensor, blank: int = 0, separator: int | None = 4
+) -> dict[str, Tensor]:
+    """The paper's four, as published: of vertices in their own unit, without factors.
+
+    Args:
+        diagram: of `SelfTalk.forward`.
+        target: (B, T, 3 V), recorded faces.
+        blank, separator: classes of the text, see `greedy_text`.
+
+    Returns:
+        vertices (squared unit), velocity (squared unit per frame), latent (no unit), text (nats
+        per letter). The paper weighs them 1000, 1000, 0.001, 0.0001.
+    """
+    faces = mask_of(diagram.frames, target.device)
+    heard = mask_of(diagram.text_frames, target.device)
+    wanted = target[:, : diagram.vertices.shape[1]]
+    texts = [
+        greedy_text(logits[:count], blank, separator)
+        for logits, count in zip(diagram.text_logits, diagram.text_frames, strict=True)
+    ]
+    return {
+        "vertices": frame_error(diagram.vertices, wanted, faces),
+        "velocity": change_error(diagram.vertices, wanted, faces),
+        "latent": frame_error(diagram.lip_features, diagram.text_features, heard),
+        "text": text_error(diagram.lip_logits, diagram.text_frames, texts, blank),
+    }
+
+
+def lip_gap(vertices: Tensor, upper: Tensor, lower: Tensor) -> Tensor:
+    """(B, T, 3 V) -> (B, T) mean distance of pairs of inner-lip vertices, in their unit.
+
+    Args:
+        upper, lower: (p,) indices; number i of one is above number i of the other.
+    """
+    points = vertices.float().unflatten(-1, (-1, 3))  # (B, T, V, 3)
+    between = points[:, :, upper] - points[:, :, lower]  # (B, T, p, 3)
+    # Lips that touch: the square root has no slope there.
+    return (between.square().sum(-1) + 1e-12).sqrt().mean(-1)
+
+
+def gap_error(predicted: Tensor, wanted: Tensor, mask: Tensor, softness: float = 1.0) -> Tensor:
+    """Closure: squared error of the gap, weighted by exp(-wanted gap / softness); squared units.
+
+    mean over frames of exp(-w_t / softness) (p_t - w_t)^2: lips of p, b and m must close; an open
+    mouth is left to the other terms. Ours, as `closure_loss` of the bundled head.
+
+    Args:
+        predicted, wanted: (B, T), see `lip_gap`.
+    """
+    return mean((predicted - wanted).square() * torch.exp(-wanted / softness), mask)
+
+
+def silence_error(offsets: Tensor, silent: Tensor) -> Tensor:
+    """Silence: mean squared offset from the neutral face, and change of it, in silent frames.
+
+    (sum over silent frames of |o_t|^2 + sum over pairs of silent frames of |o_t - o_{t-1}|^2)
+    / (silent frames * N), in squared units of (B, T, N). Ours.
+
+    Args:
+        silent: (B, T), true in silent frames.
+    """
+    still = offsets.float().square().mean(-1) * silent
+    steps = offsets.float().diff(dim=1).square().mean(-1) * (silent[:, 1:] & silent[:, :-1])
+    return (still.sum() + steps.sum()) / silent.sum().clamp(min=1)

@@ -1,5 +1,7 @@
 """Train the bundled animator: `selftalk train CONFIG`.
 
+(A configuration of the kind "folder" trains on a folder of faces, see `diagram.py`.)
+
 Round 0 learns from recorded faces alone. Before each later round the animator labels all the
 speech that has no face, phones correct those labels (`faces.py`), and the next round learns
 from both. The same command goes on where an interrupted run stopped, bit by bit the same.
@@ -9,10 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import subprocess
-import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,14 +26,14 @@ from ..animator.frontend import FPS
 from ..animator.network import AnimatorConfig, FacialAnimator, SpeechEncoder
 from ..animator.pretrained import load_encoder
 from ..core import Motion, bundled_template
-from ..core.errors import SelfTalkError
 from ..core.files import atomic_path
 from ..core.lips import rest_weights
 from . import losses
-from .config import TrainConfig, load_config
+from .config import FolderConfig, TrainConfig, load_config
 from .corpus import FACE_FPS, Utterance, load_corpus
 from .evaluate import evaluate
 from .faces import PhoneCorrection
+from .loop import Loop, Settings, Team, team
 from .tracks import SILENCE, Tracks, cached_tracks
 
 MOVED = ("jaw", "mouth", "tongueOut")  # shapes that speech moves; eyes and brows stay at rest
@@ -68,17 +69,21 @@ class Labels:
 
 
 class Run:
-    """A training run with everything that a checkpoint must keep."""
+    """A training run of several rounds, each a `Loop`; the run itself is their task."""
 
-    def __init__(self, config: TrainConfig) -> None:
-        self.config = config
+    measure = "grid lip vertex error, mm"
+    lower_is_better = True
+
+    def __init__(self, config: TrainConfig, team: Team | None = None) -> None:
+        self.config, self.team = config, team or Team()
         self.template = bundled_template()
         names = [name for name in self.template.shape_names if name.startswith(MOVED)]
         self.shapes = [self.template.shape_names.index(name) for name in names]
         self.corpus = load_corpus(config, self.template)
+        self.held_out = [utterance for utterance in self.corpus if utterance.held_out]
         self.encoder: SpeechEncoder = load_encoder(config.encoder, config.encoder_layers)
         torch.manual_seed(config.seed)
-        self.network = FacialAnimator(
+        self.network = self.module = FacialAnimator(
             AnimatorConfig(
                 self.encoder.width, tuple(names), config.width, config.layers, config.heads,
                 config.reach, config.kernel, config.dropout,
@@ -86,75 +91,23 @@ class Run:
         )  # fmt: skip
         with torch.no_grad():
             self.network.head.bias.copy_(torch.from_numpy(rest_weights(self.template)[self.shapes]))
-        self.average = FacialAnimator(self.network.config)
-        self.average.load_state_dict(self.network.state_dict())
         self.geometry = losses.FaceGeometry(self.template, self.shapes)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.rng = np.random.default_rng(config.seed)
+        self.geometry.to(self.team.device)
+        self.facts: dict[str, Any] = {}
         self.output = Path(config.output)
-        self.round = self.step = 0
-        self.optimiser = self._optimiser()
+        self.round = 0
         self.variants: list[Tracks] = []
-
-    def _optimiser(self) -> torch.optim.AdamW:
-        return torch.optim.AdamW(
-            self.network.parameters(), lr=self.config.learning_rate,
-            weight_decay=self.config.weight_decay, betas=(0.9, 0.98),
-        )  # fmt: skip
-
-    # -- checkpoints ------------------------------------------------------------------------
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.output / "checkpoint.pt"
-
-    def save(self) -> None:
-        """Keep all that the rest of the run depends on."""
-        state = {
-            "config": json.dumps(self.config.to_dict()),
-            "round": self.round,
-            "step": self.step,
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "torch_random": torch.get_rng_state(),
-            "numpy_random": json.dumps(self.rng.bit_generator.state),
-        }
-        with atomic_path(self.checkpoint) as temporary:
-            torch.save(state, temporary)
-
-    def resume(self) -> bool:
-        """Go on from the checkpoint if there is one.
-
-        Raises:
-            SelfTalkError: it belongs to another configuration.
-        """
-        if not self.checkpoint.exists():
-            return False
-        state = torch.load(self.checkpoint, weights_only=True)
-        if json.loads(state["config"]) != json.loads(json.dumps(self.config.to_dict())):
-            raise SelfTalkError(
-                f"{self.checkpoint} was made with another configuration; choose another output "
-                "folder or remove it."
-            )
-        self.round, self.step = state["round"], state["step"]
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.network.to(self.device)
-        self.average.to(self.device)
-        self.optimiser = self._optimiser()
-        self.optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["torch_random"])
-        self.rng.bit_generator.state = json.loads(state["numpy_random"])
-        return True
+        self._labels: Labels | None = None  # of this round, made when first needed
 
     # -- labels -----------------------------------------------------------------------------
 
     def labels(self) -> Labels:
         """What this round learns from: recorded faces, and from round 1 on the animator's own."""
         correction = PhoneCorrection(self.template)
-        path = self.output / "cache" / f"faces-round-{self.round}.npz"
-        made = self._own_faces(path) if self.round > 0 else {}
+        made: dict[str, np.ndarray] = {}
+        if self.round > 0:
+            with np.load(self._faces_file(), allow_pickle=False) as file:
+                made = dict(file)
 
         def label(utterance: Utterance) -> np.ndarray | None:
             if utterance.weights is not None and not utterance.held_out:
@@ -173,8 +126,13 @@ class Run:
         rest = rest_weights(self.template)[self.shapes]
         return Labels(rest, [label(utterance) for utterance in self.corpus])
 
-    def _own_faces(self, path: Path) -> dict[str, np.ndarray]:
-        if not path.exists():
+    def _faces_file(self) -> Path:
+        return self.output / "cache" / f"faces-round-{self.round}.npz"
+
+    def label_speech(self) -> None:
+        """Let the network, as it is now, move a face to all speech that has none."""
+        path = self._faces_file()
+        if self.team.rank == 0 and not path.exists():
             animator = self.animator()
             faceless = [u for u in self.corpus if u.weights is None and not u.held_out]
             faces = {}
@@ -185,25 +143,29 @@ class Run:
                 show(f"round {self.round}: labelling speech", (done + 1) / len(faceless))
             with atomic_path(path) as temporary, open(temporary, "wb") as file:
                 np.savez(file, **faces)
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
+        self.team.wait()
 
     def animator(self) -> Animator:
-        """The averaged network, ready to run."""
-        self.average.eval()
-        return Animator(self.encoder, self.average, self.template, self.config.window, self.device)
+        """The network as it is now, ready to run."""
+        self.network.eval()
+        return Animator(
+            self.encoder, self.network, self.template, self.config.window, self.team.device
+        )
 
-    # -- the loop ---------------------------------------------------------------------------
+    # -- the task of the loop ---------------------------------------------------------------
 
-    def batch(self, labels: Labels) -> tuple[Tensor, Tensor, Tensor]:
+    def batch(self, rng: np.random.Generator, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """Features (2 B, T, C), wanted (B, T, K), mask (B, T) of random crops.
 
         The second half of the features is the same sound with the windows elsewhere.
         """
+        if self._labels is None:
+            self._labels = self.labels()
+        labels = self._labels
         features, utterance, seconds = [], [], []
         while len(features) < self.config.batch:
-            tracks = self.variants[self.rng.integers(len(self.variants))]
-            part = tracks.crop(self.rng, self.config.crop)
+            tracks = self.variants[rng.integers(len(self.variants))]
+            part = tracks.crop(rng, self.config.crop)
             spoken = tracks.utterance[part]
             known = (spoken == SILENCE) | (labels.lengths[np.maximum(spoken, 0)] > 0)
             if known.mean() < 0.5:  # too little to learn from
@@ -214,11 +176,21 @@ class Run:
         wanted, mask = labels.read(np.stack(utterance), np.stack(seconds))
         both = np.concatenate(np.stack(features, axis=1))  # (2 B, T, C)
         return tuple(
-            torch.from_numpy(array).float().to(self.device) for array in (both, wanted, mask)
+            torch.from_numpy(array).float().to(self.team.device) for array in (both, wanted, mask)
         )  # type: ignore[return-value]
 
-    def loss(self, predicted: Tensor, wanted: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """The terms, each with its factor; predicted (2 B, T, K) for both places of the windows."""
+    def counts(self, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, float]:
+        """Frames, and for the velocity pairs of frames, that count."""
+        mask = batch[2]
+        frames = float(mask.sum())
+        counts = dict.fromkeys(("vertices", "gap", "closure", "width", "weights"), frames)
+        pairs = float((mask[:, 1:] * mask[:, :-1]).sum())
+        return counts | {"velocity": pairs, "consistency": float(mask.numel())}
+
+    def losses(self, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
+        """The terms, each with its factor."""
+        features, wanted, mask = batch
+        predicted = self.network(features).float()  # (2 B, T, K) for both places of the windows
         factor, geometry = self.config.loss, self.geometry
         one, other = predicted.chunk(2)
         consistency = losses.vertex_loss(geometry, one, other, torch.ones_like(mask))
@@ -233,43 +205,37 @@ class Run:
             "consistency": factor.consistency * consistency,
         }
 
-    def rate(self) -> float:
-        """Learning rate of this step: warm-up, then half a cosine to zero."""
-        total, warm = self.config.steps[self.round], self.config.warmup
-        done = max(self.step - warm, 0) / max(total - warm, 1)
-        return self.config.learning_rate * min(
-            (self.step + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * done)
+    def validate(self) -> dict[str, float]:
+        """Measure the network on some of the held-out clips."""
+        return evaluate(self.animator(), self.held_out[::6])
+
+    def picture(self, path: Path) -> None:
+        """`selftalk evaluate` draws the bundled head."""
+
+    # -- the rounds -------------------------------------------------------------------------
+
+    def settings(self) -> Settings:
+        """Of this round's loop."""
+        config = self.config
+        return Settings(
+            steps=config.steps[self.round],
+            learning_rate=config.learning_rate,
+            warmup=config.warmup,
+            schedule="cosine",
+            weight_decay=config.weight_decay,
+            betas=(0.9, 0.98),
+            clip=1.0,
+            average=config.average,
+            seed=config.seed,
+            validate_every=config.validate_every,
+            checkpoint_every=config.checkpoint_every,
         )
-
-    def train_step(self, labels: Labels) -> dict[str, float]:
-        """One step of the optimiser; returns the loss terms."""
-        self.network.train()
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate()
-        features, wanted, mask = self.batch(labels)
-        terms = self.loss(self.network(features), wanted, mask)
-        self.optimiser.zero_grad(set_to_none=True)
-        sum(terms.values(), torch.zeros((), device=self.device)).backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimiser.step()
-        self.step += 1
-        decay = min(self.config.average, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for own, new in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                own.lerp_(new, 1 - decay)
-        return {name: float(term.detach()) for name, term in terms.items()}
-
-    def validate(self, held_out: list[Utterance]) -> dict[str, float]:
-        """Measure the averaged network on held-out clips."""
-        return evaluate(self.animator(), held_out)
 
     def run(self) -> Path:
         """Train through all rounds; returns the final file."""
-        config = self.config
-        resumed = self.resume()
-        self.network.to(self.device)
-        self.average.to(self.device)
-        self.geometry.to(self.device)
+        config, first = self.config, self.team.rank == 0
+        if not first:
+            self.team.wait()  # until the first has encoded the speech
         for variant in range(config.variants):
             name = f"encoding speech {variant + 1}/{config.variants}"
             self.variants.append(
@@ -277,36 +243,26 @@ class Run:
                     config, self.corpus, self.encoder, variant, lambda done, n=name: show(n, done)
                 )
             )
-        held_out = [utterance for utterance in self.corpus if utterance.held_out]
-        if resumed:
-            print(f"going on from round {self.round}, step {self.step}", flush=True)
-        while self.round < len(config.steps):
-            labels = self.labels()
-            begin, first = time.time(), self.step
-            smooth: dict[str, float] = {}
-            while self.step < config.steps[self.round]:
-                for name, value in self.train_step(labels).items():
-                    smooth[name] = 0.98 * smooth.get(name, value) + 0.02 * value
-                if self.step % 50 == 0:
-                    left = (time.time() - begin) / (self.step - first)
-                    left *= config.steps[self.round] - self.step
-                    terms = "  ".join(f"{name} {value:.3f}" for name, value in smooth.items())
-                    show(
-                        f"round {self.round} step {self.step}, {left / 60:.0f} min left: {terms}",
-                        self.step / config.steps[self.round],
-                    )
-                if self.step % config.checkpoint_every == 0:
-                    self.save()
-                if self.step % config.validate_every == 0:
-                    print_table(self.validate(held_out[::6]))
-            self.round, self.step = self.round + 1, 0
-            self.optimiser = self._optimiser()
-            self.save()
+        if first:
+            self.team.wait()
+        loop: Loop | None = None
+        for self.round in range(len(config.steps)):
+            if loop is not None:
+                with loop.averaged():
+                    self.label_speech()
+            self._labels = None
+            loop = Loop(
+                self, self.settings(), self.output / f"round-{self.round}", config.to_dict(),
+                self.team, f"Round {self.round}",
+            )  # fmt: skip
+            loop.run()
         path = self.output / "animator.safetensors"
-        save_animator(path, self.encoder, self.average, self.template.digest, config.window)
-        table = self.validate(held_out)
-        print_table(table)
-        self.card(path.with_suffix(".json"), table)
+        if first and loop is not None:
+            with loop.averaged():
+                table = evaluate(self.animator(), self.held_out)
+                save_animator(path, self.encoder, self.network, self.template.digest, config.window)
+            print_table(table)
+            self.card(path.with_suffix(".json"), table)
         return path
 
     def card(self, path: Path, table: dict[str, float]) -> None:
@@ -358,6 +314,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="selftalk train", description=__doc__)
     parser.add_argument("config", help="TOML file; configs/bundled.toml makes the bundled animator")
     options = parser.parse_args(arguments)
-    path = Run(load_config(options.config)).run()
-    print(f"wrote {path} and {path.with_suffix('.json')}")
+    config = load_config(options.config)
+    with team() as processes:
+        if isinstance(config, FolderConfig):
+            from transformers.utils import logging
+
+            from .diagram import train_folder
+
+            logging.set_verbosity_error()  # its reports on what a checkpoint has besides
+            logging.disable_progress_bar()
+            path = train_folder(config, processes)
+        else:
+            path = Run(config, processes).run()
+    if processes.rank == 0:
+        print(f"wrote {path} and {path.with_suffix('.json')}")
     return 0

@@ -1,0 +1,50 @@
+"""How far long work is, told on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+
+class ProgressLine:
+    """One line on stderr that tells how far we are and how long it will take.
+
+    On a terminal the line renews itself; in a log a new one appears each ten seconds.
+    """
+
+    def __init__(self, title: str, begun_at: float = 0.0) -> None:
+        """Args: title: what is done; begun_at: share (0..1) that was done before."""
+        self._title = title
+        self._begun_at = begun_at
+        self._begun = self._shown = time.monotonic()
+        self._live = sys.stderr.isatty()
+        self._width = 0
+
+    def __call__(self, done: float, stage: str) -> None:
+        """Args: done in 0..1; stage: what is being done."""
+        now = time.monotonic()
+        if now - self._shown < (0.1 if self._live else 10.0):
+            return
+        self._shown = now
+        text = f"{self._title}: {stage} {done:.0%}"
+        here = done - self._begun_at
+        if here > 0.02 or (here > 0 and now - self._begun > 30.0):
+            text += f", {clock((now - self._begun) * (1 - done) / here)} left"
+        if self._live:
+            print("\r" + text.ljust(self._width), end="", file=sys.stderr, flush=True)
+            self._width = len(text)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Take the line away, so that other text can follow."""
+        if self._width:
+            print("\r" + " " * self._width + "\r", end="", file=sys.stderr, flush=True)
+            self._width = 0
+
+
+def clock(seconds: float) -> str:
+    """Seconds as people write them: 1:02:03, or 2:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
