@@ -132,6 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return train.main(arguments[1:])
         if options.command == "prepare":
             return _prepare(arguments[1:])
+        if options.command == "convert":
+            return _convert(options)
         from .training import evaluate
 
         return evaluate.main(arguments[1:])
@@ -197,6 +199,16 @@ def _parser() -> argparse.ArgumentParser:
         "prepare", help="make VOCASET, BIWI or own captures a folder to train on", add_help=False
     )
     commands.add_parser("evaluate", help="measure an animator on held-out clips", add_help=False)
+    convert = commands.add_parser(
+        "convert", help="make a published checkpoint (vocaset.pth, BIWI.pth) small and safe"
+    )
+    convert.add_argument("source", metavar="IN.pth", help="the checkpoint; it stays as it is")
+    convert.add_argument(
+        "target", metavar="OUT.safetensors", help="what animates of it, and nothing else"
+    )
+    convert.add_argument(
+        "--half", action="store_true", help="in half precision: half as large, a little off"
+    )
     commands.add_parser("doctor", help="tell what is installed and what would run")
     return parser
 
@@ -229,6 +241,14 @@ def _prepare(arguments: list[str]) -> int:
         return prepare.main(arguments, line, say)
     finally:
         line.clear()
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from .animator.published import convert
+
+    print(f"Converting {options.source} ...", file=sys.stderr, flush=True)
+    print(convert(options.source, options.target, options.half))
+    return 0
 
 
 def _animate(options: argparse.Namespace) -> int:

@@ -145,7 +145,7 @@ def test_what_bake_cannot_animate_is_sent_elsewhere(
 
 
 def test_the_help_of_every_command() -> None:
-    for command in ("animate", "bake", "train", "evaluate", "prepare", "doctor"):
+    for command in ("animate", "bake", "train", "evaluate", "prepare", "convert", "doctor"):
         with pytest.raises(SystemExit) as ended:
             cli.main([command, "--help"])
         assert not ended.value.code

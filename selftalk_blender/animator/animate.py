@@ -16,6 +16,7 @@ from ..core.lips import rest_weights, symmetric, tidy_lips
 from ..core.template import ASSETS
 from .audio import SAMPLE_RATE, open_sound, to_mono_16k
 from .checkpoint import read_animator
+from .device import usable_device
 from .frontend import FPS, FRAME, Loudness, mel_filters, mel_stream
 from .network import FacialAnimator, SpeechEncoder
 from .published import is_published, read_vertex_model
@@ -47,29 +48,26 @@ def load_animator(
         SelfTalkError: the file is missing or damaged, the template is missing or does not fit,
             or the device is not there.
     """
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        place = torch.device(device)
-        if path is not None and is_published(path):
-            if template is None:
-                raise SelfTalkError(
-                    f"{path} moves the vertices of a face that only its owner has. Name the file "
-                    "of its neutral face, too: the template."
-                )
-            return VertexAnimator(read_vertex_model(path), template, place)
-        if template is not None:
+    place = usable_device(device)
+    if path is not None and is_published(path):
+        model = read_vertex_model(path)
+        if template is None:
             raise SelfTalkError(
-                f"{'The bundled animator' if path is None else path} moves the bundled head and "
-                "takes no template. Leave the template out."
+                f"{path} moves the {model.layout.vertices} vertices of a face that only its owner "
+                "has. Name the file of its neutral face, too: the template."
             )
-        encoder, network, settings = read_animator(BUNDLED if path is None else path)
-        head = bundled_template()
-        if settings["template"] != head.digest:
-            raise SelfTalkError(f"{path} animates another head than the one of this SelfTalk.")
-        return Animator(encoder, network, head, settings["window"], place)
-    except (RuntimeError, AssertionError) as error:
-        raise SelfTalkError(f"The device {device} cannot be used ({error}); choose CPU.") from error
+        return VertexAnimator(model, template, place)
+    # Read first: a missing or damaged file is told of before a needless template.
+    encoder, network, settings = read_animator(BUNDLED if path is None else path)
+    if template is not None:
+        raise SelfTalkError(
+            f"{'The bundled animator' if path is None else path} moves the bundled head and "
+            "takes no template. Leave the template out."
+        )
+    head = bundled_template()
+    if settings["template"] != head.digest:
+        raise SelfTalkError(f"{path} animates another head than the one of this SelfTalk.")
+    return Animator(encoder, network, head, settings["window"], place)
 
 
 class Animator:

@@ -650,10 +650,10 @@ class SelfTalk(nn.Module):
             scale: the unit, in units of the vertices; 1 as published.
         """
         factor = self.scale / scale
-        self.animator.head.weight *= factor
-        self.animator.head.bias *= factor
+        self.animator.head.weight.mul_(factor)
+        self.animator.head.bias.mul_(factor)
         if self.lip_reader is not None:
-            self.lip_reader.lip_map.weight /= factor
+            self.lip_reader.lip_map.weight.div_(factor)
         self.scale = scale
 
     def features(
@@ -665,7 +665,8 @@ class SelfTalk(nn.Module):
     def offsets(self, features: Tensor, mask: Tensor | None) -> Tensor:
         """Features (B, T, C) -> offsets (B, T, 3 V)."""
         out: Tensor = self.animator(features, mask)
-        return self.scale * (out if self.basis is None else out @ self.basis)
+        moved = out if self.basis is None else out @ self.basis
+        return moved * self.scale
 
     def read_lips(
         self, offsets: Tensor, mask: Tensor | None, frames: list[int]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import re
 import zipfile
 from collections.abc import Mapping
@@ -34,6 +33,7 @@ from transformers import (
 
 from ..core.errors import SelfTalkError
 from ..core.files import atomic_path
+from .device import usable_device
 from .network import (
     AnimatorConfig,
     FacialAnimator,
@@ -65,14 +65,14 @@ NAMES = (
     ("transformer.", "lip_reader.transformer."),
     ("lm_head.", "lip_reader.head."),
 )
-PUBLISHED = {ours: published for published, ours in NAMES}
 ANIMATES = ("encoder.", "animator.")  # what a motion needs; the other modules only teach
 WEIGHT_NORM = (
     (".conv.weight_g", ".conv.parametrizations.weight.original0"),
     (".conv.weight_v", ".conv.parametrizations.weight.original1"),
 )
 STRIDES = (5, 2, 2, 2, 2, 2, 2)  # of wav2vec 2.0's convolutions; no shape tells them
-HEAD_WIDTH = 64  # of wav2vec 2.0's attention, base and large
+HEAD_WIDTH = 64  # of wav2vec 2.0's attention, base and large; no shape tells it, either
+MOST_HEADS = 16  # the sizes beyond large have wider heads, not more
 DECODER_HEADS = 4
 READER_HEADS = 8
 
@@ -92,12 +92,12 @@ def is_published(path: str | os.PathLike[str]) -> bool:
     path = Path(path)
     if not path.is_file():
         return False
+    if not _is_safetensors(path):
+        return zipfile.is_zipfile(path) or path.suffix.lower() != ".safetensors"
     try:
-        with safe_open(path, "pt") as file:
-            settings = json.loads((file.metadata() or {}).get("selftalk", "{}"))
-            return bool(settings.get("kind") == KIND)
-    except (SafetensorError, OSError, ValueError):
-        return path.suffix.lower() != ".safetensors"
+        return _settings(path).get("kind") == KIND
+    except SelfTalkError:
+        return False
 
 
 def read_vertex_model(path: str | os.PathLike[str]) -> VertexModel:
@@ -110,17 +110,14 @@ def read_vertex_model(path: str | os.PathLike[str]) -> VertexModel:
     path = Path(path)
     if not path.is_file():
         raise SelfTalkError(f"There is no animator file at {path}.")
-    if path.suffix.lower() == ".safetensors":
-        tensors, settings = _read_own(path)
-        layout = Layout(**settings["layout"])
-        animator = AnimatorConfig(**settings["animator"])
-        sounds = settings["encoder"]
+    if _is_safetensors(path):
+        tensors, model = _read_own(path)
     else:
         tensors = _read_published(path)
         layout, config, animator = _found(tensors, path)
-        sounds = config.to_diff_dict()
-    with torch.device("meta"):
-        model = VertexModel(layout, _encoder(sounds), FacialAnimator(animator))
+        with torch.device("meta"):
+            encoder = WaveEncoder(Wav2Vec2Model(config))
+            model = VertexModel(layout, encoder, FacialAnimator(animator))
     _load(model, tensors, path)
     return model.eval()
 
@@ -135,24 +132,20 @@ def read_selftalk(
         device: the CPU by default.
 
     Raises:
-        SelfTalkError: as `read_vertex_model`; or the lip vertices do not fit.
+        SelfTalkError: as `read_vertex_model`; the lip vertices do not fit; no such device.
     """
+    place = usable_device(device or "cpu")
     path = Path(path)
     if not path.is_file():
         raise SelfTalkError(f"There is no checkpoint at {path}.")
-    if path.suffix.lower() == ".safetensors":
+    if _is_safetensors(path):
         raise SelfTalkError(
             f"{path} holds the animator alone. Name the checkpoint that it was converted from."
         )
     tensors = _read_published(path)
     layout, config, animator = _found(tensors, path)
-    lips = torch.as_tensor(np.asarray(lip_vertices), dtype=torch.int64).flatten()
     reader = _reader_config(tensors, path)
-    if len(lips) != layout.lip_vertices or not ((lips >= 0) & (lips < layout.vertices)).all():
-        raise SelfTalkError(
-            f"{path} reads {layout.lip_vertices} lip vertices of {layout.vertices}; the list has "
-            f"{len(lips)}, from {int(lips.min())} to {int(lips.max())}."
-        )
+    lips = _lip_list(lip_vertices, layout, path)
     text = _wave_config(tensors, "recogniser.model.wav2vec2.", path)
     text.vocab_size = _shape(tensors, "recogniser.model.lm_head.weight", path, 2)[0]
     with torch.device("meta"):
@@ -166,8 +159,7 @@ def read_selftalk(
         )
     model.lip_vertices = lips
     _load(model, tensors, path)
-    model.to(device or "cpu")
-    return model.eval()
+    return model.to(place).eval()
 
 
 def save_vertex_model(
@@ -179,7 +171,7 @@ def save_vertex_model(
         half: in half precision, half as large.
 
     Raises:
-        SelfTalkError: the file cannot be written.
+        SelfTalkError: the file cannot be written, or half precision cannot hold the values.
     """
     dtype = torch.float16 if half else torch.float32
     tensors = {
@@ -187,6 +179,11 @@ def save_vertex_model(
         for name, value in model.state_dict().items()
         if name.startswith(ANIMATES)
     }
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise SelfTalkError(
+                f"{_published_name(name)} holds values that half precision cannot. Leave it out."
+            )
     settings = {
         "format": FORMAT,
         "kind": KIND,
@@ -223,17 +220,45 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], half
 # --- Reading -------------------------------------------------------------------------------------
 
 
-def _read_own(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _is_safetensors(path: Path) -> bool:
+    """By the content, whatever it is called: the size of a JSON object, then the object."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(9)[8:] == b"{"
+    except OSError as error:
+        raise SelfTalkError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """What `save_vertex_model` said about a file; {} of another's."""
     try:
         with safe_open(path, "pt") as file:
             settings = json.loads((file.metadata() or {}).get("selftalk", "{}"))
-            if settings.get("kind") != KIND:
-                raise SelfTalkError(f"{path} is a safetensors file, but no SelfTalk checkpoint.")
-            if settings["format"] > FORMAT:
-                raise SelfTalkError(f"{path} was made by a newer SelfTalk. Update SelfTalk.")
-            return {name: file.get_tensor(name) for name in file.keys()}, settings  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise SelfTalkError(f"{path} is not a readable SelfTalk checkpoint: {error}.") from error
+    return settings if isinstance(settings, dict) else {}
+
+
+def _read_own(path: Path) -> tuple[dict[str, Tensor], VertexModel]:
+    """The tensors of a file that we wrote, and the model that they belong into."""
+    settings = _settings(path)
+    if settings.get("kind") != KIND:
+        raise SelfTalkError(f"{path} is a safetensors file, but no published checkpoint.")
+    try:
+        if settings["format"] > FORMAT:
+            raise SelfTalkError(f"{path} was made by a newer SelfTalk. Update SelfTalk.")
+        with torch.device("meta"):
+            model = VertexModel(
+                Layout(**settings["layout"]),
+                _encoder(settings["encoder"]),
+                FacialAnimator(AnimatorConfig(**settings["animator"])),
+            )
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError) as error:
+        raise SelfTalkError(
+            f"{path} is not a readable SelfTalk checkpoint: its description is damaged."
+        ) from error
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, model  # noqa: SIM118
 
 
 def _read_published(path: Path) -> dict[str, Tensor]:
@@ -241,16 +266,23 @@ def _read_published(path: Path) -> dict[str, Tensor]:
     try:
         mapped = zipfile.is_zipfile(path)  # files before PyTorch 1.6 cannot be mapped
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except (RuntimeError, OSError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        first = str(error).strip().splitlines()[:1] or [type(error).__name__]
+    except Exception as error:
+        # Anything may come of damaged bytes. Torch's own text stays in the log: it advises to
+        # execute what is in the file.
         raise SelfTalkError(
-            f"{path} is damaged, or is no checkpoint of tensors alone ({first[0][:200]}). "
-            "Nothing in it was executed. Download or copy it again."
+            f"{path} is damaged, or is no checkpoint of tensors alone; nothing in it was executed. "
+            "Download or copy it again."
         ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict):
         raise SelfTalkError(f"{path} holds a {type(state).__name__}, not a SelfTalk state_dict.")
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise SelfTalkError(
+                f"{path} is no SelfTalk state_dict: its key {name} holds a {type(value).__name__}, "
+                "not a tensor."
+            )
     tensors = {}
     for name, tensor in state.items():
         name = str(name).removeprefix("module.")  # written from several GPUs
@@ -266,10 +298,14 @@ def _read_published(path: Path) -> dict[str, Tensor]:
 
 
 def _published_name(name: str) -> str:
-    """The key as the user's file spells it, for sentences about it."""
-    for own, published in PUBLISHED.items():
+    """The key as the user's file spells it, for sentences about it; both where there are two."""
+    for published, own in NAMES:
         if name.startswith(own):
-            return published + name[len(own) :]
+            name = published + name[len(own) :]
+            break
+    for old, new in WEIGHT_NORM:
+        if name.endswith(new):
+            name = f"{name} (or {name[: -len(new)] + old})"
     return name
 
 
@@ -280,12 +316,23 @@ def _shape(tensors: Mapping[str, Tensor], name: str, path: Path, dimensions: int
             "damaged one."
         )
     shape = list(tensors[name].shape)
-    if len(shape) != dimensions:
+    if len(shape) != dimensions or 0 in shape:
         raise SelfTalkError(
             f"{path}: {_published_name(name)} is {tuple(shape)}, but {dimensions} dimensions are "
-            "needed."
+            "needed, none of them 0."
         )
     return shape
+
+
+def _divisible(
+    tensors: Mapping[str, Tensor], name: str, path: Path, divisor: int, what: str
+) -> None:
+    shape = tuple(tensors[name].shape)
+    if shape[0] % divisor:
+        raise SelfTalkError(
+            f"{path}: {_published_name(name)} is {shape}, but its first size must be a multiple of "
+            f"{divisor} ({what})."
+        )
 
 
 def _found(
@@ -298,13 +345,11 @@ def _found(
     if features not in (config.hidden_size, 2 * config.hidden_size):
         raise SelfTalkError(
             f"{path}: audio_feature_map.weight is {(width, features)}, but its second size must "
-            f"be {config.hidden_size} (VOCASET) or {2 * config.hidden_size} (BIWI)."
+            f"be {config.hidden_size} (VOCASET) or {2 * config.hidden_size} (BIWI), the width of "
+            "audio_encoder."
         )
-    if outputs % 3:
-        raise SelfTalkError(
-            f"{path}: vertice_map_r.weight is {(outputs, width)}, but its first size must be "
-            "three times the number of vertices."
-        )
+    _divisible(tensors, "animator.audio_map.weight", path, DECODER_HEADS, "heads of attention")
+    _divisible(tensors, "animator.head.weight", path, 3, "coordinates of a vertex")
     lips = tensors.get("lip_reader.lip_map.weight")
     count = lips.shape[1] // 3 if lips is not None and lips.ndim == 2 else 0
     stacked = features == 2 * config.hidden_size
@@ -323,45 +368,67 @@ def _found(
 
 def _wave_config(tensors: Mapping[str, Tensor], prefix: str, path: Path) -> Wav2Vec2Config:
     """A wav2vec 2.0 that fits the tensors below a prefix."""
-    convolution = "feature_extractor.conv_layers.{}.conv.weight"
-    convolutions: list[list[int]] = []
-    while f"{prefix}{convolution.format(len(convolutions))}" in tensors or not convolutions:
-        name = f"{prefix}{convolution.format(len(convolutions))}"
-        convolutions.append(_shape(tensors, name, path, 3))
-    if len(convolutions) != len(STRIDES):
-        raise SelfTalkError(
-            f"{path} has {len(convolutions)} convolutions of wav2vec 2.0, but {len(STRIDES)} are "
-            "needed: keys are missing."
-        )
-    hidden = _shape(tensors, f"{prefix}feature_projection.projection.weight", path, 2)[0]
+    extractor = f"{prefix}feature_extractor.conv_layers."
+    convolutions = [
+        _shape(tensors, f"{extractor}{number}.conv.weight", path, 3)
+        for number in range(len(STRIDES))
+    ]
+    projection = f"{prefix}feature_projection.projection.weight"
+    hidden = _shape(tensors, projection, path, 2)[0]
     feed = f"{prefix}encoder.layers.0.feed_forward.intermediate_dense.weight"
     position = _shape(tensors, f"{prefix}encoder.pos_conv_embed{WEIGHT_NORM[1][1]}", path, 3)
+    heads = min(max(hidden // HEAD_WIDTH, 1), MOST_HEADS)
+    _divisible(tensors, projection, path, heads, "heads of attention")
+    _divisible(tensors, projection, path, position[1], "channels per group of pos_conv_embed")
     layer = re.compile(re.escape(prefix) + r"encoder\.layers\.(\d+)\.")
     numbers = {int(found[1]) for name in tensors if (found := layer.match(name))}
     # A norm in every convolution comes with norms before the attention ("large"), one in the
-    # first alone with norms behind it ("base").
-    every = f"{prefix}feature_extractor.conv_layers.1.layer_norm.weight" in tensors
+    # first alone with norms behind it ("base"). Any will do as a sign: what else should be there
+    # and is not is then missed by name.
+    later = tuple(f"{extractor}{number}.layer_norm." for number in range(1, len(STRIDES)))
+    every = any(name.startswith(later) for name in tensors)
+    biased = any(name.startswith(extractor) and name.endswith(".conv.bias") for name in tensors)
     return Wav2Vec2Config(
         vocab_size=33,
         hidden_size=hidden,
         num_hidden_layers=max(numbers, default=-1) + 1,
-        num_attention_heads=max(hidden // HEAD_WIDTH, 1),
+        num_attention_heads=heads,
         intermediate_size=_shape(tensors, feed, path, 2)[0],
         conv_dim=tuple(shape[0] for shape in convolutions),
         conv_kernel=tuple(shape[2] for shape in convolutions),
         conv_stride=STRIDES,
-        conv_bias=f"{prefix}feature_extractor.conv_layers.0.conv.bias" in tensors,
+        conv_bias=biased,
         feat_extract_norm="layer" if every else "group",
         do_stable_layer_norm=every,
         num_conv_pos_embeddings=position[2],
-        num_conv_pos_embedding_groups=max(hidden // position[1], 1),
+        num_conv_pos_embedding_groups=hidden // position[1],
     )
+
+
+def _lip_list(given: Any, layout: Layout, path: Path) -> Tensor:
+    """(n,) indices, or a sentence."""
+    lips = np.asarray(given).reshape(-1)
+    if np.issubdtype(lips.dtype, np.floating) and (np.round(lips) == lips).all():
+        lips = lips.astype(np.int64)  # as numpy reads text files
+    if not np.issubdtype(lips.dtype, np.integer):
+        raise SelfTalkError(
+            f"The lip vertices must be a list of {layout.lip_vertices} whole numbers for {path}; "
+            f"this one is of {lips.dtype} and {len(lips)} long."
+        )
+    if len(lips) != layout.lip_vertices or lips.min() < 0 or lips.max() >= layout.vertices:
+        span = f", from {lips.min()} to {lips.max()}" if len(lips) else ""
+        raise SelfTalkError(
+            f"{path} reads {layout.lip_vertices} lip vertices of {layout.vertices}; the list has "
+            f"{len(lips)}{span}."
+        )
+    return torch.from_numpy(lips.astype(np.int64))
 
 
 def _reader_config(tensors: Mapping[str, Tensor], path: Path) -> ReaderConfig:
     width, lips = _shape(tensors, "lip_reader.lip_map.weight", path, 2)
     layer = re.compile(r"lip_reader\.transformer\.encoder\.layers\.(\d+)\.")
     numbers = {int(found[1]) for name in tensors if (found := layer.match(name))}
+    _divisible(tensors, "lip_reader.lip_map.weight", path, READER_HEADS, "heads of attention")
     feed = "lip_reader.transformer.encoder.layers.0.linear1.weight"
     return ReaderConfig(
         lip_width=lips,
@@ -401,13 +468,32 @@ def _load(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
             )
         tensor = tensors[name]
         if tensor.shape != wanted.shape:
+            weight = name.removesuffix("bias") + "weight"  # most sizes were read off a weight
+            beside = (
+                f" beside {_published_name(weight)}, {tuple(tensors[weight].shape)}"
+                if name.endswith("bias") and weight in tensors
+                else ""
+            )
             raise SelfTalkError(
                 f"{path}: {_published_name(name)} is {tuple(tensor.shape)}, but "
-                f"{tuple(wanted.shape)} is needed."
+                f"{tuple(wanted.shape)} is needed{beside}."
             )
-        if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
+        plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+        if not plain or not tensor.is_floating_point():
+            raise SelfTalkError(
+                f"{path}: {_published_name(name)} is of {tensor.dtype} on {tensor.device}, "
+                f"{tensor.layout}; plain floating-point numbers are needed."
+            )
+        state[name] = tensor.detach().float()
+        if not torch.isfinite(state[name]).all():
             raise SelfTalkError(
                 f"{path}: {_published_name(name)} holds values that are not finite numbers."
             )
-        state[name] = tensor.float()
+    loaded = tuple({name.partition(".")[0] + "." for name in state})
+    for name in tensors:
+        if name.startswith(loaded) and name not in state:
+            raise SelfTalkError(
+                f"{path} has the key {_published_name(name)}, {tuple(tensors[name].shape)}, which "
+                "has no place beside its others: it is of another network."
+            )
     model.load_state_dict(state, assign=True)

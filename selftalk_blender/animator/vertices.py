@@ -26,6 +26,8 @@ LONGEST = 120.0
 WINDOW = 60.0  # seconds of a longer clip whose motion is kept from each run
 CONTEXT = 20.0  # seconds heard before and after them
 SHORTEST = 720  # samples; less is no frame
+# Samples that a frame of wav2vec 2.0's convolutions hears, and from one to the next.
+SPAN, STEP = 400, 320
 
 Progress = Callable[[float, str], None]
 Window = tuple[int, int, int, int | None]
@@ -116,8 +118,8 @@ class VertexAnimator:
         report = progress or (lambda done, stage: None)
         if len(samples) < SHORTEST:
             raise SelfTalkError(
-                f"The clip has {1000 * len(samples) / SAMPLE_RATE:.0f} ms of sound; this animator "
-                f"needs {1000 * SHORTEST / SAMPLE_RATE:.0f} ms at least."
+                f"The clip has {1000 * len(samples) / SAMPLE_RATE:.1f} ms of sound; this animator "
+                f"needs {1000 * SHORTEST / SAMPLE_RATE:.1f} ms at least."
             )
         heard = self._model.encoder.prepare(samples)
         seconds = len(samples) / SAMPLE_RATE
@@ -134,7 +136,12 @@ class VertexAnimator:
             for number, (skip, first, last, count) in enumerate(windows):
                 part = heard[first:last].to(self.device)
                 with self._reporting(report, number, len(windows)):
-                    offsets = self._offsets(part)
+                    listened = self._model.encoder.listen(part)
+                    frames = None
+                    if len(windows) > 1 and self._model.layout.resample == "convolutions":
+                        listened = self._resampled(listened, first, len(samples))
+                        frames = [len(listened)]
+                    offsets = self._offsets(listened, frames)
                 end = None if count is None else skip + count
                 pieces.append(offsets[skip:end].cpu().numpy())
         report(1.0, "Animating")
@@ -148,23 +155,45 @@ class VertexAnimator:
         """
         seconds = 0.0
         while seconds * SAMPLE_RATE < total:
-            lead = min(CONTEXT, seconds)
-            first = round((seconds - lead) * SAMPLE_RATE)
+            begin = seconds - min(CONTEXT, seconds)
+            first = round(begin * SAMPLE_RATE)
             last = round((seconds + WINDOW + CONTEXT) * SAMPLE_RATE)
             ends = last >= total
-            yield (
-                round(lead * self.fps), first, min(last, total),
-                None if ends else round(WINDOW * self.fps),
-            )  # fmt: skip
+            frame, following = round(seconds * self.fps), round((seconds + WINDOW) * self.fps)
+            skip = frame - round(begin * self.fps)
+            yield skip, first, min(last, total), None if ends else following - frame
             if ends:
                 return
             seconds += WINDOW
 
-    def _offsets(self, samples: Tensor) -> Tensor:
-        """Samples (L,) -> offsets (T, 3 V)."""
+    def _resampled(self, listened: Tensor, first: int, total: int) -> Tensor:
+        """Encoder frames (S, 512) of a window -> (T, 512), each where the whole clip has it.
+
+        The published resampling puts a clip's last frame of motion onto its last encoder frame;
+        to do so in each window would move frames by up to 20 ms, and show at the joints.
+
+        Args:
+            first: sample of the clip with which the window begins.
+            total: samples of the clip.
+        """
+        layout = self._model.layout
+        count = (total - SPAN) // STEP + 1  # of the whole clip's encoder frames
+        frames = layout.frames(count)
+        step = (count - 1) / (frames - 1)
+        before = first / STEP
+        begin = round(first / SAMPLE_RATE * self.fps)
+        end = min(int((before + len(listened) - 1) / step + 1e-6) + 1, frames)
+        place = torch.arange(begin, end, dtype=torch.float64) * step - before
+        place = place.clamp(0, len(listened) - 1)
+        low = place.floor().long()
+        high = (low + 1).clamp(max=len(listened) - 1)
+        share = (place - low)[:, None].float().to(listened.device)
+        return listened[low] * (1 - share) + listened[high] * share
+
+    def _offsets(self, listened: Tensor, frames: list[int] | None) -> Tensor:
+        """Encoder frames (S, 512), and how many of motion are wanted -> offsets (T, 3 V)."""
         model = self._model
-        heard = [model.encoder.listen(samples)]
-        features, mask = clip_features(model.layout, model.encoder, heard)
+        features, mask = clip_features(model.layout, model.encoder, [listened], frames)
         offsets: Tensor = model.animator(features, mask)[0]
         return offsets
 

@@ -138,8 +138,8 @@ class FolderConfig:
             (published), else the bundled animator's local attention.
         encoder_layers: how many layers of a Whisper are used; 0: all.
         train_encoder: whether the encoder's transformer learns (published); its convolutions
-            never do. false for Whisper, and wherever there is no GPU: it then hears each clip
-            once, and its features are kept.
+            and Whisper, never do. false where there is no GPU: it then hears each clip once, and
+            its features are kept.
         lips: file of vertex indices that the lip reader reads and validation measures (.npy,
             .txt, ...); empty: lips.npy of the folder.
         upper_lips, lower_lips: indices of inner-lip vertices, pair by pair, for the closure term.

@@ -388,6 +388,9 @@ class FolderRun:
             )
         self.teacher = self._teacher() if config.reads else None
         self.network = self._started() if config.start else self._fresh()
+        if isinstance(self.network.encoder, MelEncoder) or not config.train_encoder:
+            self.network.encoder.requires_grad_(False)
+            self.config = config = dataclasses.replace(config, train_encoder=False)
         self.examples = Examples(self.corpus, self.network.layout, self.teacher)
         self.speech = find_speech(config.speech) if config.speech and config.reads else []
         line = ProgressLine("Reading and hearing the clips")
@@ -446,7 +449,7 @@ class FolderRun:
             self.teacher.classes, self.teacher.width,
         ):  # fmt: skip
             network.lip_reader = self._reader()
-        return self._prepared(network)
+        return network.to(self.team.device)
 
     def _fresh(self) -> SelfTalk:
         """The network that the config describes."""
@@ -475,9 +478,8 @@ class FolderRun:
         )  # fmt: skip
         reader = self._reader() if self.teacher is not None else None
         lips = torch.from_numpy(np.asarray(self.lips, np.int64))
-        return self._prepared(
-            SelfTalk(layout, encoder, FacialAnimator(animator), None, reader, lips)
-        )
+        network = SelfTalk(layout, encoder, FacialAnimator(animator), None, reader, lips)
+        return network.to(self.team.device)
 
     def _reader(self) -> LipReader:
         assert self.teacher is not None
@@ -488,12 +490,6 @@ class FolderRun:
                 config.reader_layers, reach=config.reader_reach or None,
             )
         )  # fmt: skip
-
-    def _prepared(self, network: SelfTalk) -> SelfTalk:
-        if not self.config.train_encoder:
-            network.encoder.requires_grad_(False)
-        network.to(self.team.device)
-        return network
 
     def settings(self, epochs: int, clips: int) -> Settings:
         """Of the loop, which counts steps, for so many epochs of so many clips."""

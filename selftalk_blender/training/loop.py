@@ -355,11 +355,10 @@ class Loop:
                 if curves is not None:
                     curves.add_scalar(f"validation/{name}", value, self.step)
             value = table[self.task.measure]
-            better = self.best is None or (
+            if self.best is None or (
                 value <= self.best if self.task.lower_is_better else value >= self.best
-            )
-            if better and math.isfinite(value):
-                self.best = value
+            ):
+                self.best = value if math.isfinite(value) else None  # anything beats that
                 self.save("best.pt")
         self.team.wait()
 

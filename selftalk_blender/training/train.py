@@ -412,8 +412,12 @@ def main(arguments: list[str] | None = None) -> int:
     config = load_config(options.config)
     with team() as processes:
         if isinstance(config, FolderConfig):
+            from transformers.utils import logging
+
             from .diagram import train_folder
 
+            logging.set_verbosity_error()  # its reports on what a checkpoint has besides
+            logging.disable_progress_bar()
             path = train_folder(config, processes)
         else:
             path = Run(config, processes).run()

@@ -226,6 +226,21 @@ def test_speech_without_faces_teaches_through_its_text(
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-6)
 
 
+def test_two_encoder_frames_are_one_of_motion_in_biwis_layout(
+    config: FolderConfig, tmp_path: Path
+) -> None:
+    """Sound and motion end where the shorter of them does; the file animates at 25 fps."""
+    card = Path(config.data, "dataset.json")
+    card.write_text(card.read_text().replace("30.0", "25.0"))
+    config = dataclasses.replace(config, resample="none", stack=2, epochs=1, reader_epochs=1)
+    run = FolderRun(config, Team())
+    batch = Clips(run.network, run.examples, run.train, config, torch.device("cpu")).batch(0)
+    assert batch.text_frames == [2 * count for count in batch.frames]
+    path = run.train_animator(run.train_reader())
+    motion = load_animator(path, template=NEUTRAL).animate(talk(0, 1.0)[0], 16000)
+    assert (motion.fps, len(motion)) == (25.0, 24)
+
+
 def test_a_frozen_encoder_hears_each_clip_once(config: FolderConfig, monkeypatch) -> None:
     """Its weights stay; what is read from the disk is what it would hear again."""
     run = FolderRun(dataclasses.replace(config, train_encoder=False, epochs=2), Team())

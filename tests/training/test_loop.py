@@ -199,6 +199,13 @@ def test_best_is_the_best_of_the_average_and_last_the_last(tmp_path: Path) -> No
     assert list((tmp_path / "curves").glob("events*"))
 
 
+def test_a_measure_that_is_not_a_number_loses_to_any_that_is(tmp_path: Path) -> None:
+    task, told = Clips(), iter([float("nan"), 3.0, float("nan")])
+    task.validate = lambda: {"error": next(told)}
+    assert trained(tmp_path, task).best == 3.0
+    assert read_checkpoint(tmp_path / "best.pt", "cpu")["step"] == 4
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_learns_the_same(precision: str, tmp_path: Path) -> None:
     full, half = (
