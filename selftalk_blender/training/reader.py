@@ -26,6 +26,7 @@ from ..core.errors import SelfTalkError
 from ..core.files import atomic_path
 from ..core.lips import symmetric
 from .corpus import FACE_FPS, Utterance
+from .losses import frame_error, text_error
 from .recogniser import Lessons, arpabet, greedy
 
 FORMAT = 1
@@ -40,27 +41,23 @@ def lip_basis(template: FaceTemplate) -> Tensor:
     return torch.from_numpy(template.deltas("lips") * UNIT).float()
 
 
-def text_loss(logits: Tensor, texts: list[list[int]], blank: int) -> Tensor:
-    """CTC: mean over clips of -log p(text | lips) per phone (Graves et al. 2006); no unit.
+def lip_terms(
+    read: Tensor, logits: Tensor, heard: Tensor, known: Tensor, texts: list[list[int]], blank: int
+) -> dict[str, Tensor]:
+    """Both ways round the diagram compared: "latent" (no unit) and "text" (nats per phone).
 
     Args:
-        logits: (B, S, N), all frames count.
-        texts: B texts; a clip without text counts as 0.
+        read, logits: (B, S, C) and (B, S, N), what the lip reader makes of lips.
+        heard: (B, S, C), the recogniser's features; each frame has mean 0 and variance 1.
+        known: (B, S), where there are any.
+        texts: the recogniser's.
     """
-    lengths = torch.tensor([len(text) for text in texts])
-    targets = torch.tensor([token for text in texts for token in text], dtype=torch.long)
-    frames = torch.full((len(texts),), logits.shape[1])
-    log_probabilities = logits.float().log_softmax(-1).transpose(0, 1)
-    return functional.ctc_loss(
-        log_probabilities, targets.to(logits.device), frames, lengths, blank, zero_infinity=True
-    )
-
-
-def latent_loss(own: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error of features (B, S, C) whose frames have variance 1, where mask (B, S)."""
-    own = functional.layer_norm(own.float(), own.shape[-1:])
-    error = (own - wanted).square().mean(-1)
-    return (error * mask).sum() / mask.sum().clamp(min=1)
+    own = functional.layer_norm(read.float(), read.shape[-1:])
+    frames = [logits.shape[1]] * len(logits)
+    return {
+        "latent": frame_error(own, heard, known),
+        "text": text_error(logits, frames, texts, blank),
+    }
 
 
 class TrainedReader:
@@ -196,12 +193,10 @@ def train_reader(
         lips = lips + 0.02 * torch.randn_like(lips)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             own, logits, _ = network(lips, None, [frames] * batch)
-        terms = {
-            "text": text_loss(logits, [lessons.text(row) for row in path], lessons.blank),
-            "latent": latent_loss(
-                own, torch.from_numpy(features).float(), torch.from_numpy(mask).float()
-            ),
-        }
+        terms = lip_terms(
+            own, logits, torch.from_numpy(features).float(), torch.from_numpy(mask),
+            [lessons.text(row) for row in path], lessons.blank,
+        )  # fmt: skip
         optimiser.zero_grad(set_to_none=True)
         sum(terms.values(), torch.zeros(())).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

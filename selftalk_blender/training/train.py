@@ -36,18 +36,19 @@ from .corpus import FACE_FPS, Utterance, load_corpus
 from .evaluate import evaluate
 from .faces import PhoneCorrection, bites
 from .loop import Loop, Settings, Team, team
-from .reader import (
-    TrainedReader,
-    latent_loss,
-    lip_basis,
-    load_reader,
-    text_loss,
-    train_reader,
-)
+from .reader import TrainedReader, lip_basis, lip_terms, load_reader, train_reader
 from .recogniser import Lessons, PhoneRecogniser, cached_lessons
 from .tracks import SILENCE, Tracks, cached_tracks
 
 MOVED = ("jaw", "mouth", "tongueOut")  # shapes that speech moves; eyes and brows stay at rest
+
+
+class Lesson(NamedTuple):
+    """What the recogniser makes of the same crops."""
+
+    heard: Tensor  # (B, T, C'), its features
+    known: Tensor  # (B, T): 1 where there are any
+    texts: list[list[int]]
 
 
 class Batch(NamedTuple):
@@ -57,10 +58,7 @@ class Batch(NamedTuple):
     wanted: Tensor  # (B, T, K)
     mask: Tensor  # (B, T): 1 where the face is known
     biting: Tensor  # (B, T): 1 in f and v
-    # With the diagram: the recogniser's features (B, T, C'), their mask (B, T), and B texts.
-    heard: Tensor | None = None
-    known: Tensor | None = None
-    texts: tuple[list[int], ...] = ()
+    lesson: Lesson | None = None  # with the diagram
 
 
 class Labels:
@@ -220,8 +218,8 @@ class Run:
         if self.lessons is None:
             return batch
         heard, path, known = self.lessons.read(who, when)
-        texts = tuple(self.lessons.text(row) for row in path)
-        return batch._replace(heard=self._tensor(heard), known=self._tensor(known), texts=texts)
+        texts = [self.lessons.text(row) for row in path]
+        return batch._replace(lesson=Lesson(self._tensor(heard), self._tensor(known), texts))
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).float().to(self.team.device)
@@ -235,8 +233,9 @@ class Run:
         counts["consistency"] = float(mask.numel())
         if self.config.loss.contact:
             counts["contact"] = float(batch.biting.sum())
-        if batch.known is not None:
-            counts["latent"], counts["text"] = float(batch.known.sum()), float(len(batch.texts))
+        if batch.lesson is not None:
+            counts["latent"] = float(batch.lesson.known.sum())
+            counts["text"] = float(len(batch.lesson.texts))
         return counts
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -244,11 +243,10 @@ class Run:
         predicted = self.network(batch.features).float()  # (2 B, T, K), windows at two places
         with torch.autocast(self.team.device.type, enabled=False):  # tenths of a millimetre count
             terms = self._face_terms(predicted, batch)
-        if self.reader is not None and batch.heard is not None and batch.known is not None:
+        if self.reader is not None and batch.lesson is not None:
             seen = predicted[: len(batch.mask)] @ self.lips  # (B, T, 3 n); once is enough
             read, logits, _ = self.reader.network(seen, None, [seen.shape[1]] * len(seen))
-            terms["latent"] = latent_loss(read, batch.heard, batch.known)
-            terms["text"] = text_loss(logits, list(batch.texts), self.reader.blank)
+            terms |= lip_terms(read, logits, *batch.lesson, self.reader.blank)
         return {name: getattr(self.config.loss, name) * term for name, term in terms.items()}
 
     def _face_terms(self, predicted: Tensor, batch: Batch) -> dict[str, Tensor]:

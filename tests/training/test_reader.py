@@ -12,12 +12,7 @@ from torch.nn import functional
 from selftalk_blender.core import bundled_template
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.training.corpus import Utterance
-from selftalk_blender.training.reader import (
-    latent_loss,
-    load_reader,
-    text_loss,
-    train_reader,
-)
+from selftalk_blender.training.reader import lip_terms, load_reader, train_reader
 from selftalk_blender.training.recogniser import Lessons
 
 HEAD = bundled_template()
@@ -70,24 +65,20 @@ def test_reader_learns_to_read_and_survives_its_file(tmp_path) -> None:
             load_reader(tmp_path / f"{name}.safetensors", HEAD)
 
 
-def test_text_loss_is_ctc_per_phone_and_forgives_a_clip_without_text() -> None:
+def test_terms_ignore_scale_and_what_is_not_known() -> None:
     torch.manual_seed(0)
-    logits = torch.randn(2, 12, 5)
-    alone = functional.ctc_loss(
-        logits[:1].log_softmax(-1).transpose(0, 1), torch.tensor([[1, 2, 1]]), [12], [3], BLANK,
+    heard = functional.layer_norm(torch.randn(2, 4, 32), (32,))
+    known = torch.ones(2, 4)
+    known[0, 2] = 0
+    read = heard * 7 + 2
+    read[0, 2] = torch.randn(32)
+    logits = torch.randn(2, 4, 5)
+    terms = lip_terms(read, logits, heard, known, [[1, 2], []], BLANK)
+    assert terms["latent"] == pytest.approx(0, abs=1e-4)
+    assert lip_terms(-read, logits, heard, known, [[], []], BLANK)["latent"] > 3.9
+    said = functional.ctc_loss(
+        logits[:1].log_softmax(-1).transpose(0, 1), torch.tensor([[1, 2]]), [4], [2], BLANK,
         reduction="sum",
     )  # fmt: skip
-    assert torch.allclose(text_loss(logits[:1], [[1, 2, 1]], BLANK), alone / 3)
-    with_empty = text_loss(logits, [[1, 2, 1], []], BLANK)
-    assert torch.isfinite(with_empty)
-    assert torch.isfinite(text_loss(logits[:, :2], [[1, 1, 1], [1]], BLANK))  # cannot be said
-
-
-def test_latent_loss_ignores_scale_and_what_is_not_known() -> None:
-    torch.manual_seed(0)
-    wanted = functional.layer_norm(torch.randn(1, 4, 32), (32,))
-    mask = torch.tensor([[1.0, 1.0, 0.0, 1.0]])
-    wrong = wanted * 7 + 2
-    wrong[:, 2] = torch.randn(32)
-    assert latent_loss(wrong, wanted, mask) == pytest.approx(0, abs=1e-4)
-    assert latent_loss(-wanted, wanted, mask) == pytest.approx(4, abs=1e-2)
+    silent = -logits[1].log_softmax(-1)[:, BLANK].sum()
+    assert terms["text"] == pytest.approx(float(said / 2 + silent) / 2, rel=1e-4)
