@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from selftalk_blender.animator.network import LipReader, ReaderConfig
 from selftalk_blender.core import FaceTemplate, Motion, bundled_template
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.training import evaluate as module
 from selftalk_blender.training.corpus import Utterance
 from selftalk_blender.training.evaluate import dense_sums, evaluate, measure, measure_folder
+from selftalk_blender.training.reader import TrainedReader
 from selftalk_blender.training.report import MEASURES, difference, lines, of, over, summary
 
 pytest.importorskip("torchmetrics")
@@ -208,6 +210,19 @@ def test_command_compares_with_a_stored_evaluation(
         run(arguments, corpus, monkeypatch)
     with pytest.raises(SelfTalkError, match="holds no clips out"):
         run([], [], monkeypatch)
+
+
+def test_command_takes_a_lip_reader(
+    corpus: list[Utterance], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
+) -> None:
+    config = ReaderConfig(
+        3 * len(HEAD.regions["lips"]), classes=3, width=16, layers=1, heads=2, reach=5
+    )
+    TrainedReader(LipReader(config), HEAD, ["b", "|", "_"], 2, 1).save(tmp_path / "r.safetensors")
+    assert run(["--reader", str(tmp_path / "r.safetensors")], corpus, monkeypatch) == 0
+    out = capsys.readouterr().out
+    assert "grid lip-reader error on the speaker" in out
+    assert "tts lip-reader error" in out
 
 
 def test_every_row_has_a_form_and_titles_tell_animators_apart(corpus: list[Utterance]) -> None:
