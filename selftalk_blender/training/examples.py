@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..animator.audio import SAMPLE_RATE, open_sound
+from ..animator.audio import SAMPLE_RATE, read_sound
 from ..animator.network import Layout
 from ..animator.vertices import SHORTEST
 from ..core.errors import SelfTalkError
@@ -37,7 +37,7 @@ class Speech:
         Raises:
             SelfTalkError: the sound cannot be read.
         """
-        return np.concatenate([np.zeros(0, np.float32), *open_sound(self.sound).blocks()])
+        return read_sound(self.sound)
 
 
 @dataclass(frozen=True, eq=False)
