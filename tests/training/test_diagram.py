@@ -35,7 +35,7 @@ from selftalk_blender.animator.network import (
     lengths_of,
 )
 from selftalk_blender.animator.pretrained import load_recogniser
-from selftalk_blender.animator.published import PUBLISHED
+from selftalk_blender.animator.published import NAMES
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.training import examples, train
 from selftalk_blender.training.config import FolderConfig, load_config
@@ -370,8 +370,8 @@ def test_training_goes_on_from_a_published_checkpoint(config: FolderConfig, tmp_
     torch.nn.init.normal_(whole["animator"].head.weight, std=1e-3)
     state = {}
     for name, tensor in whole.state_dict().items():
-        own = next(own for own in PUBLISHED if name.startswith(own))
-        state[PUBLISHED[own] + name[len(own) :]] = tensor
+        prefix, own = next(pair for pair in NAMES if name.startswith(pair[1]))
+        state[prefix + name[len(own) :]] = tensor
     torch.save(state, tmp_path / "vocaset.pth")
     config = dataclasses.replace(
         config, start=str(tmp_path / "vocaset.pth"), encoder="", recogniser="", epochs=1,
