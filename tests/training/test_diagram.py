@@ -353,7 +353,9 @@ def test_batch_mates_do_not_change_a_clip(kind: str, head: str) -> None:
             torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-5)
 
 
-def test_training_goes_on_from_a_published_checkpoint(config: FolderConfig, tmp_path: Path) -> None:
+def test_training_goes_on_from_a_published_checkpoint(
+    config: FolderConfig, wave: Path, tmp_path: Path
+) -> None:
     """With its own recogniser and reader; working in another unit changes nothing it computes."""
     torch.manual_seed(1)
     sizes = WAVE | LARGE | {"hidden_size": 64, "num_attention_heads": 1, "vocab_size": 33}
@@ -393,6 +395,16 @@ def test_training_goes_on_from_a_published_checkpoint(config: FolderConfig, tmp_
         motion.dense.reshape(len(motion), -1), results[0].vertices[0], atol=3e-3
     )
     assert not np.array_equal(motion.dense.reshape(len(motion), -1), results[0].vertices[0])
+
+    # Its reader reads the letters of its own recogniser. That of another one has yet to learn.
+    other = dataclasses.replace(
+        config, recogniser=str(wave), reader="frozen", output=str(tmp_path / "other")
+    )
+    runs = [FolderRun(other, Team()) for _ in range(2)]
+    with pytest.raises(SelfTalkError, match="never learnt"):
+        runs[0].train_reader()
+    one, two = (run.network.lip_reader.state_dict() for run in runs)
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_a_reader_is_used_again(config: FolderConfig, tmp_path: Path) -> None:
