@@ -464,6 +464,8 @@ class FolderRun:
         )
         if mel and resample == "convolutions":
             raise SelfTalkError('Whisper\'s convolutions cannot be resampled: say "features".')
+        if not mel and config.encoder_layers:
+            raise SelfTalkError("encoder_layers is for Whisper alone: set it to 0.")
         if not resample and config.stack * corpus.fps != ENCODER_FPS:
             raise SelfTalkError(
                 f"{corpus.fps:g} frames per second times stack = {config.stack} is not "

@@ -483,6 +483,7 @@ def test_what_does_not_fit_is_a_sentence(config: FolderConfig, tmp_path: Path, c
     for changes, said in (
         ({"resample": "none", "stack": 2}, "30 frames per second times stack = 2 is not 50"),
         ({"encoder": "nowhere"}, "No speech model"),
+        ({"encoder_layers": 3}, "encoder_layers is for Whisper alone"),
         ({"data": "nowhere"}, "no folder"),
     ):
         with pytest.raises(SelfTalkError, match=said):
