@@ -13,6 +13,7 @@ from pathlib import Path
 
 # What the animator needs; pip and Python call these by the same names.
 PACKAGES = ("numpy", "torch", "transformers", "safetensors", "soundfile", "soxr", "av")
+TRAINING = ("torchmetrics",)  # what training and evaluation cannot do without beside those
 ANIMATOR = Path(__file__).resolve().parent / "assets" / "animator.safetensors"
 SECONDS = 120  # longest wait for a program that is asked about itself
 
@@ -56,7 +57,9 @@ def main() -> int:
         print("selftalk bake      would not run: it needs a Python that animates; see above")
     else:
         print("selftalk bake      would run")
-    print(f"selftalk train     would {'not ' if missing else ''}run")
+    lacking = missing or [name for name in TRAINING if _version(name) is None]
+    without = f"not run: it needs {', '.join(lacking)}" if lacking else "run"
+    print(f"selftalk train     would {without}")
     return 0 if animates else 1
 
 

@@ -151,6 +151,15 @@ def open_sound(path: str | os.PathLike[str]) -> Sound:
     return Sound(path, reader.rate, reader.channels, reader.duration, reader)
 
 
+def read_sound(path: str | os.PathLike[str]) -> np.ndarray:
+    """A whole sound file, (N,) float32, mono, at SAMPLE_RATE; N = 0 where it is empty.
+
+    Raises:
+        SelfTalkError: as `open_sound` and `Sound.blocks`.
+    """
+    return np.concatenate([np.zeros(0, np.float32), *open_sound(path).blocks()])
+
+
 def to_mono_16k(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     """Recorded samples as the animator reads them; the same as `Sound.blocks` of a file.
 

@@ -17,8 +17,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCTC, WhisperModel
 from ..core.errors import SelfTalkError
 from .checkpoint import load_exactly
 from .network import MelEncoder, SpeechEncoder, SpeechRecogniser, WaveEncoder
-
-WAVE = ("wav2vec2", "hubert", "wavlm")
+from .published import ENCODERS
 
 
 def load_encoder(folder: str | os.PathLike[str], layers: int) -> SpeechEncoder:
@@ -59,7 +58,7 @@ def load_speech_encoder(
         count = layers or _whisper_layers(Path(source))
         return MelEncoder(load_encoder(source, count))
     kind = _pretrained(AutoConfig, source, network).model_type
-    if kind in WAVE:
+    if kind in ENCODERS:
         return WaveEncoder(_pretrained(AutoModel, source, network))
     if kind == "whisper":
         whisper = _pretrained(WhisperModel, source, network).get_encoder()
@@ -68,7 +67,7 @@ def load_speech_encoder(
         load_exactly(encoder, state, str(source))
         return MelEncoder(encoder)
     raise SelfTalkError(
-        f"{source} is a {kind}; speech encoders can be {', '.join(WAVE)} or whisper."
+        f"{source} is a {kind}; speech encoders can be {', '.join(ENCODERS)} or whisper."
     )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..core import FaceTemplate, Motion
 from ..core.errors import SelfTalkError
-from .audio import SAMPLE_RATE, open_sound, to_mono_16k
+from .audio import SAMPLE_RATE, read_sound, to_mono_16k
 from .network import clip_features
 from .published import VertexModel
 
@@ -102,9 +102,7 @@ class VertexAnimator:
         Raises:
             SelfTalkError: the file cannot be read, or has no sound in this part.
         """
-        blocks = list(open_sound(path).blocks())
-        samples = np.concatenate([np.zeros(0, np.float32), *blocks])
-        motion = self._run(samples, progress)
+        motion = self._run(read_sound(path), progress)
         if start <= 0 and stop is None:
             return motion
         end = len(motion) / self.fps if stop is None else min(stop, len(motion) / self.fps)

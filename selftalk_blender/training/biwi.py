@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..animator.audio import read_sound
 from ..core.errors import SelfTalkError
 from ..core.meshes import read_template, read_templates
 from ..core.pickles import Progress
 from . import folder as layout
-from .takes import Plan, Take, read_sound, silent, still_packed
+from .takes import Plan, Take, silent, still_packed
 
 # BIWI's split: six subjects in all of train, val and test (Test-A); test_b (Test-B) is the
 # sentences 37-40 of the eight others. Subjects as in FaceFormer's README.

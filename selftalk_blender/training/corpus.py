@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..animator.audio import open_sound
+from ..animator.audio import read_sound
 from ..core import FaceTemplate
 from ..core.errors import SelfTalkError
 from .config import TrainConfig
@@ -45,7 +45,7 @@ class Utterance:
 
     def samples(self) -> np.ndarray:
         """(N,) float32 at 16 kHz."""
-        return np.concatenate(list(open_sound(self.path).blocks()))
+        return read_sound(self.path)
 
 
 def load_corpus(config: TrainConfig, template: FaceTemplate) -> list[Utterance]:

@@ -387,6 +387,7 @@ class FolderRun:
                 f"The lips name vertex {most}; the faces have {self.corpus.vertex_count}."
             )
         self.teacher = self._teacher() if config.reads else None
+        self.reader_learnt = bool(config.start)  # a published reader has
         self.network = self._started() if config.start else self._fresh()
         if isinstance(self.network.encoder, MelEncoder) or not config.train_encoder:
             self.network.encoder.requires_grad_(False)
@@ -448,7 +449,9 @@ class FolderRun:
         elif reader is not None and (reader.config.classes, reader.config.width) != (
             self.teacher.classes, self.teacher.width,
         ):  # fmt: skip
+            torch.manual_seed(self.config.seed)
             network.lip_reader = self._reader()
+            self.reader_learnt = False
         return network.to(self.team.device)
 
     def _fresh(self) -> SelfTalk:
@@ -461,6 +464,8 @@ class FolderRun:
         )
         if mel and resample == "convolutions":
             raise SelfTalkError('Whisper\'s convolutions cannot be resampled: say "features".')
+        if not mel and config.encoder_layers:
+            raise SelfTalkError("encoder_layers is for Whisper alone: set it to 0.")
         if not resample and config.stack * corpus.fps != ENCODER_FPS:
             raise SelfTalkError(
                 f"{corpus.fps:g} frames per second times stack = {config.stack} is not "
@@ -532,10 +537,11 @@ class FolderRun:
             )  # fmt: skip
             loop.run()
             loop.take_best()
-        elif not (config.reader_file or config.start or config.reader == "trained"):
+        elif not (config.reader_file or self.reader_learnt or config.reader == "trained"):
             raise SelfTalkError(
                 "A frozen lip reader that never learnt teaches nothing: give reader_epochs, "
-                'reader_file or start, or reader = "trained".'
+                "reader_file, or start (with its own recogniser), or say "
+                'reader = "trained".'
             )
         reader.eval()
         with torch.no_grad():

@@ -176,9 +176,6 @@ def face_sums(motion: Motion, clip: Utterance) -> dict[str, np.ndarray]:
     return {
         **gap_sums(_gap(own), _gap(real), FACE_FPS),
         "timing offset, ms": mean_sums([offset]),
-        "gap distance after time warping, mm": mean_sums(
-            [metrics.dtw_distance(_gap(own), _gap(real), FACE_FPS)]
-        ),
         "width correlation": moments(_width(own), _width(real)),
         **vertex_sums(
             _part(own, here), _part(real, here), np.arange(count), np.arange(count, len(here)),
@@ -188,13 +185,18 @@ def face_sums(motion: Motion, clip: Utterance) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def gap_sums(own: np.ndarray, real: np.ndarray, fps: float) -> dict[str, np.ndarray]:
+def gap_sums(
+    own: np.ndarray, real: np.ndarray, fps: float, unit: str = "mm"
+) -> dict[str, np.ndarray]:
     """What the gaps (T,) of animator and speaker at the same times give."""
     both = _positive_moments(own, real)
     return {
         "gap correlation, all frames": both,
         "gap correlation, mean of clips": mean_sums([metrics.gap_correlation(own, real)]),
         "timing offset, ms": mean_sums([metrics.timing_offset(own, real, fps)]),
+        f"gap distance after time warping, {unit}": mean_sums(
+            [metrics.dtw_distance(own, real, fps)]
+        ),
         "amplitude": both,
     }
 
@@ -280,7 +282,8 @@ def dense_sums(
             (per_mm or 1.0) * np.linalg.norm(np.diff(face[:, parts["inner_lips"]], axis=1), axis=-1)
             for face in (neutral + own, vertices[:frames])
         )
-        sums |= gap_sums(own_gap[:, 0], real_gap[:, 0], fps)
+        unit = "unit" if per_mm is None else "mm"
+        sums |= gap_sums(own_gap[:, 0], real_gap[:, 0], fps, unit)
     return sums
 
 
@@ -432,6 +435,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--clips", type=int, metavar="N", help="at most N clips of each kind, for a quick look"
     )
+    parser.add_argument(
+        "--subject", metavar="NAME", help="which face, where the template's file holds several"
+    )
     parser.add_argument("--device", help="cpu, cuda, ...")
     options = parser.parse_args(arguments)
     if options.clips is not None and options.clips < 1:
@@ -440,7 +446,7 @@ def main(arguments: list[str] | None = None) -> int:
         if path:
             check_writable(path)
     tables = read_evaluation(options.against) if options.against else {}
-    animators = _load(options.animator, options.template, options.device)
+    animators = _load(options.animator, options.template, options.subject, options.device)
     data = Path(options.config)
     if not data.is_dir():
         data = Path(load_config(data).data)
@@ -540,7 +546,9 @@ def fewer(clips: Sequence[Clip], kinds: Sequence[str], most: int | None) -> list
     return kept
 
 
-def _load(names: Sequence[str], template: Path | None, device: str | None) -> dict[str, Animator]:
+def _load(
+    names: Sequence[str], template: Path | None, subject: str | None, device: str | None
+) -> dict[str, Animator]:
     names = list(dict.fromkeys(names))
     paths = [None if name == "bundled" else name for name in names]
     if template is None:
@@ -548,7 +556,7 @@ def _load(names: Sequence[str], template: Path | None, device: str | None) -> di
     else:
         from ..core.meshes import read_template
 
-        neutral, _ = read_template(template)
+        neutral, _ = read_template(template, subject)
         loaded = [load_animator(path, device, neutral) for path in paths]
     return dict(zip(titles(names), loaded, strict=True))
 

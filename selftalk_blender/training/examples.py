@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..animator.audio import SAMPLE_RATE, open_sound
+from ..animator.audio import SAMPLE_RATE, read_sound
 from ..animator.network import Layout
-from ..animator.vertices import SHORTEST
+from ..animator.vertices import SHORTEST, SPAN, STEP
 from ..core.errors import SelfTalkError
 from .folder import SOUNDS, FolderClip, FolderCorpus
 from .teacher import Lesson, Teacher
@@ -37,7 +37,7 @@ class Speech:
         Raises:
             SelfTalkError: the sound cannot be read.
         """
-        return np.concatenate([np.zeros(0, np.float32), *open_sound(self.sound).blocks()])
+        return read_sound(self.sound)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ class Examples:
                 f"{clip.name} has {len(samples)} samples at 16 kHz; {SHORTEST} is the least. "
                 "Remove it from the folder."
             )
-        heard = (len(samples) - 400) // 320 + 1  # S, as wav2vec 2.0 counts
+        heard = (len(samples) - SPAN) // STEP + 1  # S, as wav2vec 2.0 counts
         frames = self.layout.frames(heard) if motion is None else len(motion)
         frames, text_frames = self.layout.matched(heard, frames)
         offsets = None if motion is None else motion[:frames] - template
@@ -180,7 +180,9 @@ def hear_all(
     world: int,
     report: Callable[[float, str], None],
 ) -> None:
-    """Let the teacher hear every clip once; each process its share. All problems come first.
+    """Read every clip, and let the teacher hear it; each process its share.
+
+    What is wrong with a clip is then said before anything is trained.
 
     Raises:
         SelfTalkError: as `Examples.read`.

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ..animator.audio import open_sound
+from ..animator.audio import open_sound, read_sound
 from ..core.errors import SelfTalkError
 from ..core.meshes import read_indices, read_template, read_templates
 from ..core.pickles import load_numpy_pickle
@@ -64,7 +64,7 @@ class FolderClip:
         Raises:
             SelfTalkError: the sound cannot be read.
         """
-        return np.concatenate([np.zeros(0, np.float32), *open_sound(self.sound).blocks()])
+        return read_sound(self.sound)
 
     def vertices(self) -> np.ndarray:
         """(T, 3V) float32 in the folder's unit; mapped from the file where that holds float32.

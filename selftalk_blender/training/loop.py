@@ -220,13 +220,15 @@ class Loop:
 
         Args:
             config: all that the run is made of, as JSON can hold it; a checkpoint of another
-                config is refused.
+                config, or of another number of processes, is refused.
             title: of the progress line.
             say: prints a line; stdout by default.
         """
         self.task, self.settings, self.folder = task, settings, Path(folder)
-        self.config = json.dumps(config, sort_keys=True)
         self.team = team or Team()
+        # How many clips a step has, and so what step a run ends at, depends on it.
+        several = {"processes": self.team.world} if self.team.world > 1 else {}
+        self.config = json.dumps({**config, **several}, sort_keys=True)
         self.title, self.say = title, say or (lambda text: print(text, flush=True))
         self.step = 0
         self.best: float | None = None

@@ -17,7 +17,7 @@ from .corpus import FACE_FPS, Utterance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, FigureBase
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito
 HEAT = ("#f2f2f2", "#fee391", "#fe9929", "#d7301f", "#67000d")  # no error is grey
@@ -34,9 +34,7 @@ class Album:
 
     def __init__(self, clips: Sequence[Utterance]) -> None:
         self._figure = _figure_class()
-        faced = [clip for clip in clips if clip.weights is not None and clip.phones]
-        voiced = [clip for clip in clips if clip.kind == "tts"]
-        drawn = [c for some, n in ((faced, FACED), (voiced, VOICED)) for c in _spread(some, n)]
+        drawn = telling(clips)
         self._motions: dict[str, dict[str, Motion]] = {clip.name: {} for clip in drawn}
         self._clips = {clip.name: clip for clip in drawn}
         self._errors: dict[str, list[np.ndarray]] = {}
@@ -72,7 +70,32 @@ class Album:
         return paths
 
 
-def draw_gaps(figure: Figure, clip: Utterance, motions: dict[str, Motion]) -> None:
+def telling(
+    clips: Sequence[Utterance], faced: int = FACED, voiced: int = VOICED
+) -> list[Utterance]:
+    """A few clips to be drawn: with a recorded face, then of synthetic voices."""
+    with_face = [clip for clip in clips if clip.weights is not None and clip.phones]
+    without = [clip for clip in clips if clip.kind == "tts"]
+    return [*_spread(with_face, faced), *_spread(without, voiced)]
+
+
+def draw_sheet(path: Path, clips: Sequence[Utterance], motions: Sequence[Motion]) -> None:
+    """Write a PNG of an animator's gaps in some clips, one below the other: see `draw_gaps`.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed.
+        SelfTalkError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 5 * len(clips)), dpi=80, layout="constrained")
+    parts = figure.subfigures(len(clips), 1, squeeze=False)[:, 0]
+    for part, clip, motion in zip(parts, clips, motions, strict=True):
+        draw_gaps(part, clip, {"animator": motion})
+    _save(figure, path)
+
+
+def draw_gaps(figure: FigureBase, clip: Utterance, motions: dict[str, Motion]) -> None:
     """Draw the clip's waveform with its phones, and below it the gaps in mm."""
     sound, axes = figure.subplots(2, 1, sharex=True, height_ratios=(1, 3))
     samples = clip.samples()

@@ -14,12 +14,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from ..animator.audio import read_sound
 from ..core.errors import SelfTalkError
 from ..core.meshes import read_indices
 from ..core.pickles import Progress
 from . import folder as layout
 from .biwi import plan_biwi
-from .takes import Plan, Take, check_free, read_sound, silent, write
+from .takes import Plan, Take, check_free, silent, write
 from .voca import FILES, plan_voca
 
 UNITS = {"metres": 1000.0, "centimetres": 10.0, "millimetres": 1.0}

@@ -25,6 +25,7 @@ MEASURES: dict[str, tuple[str, str | float | None]] = {
     "gap correlation, all frames": ("correlation", "high"),
     "gap correlation, mean of clips": ("mean", "high"),
     "gap distance after time warping, mm": ("mean", "low"),
+    "gap distance after time warping, unit": ("mean", "low"),
     "timing offset, ms": ("mean", 0.0),
     "lip vertex error, mm": ("mean", "low"),
     "lip vertex error squared, mm^2": ("mean", "low"),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from ..animator.audio import SAMPLE_RATE, open_sound
+from ..animator.audio import SAMPLE_RATE
 from ..core.errors import SelfTalkError
 from ..core.pickles import Progress
 from . import folder as layout
@@ -194,11 +194,6 @@ def _faults(samples: np.ndarray, vertices: np.ndarray, fps: float, count: int) -
 def _write_wav(path: Path, samples: np.ndarray) -> None:
     whole = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
     soundfile.write(path, whole, SAMPLE_RATE, subtype="PCM_16")
-
-
-def read_sound(path: Path) -> np.ndarray:
-    """(N,) float32, mono, 16 kHz."""
-    return np.concatenate([np.zeros(0, np.float32), *open_sound(path).blocks()])
 
 
 def still_packed(source: Path) -> str:

@@ -274,7 +274,13 @@ class Run:
         return evaluate(self.animator(), self.held_out[::6])
 
     def picture(self, path: Path) -> None:
-        """`selftalk evaluate` draws the bundled head."""
+        """Some held-out clips: the gap between the lips, the speaker's and ours, and the sound."""
+        from .plots import draw_sheet, telling
+
+        clips, animator = telling(self.held_out, faced=2), self.animator()
+        if clips:
+            motions = [animator.animate(clip.samples(), SAMPLE_RATE) for clip in clips]
+            draw_sheet(path, clips, motions)
 
     # -- the rounds -------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ from selftalk_blender.animator.network import (
     lengths_of,
 )
 from selftalk_blender.animator.pretrained import load_recogniser
-from selftalk_blender.animator.published import PUBLISHED
+from selftalk_blender.animator.published import NAMES
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.training import examples, train
 from selftalk_blender.training.config import FolderConfig, load_config
@@ -353,7 +353,9 @@ def test_batch_mates_do_not_change_a_clip(kind: str, head: str) -> None:
             torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-5)
 
 
-def test_training_goes_on_from_a_published_checkpoint(config: FolderConfig, tmp_path: Path) -> None:
+def test_training_goes_on_from_a_published_checkpoint(
+    config: FolderConfig, wave: Path, tmp_path: Path
+) -> None:
     """With its own recogniser and reader; working in another unit changes nothing it computes."""
     torch.manual_seed(1)
     sizes = WAVE | LARGE | {"hidden_size": 64, "num_attention_heads": 1, "vocab_size": 33}
@@ -370,8 +372,8 @@ def test_training_goes_on_from_a_published_checkpoint(config: FolderConfig, tmp_
     torch.nn.init.normal_(whole["animator"].head.weight, std=1e-3)
     state = {}
     for name, tensor in whole.state_dict().items():
-        own = next(own for own in PUBLISHED if name.startswith(own))
-        state[PUBLISHED[own] + name[len(own) :]] = tensor
+        prefix, own = next(pair for pair in NAMES if name.startswith(pair[1]))
+        state[prefix + name[len(own) :]] = tensor
     torch.save(state, tmp_path / "vocaset.pth")
     config = dataclasses.replace(
         config, start=str(tmp_path / "vocaset.pth"), encoder="", recogniser="", epochs=1,
@@ -393,6 +395,16 @@ def test_training_goes_on_from_a_published_checkpoint(config: FolderConfig, tmp_
         motion.dense.reshape(len(motion), -1), results[0].vertices[0], atol=3e-3
     )
     assert not np.array_equal(motion.dense.reshape(len(motion), -1), results[0].vertices[0])
+
+    # Its reader reads the letters of its own recogniser. That of another one has yet to learn.
+    other = dataclasses.replace(
+        config, recogniser=str(wave), reader="frozen", output=str(tmp_path / "other")
+    )
+    runs = [FolderRun(other, Team()) for _ in range(2)]
+    with pytest.raises(SelfTalkError, match="never learnt"):
+        runs[0].train_reader()
+    one, two = (run.network.lip_reader.state_dict() for run in runs)
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_a_reader_is_used_again(config: FolderConfig, tmp_path: Path) -> None:
@@ -471,6 +483,7 @@ def test_what_does_not_fit_is_a_sentence(config: FolderConfig, tmp_path: Path, c
     for changes, said in (
         ({"resample": "none", "stack": 2}, "30 frames per second times stack = 2 is not 50"),
         ({"encoder": "nowhere"}, "No speech model"),
+        ({"encoder_layers": 3}, "encoder_layers is for Whisper alone"),
         ({"data": "nowhere"}, "no folder"),
     ):
         with pytest.raises(SelfTalkError, match=said):

@@ -296,7 +296,7 @@ def test_command_on_a_folder_in_the_fields_layout(
     np.savez(tmp_path / "templates.npz", s=FACE)
     np.save(tmp_path / "lips.npy", PARTS["lips"])
     np.save(tmp_path / "inner_lips.npy", PARTS["inner_lips"])
-    np.save(tmp_path / "face.npy", FACE)
+    np.savez(tmp_path / "faces.npz", s=FACE, t=FACE + 1)
     for i in range(3):
         soundfile.write(tmp_path / f"wav/s_{i}.wav", np.zeros(32000), 16000)
         np.save(tmp_path / f"vertices_npy/s_{i}.npy", (FACE + dense().dense).reshape(60, -1))
@@ -313,10 +313,15 @@ def test_command_on_a_folder_in_the_fields_layout(
     monkeypatch.setattr(module, "load_animator", load)
     json_file = tmp_path / "out.json"
     arguments = [str(tmp_path), "--animator", "vocaset.pth", "--json", str(json_file)]
-    assert module.main([*arguments, "--template", str(tmp_path / "face.npy")]) == 0
+    arguments += ["--template", str(tmp_path / "faces.npz")]
+    with pytest.raises(SelfTalkError, match=r"faces\.npz"):
+        module.main(arguments)
+    assert module.main([*arguments, "--subject", "s"]) == 0
     assert "folder amplitude" in capsys.readouterr().out
     table = json.loads(json_file.read_text())["animators"]["vocaset"]
     assert list(table["folder lip vertex error, mm"]["clips"]) == ["s_2"]
     wave = 20 * jaw(np.arange(60) / 30)
     assert table["folder lip vertex error, mm"]["value"] == pytest.approx(0.25 * wave.mean())
+    # Half the motion: no warping makes up for all of it.
+    assert 0 < table["folder gap distance after time warping, mm"]["value"] <= 0.25 * wave.mean()
     assert table["times real time"]["value"] > 0

@@ -182,6 +182,8 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path) -> None:
         assert torch.equal(weights[0][name], weights[1][name])
         torch.testing.assert_close(weights[0][name], value, rtol=1e-4, atol=1e-5)
     assert read_checkpoint(tmp_path / "team/last.pt", "cpu")["step"] == 6
+    with pytest.raises(SelfTalkError, match=r"another configuration \(processes\)"):
+        Loop(Clips(4), SETTINGS, tmp_path / "team", {"batch": 2}).run()
 
 
 def test_best_is_the_best_of_the_average_and_last_the_last(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,6 +94,27 @@ def test_interrupted_run_ends_bit_by_bit_like_a_whole_one(
     changed = dataclasses.replace(other, batch=3)
     with pytest.raises(SelfTalkError, match="another configuration"):
         Run(changed).run()
+
+
+def test_a_contact_sheet_shows_held_out_clips(config: TrainConfig) -> None:
+    """The speaker's gap and the animator's over the sound, of a recorded and a synthetic voice."""
+    pytest.importorskip("matplotlib")
+    from matplotlib.colors import to_rgb
+    from matplotlib.image import imread
+
+    from selftalk_blender.training.plots import COLOURS
+
+    Run(dataclasses.replace(config, steps=(2,), output=config.output + "-drawn")).run()
+    (sheet,) = Path(config.output + "-drawn").glob("round-0/pictures/*.png")
+    picture = imread(sheet)[..., :3]
+    assert picture.shape[:2] == (2 * 5 * 80, 12 * 80)
+    grid, tts = np.split(picture, 2)
+
+    def shows(part: np.ndarray, colour: str) -> bool:
+        return (np.abs(part - to_rgb(colour)).max(-1) < 0.03).sum() > 50
+
+    assert shows(grid, COLOURS[0]) and shows(tts, COLOURS[0])
+    assert shows(grid, "black")
 
 
 def test_loss_falls_and_held_out_clips_are_not_used(config: TrainConfig) -> None:
