@@ -20,6 +20,7 @@ from .corpus import Phone
 CLOSED = frozenset("P B M".split())
 BITTEN = frozenset("FV")
 OPEN = frozenset("AA AE AH AO AY AW EH".split())
+MIDDLE = 0.013  # metres to each side of the mouth's middle, where it bites
 CLOSED_GAP = -0.5  # mm, at p, b, m
 LONGEST_PHONE = 0.3  # seconds; synthesised sentences end in a phone drawn out into silence
 LONG_PAUSE = 0.25  # seconds of silence in which the mouth shuts
@@ -159,8 +160,56 @@ class PhoneCorrection:
         """
         weights = weights.copy()
         self._tongue(weights, np.arange(len(weights)) / FPS, phones)
-        bite = bites(phones, len(weights))[:, None]
-        return weights * (1 - bite) + self.pose(FF) * bite
+        bite = bites(phones, len(weights))
+        here = bite > 0
+        share = bite[here, None]
+        weights[here] = weights[here] * (1 - share) + self.bitten(weights[here]) * share
+        return weights
+
+    def bitten(self, weights: np.ndarray) -> np.ndarray:
+        """The nearest mouths (T, K) whose lower lip is under the upper teeth.
+
+        Bounded least squares: the inner edge of the lower lip goes where it is in the pose FF,
+        while gap and width of the mouth, the upper lip and the weights stay as they are.
+        """
+        template = self.template
+        shapes = [i for name, i in self.index.items() if name.startswith(("jawOpen", "mouth"))]
+        deltas = template.shape_deltas * 1000  # (K, V, 3) in mm
+        lip, teeth = (
+            region[np.abs(template.vertices[region, 0]) < MIDDLE]
+            for region in (template.regions["lips_lower"], template.regions["teeth_upper"])
+        )
+        pose = self.pose(FF)
+        posed = template.vertices * 1000 + np.tensordot(pose, deltas, 1)
+        near = np.linalg.norm(posed[lip, None] - posed[teeth], axis=-1).min(1)
+        edge = lip[np.argsort(near)[:6]]
+        # Forward and up alone: sideways the lip may be where it is.
+        reach = deltas[:, edge, 1:].reshape(len(pose), -1) / np.sqrt(len(edge))
+        upper = deltas[shapes][:, template.regions["lips_upper"]].reshape(len(shapes), -1)
+        step = 0.01
+        width = template.width_mm(np.eye(len(pose)) * step) - template.width_mm(np.zeros_like(pose))
+        terms = np.column_stack([
+            reach[shapes],
+            template.gap_per_weight[shapes],
+            width[shapes] / step,
+            np.sqrt(0.1 / len(template.regions["lips_upper"])) * upper,
+            np.eye(len(shapes)),
+        ])  # fmt: skip
+        gram = terms @ terms.T
+        missing = (weights - pose) @ reach @ reach[shapes].T  # (T, shapes)
+        rate = 1 / np.linalg.eigvalsh(gram)[-1]
+        before = weights[:, shapes]
+        now = ahead = before
+        momentum = 1.0
+        for _ in range(400):  # Beck and Teboulle 2009 (FISTA), projected onto 0..1
+            slope = missing + (ahead - before) @ gram
+            new = np.clip(ahead - rate * slope, 0.0, 1.0)
+            faster = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
+            ahead = new + (momentum - 1) / faster * (new - now)
+            now, momentum = new, faster
+        result = weights.copy()
+        result[:, shapes] = now
+        return result
 
     def _tongue(self, weights: np.ndarray, times: np.ndarray, phones: Sequence[Phone]) -> None:
         tongue, jaw = self.index["tongueOut"], self.index["jawOpen"]

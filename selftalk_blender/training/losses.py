@@ -15,7 +15,7 @@ from ..animator.network import Diagram, greedy_text
 from ..core import FaceTemplate
 
 MIDDLE = 0.013  # metres to each side
-TOUCHING = 1.5  # mm between vertices; the surfaces between them are nearer
+TOUCHING = 1.6  # mm between vertices; the surfaces between them are nearer
 
 
 class FaceGeometry:
