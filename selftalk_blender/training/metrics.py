@@ -164,7 +164,10 @@ def upper_face_deviation(predicted: np.ndarray, real: np.ndarray) -> float:
     """Upper-face dynamics deviation (FDD), signed as published, in the unit of the offsets.
 
     The mean of `dynamics_deviations` over the upper face (T, V, 3): positive where the
-    prediction moves too little. Source: CodeTalker, Xing et al. 2023, equation of FDD.
+    prediction moves too little. Source: CodeTalker, Xing et al. 2023, equation of FDD: the
+    standard deviation over time of the L2 norm, which is taken here as it stands, with its
+    square root, so that the result is a length. Programs behind published numbers may take the
+    spread of the squared norm instead (we have not read them): compare values of one tool only.
     """
     return float(dynamics_deviations(predicted, real).mean())
 
