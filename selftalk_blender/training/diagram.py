@@ -430,7 +430,9 @@ class FolderRun:
             assert whole.recogniser is not None
             return whole.recogniser
 
-        own = word_separator(source) if config.recogniser else PUBLISHED_SEPARATOR
+        own: int | None = PUBLISHED_SEPARATOR
+        if config.recogniser:
+            own = word_separator(source, config.network)
         return Teacher(identity(source), load, self.cache, self.team.device, own)
 
     def _started(self) -> SelfTalk:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from huggingface_hub import constants as hub_constants
 from transformers import (
     HubertConfig,
     HubertModel,
@@ -41,7 +42,7 @@ from selftalk_blender.training import examples, train
 from selftalk_blender.training.config import FolderConfig, load_config
 from selftalk_blender.training.diagram import AnimatorTask, Clips, FolderRun, letter_error_rate
 from selftalk_blender.training.loop import Loop, Team, read_checkpoint
-from selftalk_blender.training.teacher import Teacher, identity
+from selftalk_blender.training.teacher import Teacher, identity, word_separator
 
 V, FPS, LIPS = 12, 30.0, (0, 1, 2, 3, 4)
 WAVE = {
@@ -299,6 +300,23 @@ def test_the_recogniser_is_frozen_and_remembered(wave: Path, tmp_path: Path, mon
         file.seek(-3, 2)
         file.write(b"\1")
     assert identity(changed) != name
+
+
+def test_word_boundaries_are_known_of_folders_and_of_the_hub(
+    wave: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """A hub's vocabulary lies in the cache of this machine; what is not known stays None."""
+    assert word_separator(wave) == 4
+    monkeypatch.setattr(hub_constants, "HF_HUB_CACHE", str(tmp_path))
+    for name, vocabulary in (("letters", {"|": 7, "a": 1}), ("phones", {"a": 1}), ("list", [1])):
+        repository = tmp_path / f"models--someone--{name}"
+        (repository / "snapshots/0").mkdir(parents=True)
+        (repository / "refs").mkdir()
+        (repository / "refs/main").write_text("0")
+        (repository / "snapshots/0/vocab.json").write_text(json.dumps(vocabulary))
+    assert word_separator("someone/letters") == 7
+    for unknown in ("someone/phones", "someone/list", "someone/else", tmp_path, "no where"):
+        assert word_separator(unknown) is None
 
 
 ENCODERS = {
