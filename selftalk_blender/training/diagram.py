@@ -454,7 +454,40 @@ class FolderRun:
             torch.manual_seed(self.config.seed)
             network.lip_reader = self._reader()
             self.reader_learnt = False
+        self._check_sizes(network)
         return network.to(self.team.device)
+
+    def _check_sizes(self, network: SelfTalk) -> None:
+        """Nothing in the config may ask for another network than the checkpoint's.
+
+        Raises:
+            SelfTalkError: keys do, that is, have neither their defaults nor its values.
+        """
+        config, animator = self.config, network.animator.config
+        known: dict[str, str | int] = {
+            "encoder": "",  # it has its own, under no name
+            "encoder_layers": len(network.encoder.layers),
+            "resample": network.layout.resample or "none",
+            "stack": network.layout.stack,
+            "width": animator.width,
+            "layers": animator.layers,
+            "heads": animator.heads,
+            "reach": animator.reach or 0,
+        }
+        if network.lip_reader is not None:
+            reader = network.lip_reader.config
+            known |= {"reader_layers": reader.layers, "reader_reach": reader.reach or 0}
+        defaults = {field.name: field.default for field in dataclasses.fields(config)}
+        wrong = [
+            f"{key} = {json.dumps(getattr(config, key))}" + (f" (it has {own})" if own else "")
+            for key, own in known.items()
+            if getattr(config, key) not in (own, defaults[key])
+        ]
+        if wrong:
+            raise SelfTalkError(
+                f"Training goes on with the network of {config.start}, which is not to be had with "
+                f"{', '.join(wrong)}: leave that out of the configuration, or leave out start."
+            )
 
     def _fresh(self) -> SelfTalk:
         """The network that the config describes."""

@@ -395,7 +395,7 @@ def test_training_goes_on_from_a_published_checkpoint(
     torch.save(state, tmp_path / "vocaset.pth")
     config = dataclasses.replace(
         config, start=str(tmp_path / "vocaset.pth"), encoder="", recogniser="", epochs=1,
-        reader_epochs=0, reader="trained", learning_rate=1e-5, average=0.0,
+        width=64, heads=4, reader_epochs=0, reader="trained", learning_rate=1e-5, average=0.0,
     )  # fmt: skip
     run = FolderRun(config, Team())
     assert run.network.scale < 0.01
@@ -413,6 +413,16 @@ def test_training_goes_on_from_a_published_checkpoint(
         motion.dense.reshape(len(motion), -1), results[0].vertices[0], atol=3e-3
     )
     assert not np.array_equal(motion.dense.reshape(len(motion), -1), results[0].vertices[0])
+
+    # Another network than the checkpoint's is not to be had; what it has may be said.
+    FolderRun(dataclasses.replace(config, resample="convolutions"), Team())
+    wrong = dataclasses.replace(config, encoder=str(wave), stack=2, width=16, reader_layers=3)
+    with pytest.raises(SelfTalkError) as refused:
+        FolderRun(wrong, Team())
+    assert (
+        f'encoder = "{wave}", stack = 2 (it has 1), width = 16 (it has 64), reader_layers = 3'
+        in str(refused.value)
+    )
 
     # Its reader reads the letters of its own recogniser. That of another one has yet to learn.
     other = dataclasses.replace(
