@@ -22,6 +22,7 @@ from ..animator.frontend import FPS
 from ..core import Motion, bundled_template
 from ..core.errors import SelfTalkError
 from ..core.files import check_writable
+from ..core.progress import ProgressLine
 from . import metrics
 from .config import load_config
 from .corpus import FACE_FPS, Utterance, load_corpus
@@ -448,10 +449,14 @@ def main(arguments: list[str] | None = None) -> int:
     data = Path(options.config)
     if not data.is_dir():
         data = Path(load_config(data).data)
-    if (data / "vertices_npy").is_dir():
-        results, album = _folder(data, animators, options, tables)
-    else:
-        results, album = _bundled(animators, options, tables)
+    line = ProgressLine("Evaluating")
+    try:
+        if (data / "vertices_npy").is_dir():
+            results, album = _folder(data, animators, options, tables, line)
+        else:
+            results, album = _bundled(animators, options, tables, line)
+    finally:
+        line.clear()
     measured = {title: summary(rows) for title, rows in results.items()}
     tables = {f"{t} (stored)" if t in measured else t: table for t, table in tables.items()}
     tables |= measured
@@ -465,7 +470,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _bundled(
-    animators: dict[str, Animator], options: argparse.Namespace, stored: dict[str, Table]
+    animators: dict[str, Animator],
+    options: argparse.Namespace,
+    stored: dict[str, Table],
+    line: ProgressLine,
 ) -> tuple[dict[str, Rows], Album | None]:
     """Results on the recordings that the bundled animator learns from, and what is to be drawn."""
     head = bundled_template()
@@ -488,7 +496,7 @@ def _bundled(
 
         album = Album(held_out)
     see = album.see if album else None
-    results = measure(animators, held_out, progress=_ProgressLine(), seen=see)
+    results = measure(animators, held_out, progress=line, seen=see)
     _add_speed(results, animators, max(held_out, key=lambda clip: clip.kind == "libri"))
     return results, album
 
@@ -498,6 +506,7 @@ def _folder(
     animators: dict[str, Animator],
     options: argparse.Namespace,
     stored: dict[str, Table],
+    line: ProgressLine,
 ) -> tuple[dict[str, Rows], None]:
     """Results on a folder of vertices: on its test clips, or where it has none on its val clips."""
     from ..core.meshes import read_indices
@@ -520,7 +529,7 @@ def _folder(
     if not clips:
         raise SelfTalkError(f"{data} has neither test nor val clips: there is nothing to evaluate.")
     check_clips(stored, [clip.name for clip in clips])
-    results = measure_folder(animators, corpus, clips, parts, _ProgressLine())
+    results = measure_folder(animators, corpus, clips, parts, line)
     _add_speed(results, animators, clips[0])
     return results, None
 
@@ -566,19 +575,3 @@ def titles(names: Sequence[str]) -> list[str]:
         if len(set(short)) == len(short):
             return short
     return list(names)  # a.pth and a.safetensors
-
-
-class _ProgressLine:
-    """How far we are, on stderr: one line on a terminal, else a line each ten seconds."""
-
-    def __init__(self) -> None:
-        self._shown = time.monotonic()
-
-    def __call__(self, done: float, stage: str) -> None:
-        now, live = time.monotonic(), sys.stderr.isatty()
-        if now - self._shown < (0.2 if live else 10.0):
-            return
-        self._shown = now
-        text = f"{stage}: {done:.0%}"
-        print(f"\r{text:30s}\r" if live else text, end="" if live else "\n",
-              file=sys.stderr, flush=True)  # fmt: skip
