@@ -370,9 +370,7 @@ class FolderRun:
                 "for validation; both need one at least."
             )
         if config.loss.closure and not config.upper_lips:
-            self.say("The closure term is left out: upper_lips and lower_lips are not given.")
-            without = dataclasses.replace(config.loss, closure=0.0)
-            self.config = config = dataclasses.replace(config, loss=without)
+            self.config = config = self._with_closure(config)
         lips = read_indices(config.lips) if config.lips else self.corpus.lips
         if lips is None and (config.reads or config.start):
             raise SelfTalkError(
@@ -418,6 +416,19 @@ class FolderRun:
     def say(self, text: str) -> None:
         if self.team.rank == 0:
             print(text, flush=True)
+
+    def _with_closure(self, config: FolderConfig) -> FolderConfig:
+        """The folder's pairs of inner-lip vertices for a config that names none, if it has any."""
+        pairs = self.corpus.parts.get("inner_lips")
+        if pairs is None:
+            self.say(
+                "The closure term is left out: the folder has no inner_lips.npy, and upper_lips "
+                "and lower_lips are not given."
+            )
+            without = dataclasses.replace(config.loss, closure=0.0)
+            return dataclasses.replace(config, loss=without)
+        upper, lower = pairs.reshape(-1, 2).T.tolist()
+        return dataclasses.replace(config, upper_lips=tuple(upper), lower_lips=tuple(lower))
 
     def _teacher(self) -> Teacher:
         config = self.config

@@ -120,14 +120,9 @@ def measure_folder(
     animators: Mapping[str, Animator],
     corpus: FolderCorpus,
     clips: Sequence[FolderClip],
-    parts: Mapping[str, np.ndarray],
     progress: Progress | None = None,
 ) -> dict[str, Rows]:
-    """`measure` for a folder of vertices.
-
-    Args:
-        parts: indices of the vertices `lips`, and where known of `upper_face` and `inner_lips`
-            (above, below).
+    """`measure` for a folder of vertices that knows its `lips`.
 
     Raises:
         SelfTalkError: an animator moves a mesh of another vertex count.
@@ -147,7 +142,9 @@ def measure_folder(
         scale = None if corpus.mm_per_unit is None else corpus.mm_per_unit[clip.subject]
         for name, animator in animators.items():
             motion = animator.animate(samples, SAMPLE_RATE)
-            for row, sums in dense_sums(motion, real, neutral, corpus.fps, parts, scale).items():
+            for row, sums in dense_sums(
+                motion, real, neutral, corpus.fps, corpus.parts, scale
+            ).items():
                 results[name].setdefault(f"folder {row}", {})[clip.name] = sums
     return results
 
@@ -263,14 +260,15 @@ def dense_sums(
     """What a clip with recorded vertices gives, whatever the mesh.
 
     The animator's offsets are compared with the speaker's offsets from his own neutral face, so
-    that one animator serves all speakers. The gap is here the distance between two inner-lip
-    vertices, since nobody says which axis is up.
+    that one animator serves all speakers. The gap is here the mean distance of the pairs of
+    inner-lip vertices, since nobody says which axis is up.
 
     Args:
         vertices: (T, V, 3) of the speaker, in the folder's unit.
         neutral: (V, 3) the speaker's face at rest.
         fps: frames per second of `vertices`.
-        parts: see `measure_folder`.
+        parts: indices of the vertices `lips`, and where known of `upper_face` and `inner_lips`
+            (pairs: above, below, above, ...).
         per_mm: millimetres per unit, or None where the unit is not known.
     """
     frames = min(len(vertices), int(np.ceil(motion.duration * fps - 1e-6)))
@@ -279,12 +277,22 @@ def dense_sums(
     sums = vertex_sums(own, real, parts["lips"], parts.get("upper_face"), per_mm)
     if "inner_lips" in parts:
         own_gap, real_gap = (
-            (per_mm or 1.0) * np.linalg.norm(np.diff(face[:, parts["inner_lips"]], axis=1), axis=-1)
+            (per_mm or 1.0) * distance(face, parts["inner_lips"])
             for face in (neutral + own, vertices[:frames])
         )
         unit = "unit" if per_mm is None else "mm"
-        sums |= gap_sums(own_gap[:, 0], real_gap[:, 0], fps, unit)
+        sums |= gap_sums(own_gap, real_gap, fps, unit)
     return sums
+
+
+def distance(faces: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Mean distance of pairs of vertices, (T,) in the unit of the faces (T, V, 3).
+
+    Args:
+        pairs: (2 p,) indices, the two of each pair side by side.
+    """
+    apart = faces[:, pairs[::2]] - faces[:, pairs[1::2]]  # (T, p, 3)
+    return np.linalg.norm(apart, axis=-1).mean(-1)
 
 
 def _reader_sums(motion: Motion, clip: Utterance, reader: Reader) -> dict[str, np.ndarray]:
@@ -509,7 +517,6 @@ def _folder(
     line: ProgressLine,
 ) -> tuple[dict[str, Rows], None]:
     """Results on a folder of vertices: on its test clips, or where it has none on its val clips."""
-    from ..core.meshes import read_indices
     from .folder import load_folder
 
     if options.plots:
@@ -517,19 +524,14 @@ def _folder(
     corpus = load_folder(data)
     for notice in corpus.notices:
         print(notice, file=sys.stderr)
-    parts = {
-        name: read_indices(data / f"{name}.npy")
-        for name in ("lips", "upper_face", "inner_lips")
-        if (data / f"{name}.npy").is_file()
-    }
-    if "lips" not in parts:
+    if corpus.lips is None:
         raise SelfTalkError(f"{data} has no lips.npy with the numbers of the lip vertices: add it.")
     clips = corpus.split("test") or corpus.split("val")
     clips = fewer(clips, [""] * len(clips), options.clips)
     if not clips:
         raise SelfTalkError(f"{data} has neither test nor val clips: there is nothing to evaluate.")
     check_clips(stored, [clip.name for clip in clips])
-    results = measure_folder(animators, corpus, clips, parts, line)
+    results = measure_folder(animators, corpus, clips, line)
     _add_speed(results, animators, clips[0])
     return results, None
 

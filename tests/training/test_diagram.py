@@ -508,6 +508,12 @@ def test_what_does_not_fit_is_a_sentence(config: FolderConfig, tmp_path: Path, c
     run = FolderRun(config, Team())
     assert run.network.lip_reader is None and run.train_reader() == {}
     assert "closure term is left out" in capsys.readouterr().out
+    np.save(Path(config.data, "inner_lips.npy"), [0, 3, 1, 4])
+    pairs = FolderRun(config, Team()).config
+    assert (pairs.upper_lips, pairs.lower_lips, pairs.loss.closure) == ((0, 1), (3, 4), 1.0)
+    assert "left out" not in capsys.readouterr().out
+    given = dataclasses.replace(config, upper_lips=(2,), lower_lips=(5,))
+    assert FolderRun(given, Team()).config.upper_lips == (2,)
     for changes, said in (
         ({"resample": "none", "stack": 2}, "30 frames per second times stack = 2 is not 50"),
         ({"encoder": "nowhere"}, "No speech model"),

@@ -254,6 +254,11 @@ def test_vertices_of_any_mesh_are_measured_in_mm_or_in_units() -> None:
     unknown = dense_sums(dense(gain=0.5), real, neutral, 30.0, {"lips": PARTS["lips"]})
     assert unknown["lip vertex error, unit"][0] == pytest.approx(np.mean(wave / 2), rel=1e-4)
     assert not any("gap" in row or "face" in row for row in unknown)
+    # Of two pairs of inner-lip vertices, one of which does not move, the gap is the mean.
+    two = PARTS | {"inner_lips": np.array([0, 1, 2, 3])}
+    both = dense_sums(dense(gain=0.5), real, neutral, 30.0, two, per_mm=0.5)
+    row = "gap distance after time warping, mm"
+    assert both[row][0] == pytest.approx(half[row][0] / 2, rel=1e-3)
 
 
 def test_a_folder_gives_rows_of_its_clips_and_refuses_another_mesh(tmp_path: Path) -> None:
@@ -264,13 +269,14 @@ def test_a_folder_gives_rows_of_its_clips_and_refuses_another_mesh(tmp_path: Pat
         vertices=lambda: (FACE + dense().dense).reshape(60, -1),
     )  # fmt: skip
     corpus = SimpleNamespace(
-        path=tmp_path, fps=30.0, vertex_count=6, templates={"s": FACE}, mm_per_unit=None
-    )
-    rows = measure_folder({"a": animator}, corpus, [clip], PARTS)["a"]
+        path=tmp_path, fps=30.0, vertex_count=6, templates={"s": FACE}, mm_per_unit=None,
+        parts=PARTS,
+    )  # fmt: skip
+    rows = measure_folder({"a": animator}, corpus, [clip])["a"]
     assert list(rows["folder amplitude"]) == ["s_1"]
     corpus.vertex_count = 7
     with pytest.raises(SelfTalkError, match="a moves 6 vertices, but the faces .* have 7"):
-        measure_folder({"a": animator}, corpus, [clip], PARTS)
+        measure_folder({"a": animator}, corpus, [clip])
 
 
 def test_command_on_a_folder_in_the_fields_layout(
