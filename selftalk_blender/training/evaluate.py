@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import torchmetrics  # noqa: F401 - metrics.py needs it; missed here, not after hours of training
 
-from ..animator import Animator, load_animator
+from ..animator import Animator, VertexAnimator, load_animator
 from ..animator.audio import SAMPLE_RATE
 from ..animator.frontend import FPS
+from ..animator.published import is_published
 from ..core import Motion, bundled_template
 from ..core.errors import SelfTalkError
 from ..core.files import check_writable
+from ..core.meshes import read_template
 from ..core.progress import ProgressLine
 from . import metrics
 from .config import load_config
@@ -124,6 +126,8 @@ def measure_folder(
 ) -> dict[str, Rows]:
     """`measure` for a folder of vertices that knows its `lips`.
 
+    Animators of vertices move the folder's template of each clip's subject, whatever their own.
+
     Raises:
         SelfTalkError: an animator moves a mesh of another vertex count.
     """
@@ -141,10 +145,11 @@ def measure_folder(
         real = clip.vertices().reshape(-1, *neutral.shape)
         scale = None if corpus.mm_per_unit is None else corpus.mm_per_unit[clip.subject]
         for name, animator in animators.items():
+            if isinstance(animator, VertexAnimator):
+                animator = animator.with_template(neutral)
             motion = animator.animate(samples, SAMPLE_RATE)
-            for row, sums in dense_sums(
-                motion, real, neutral, corpus.fps, corpus.parts, scale
-            ).items():
+            found = dense_sums(motion, real, neutral, corpus.fps, corpus.parts, scale)
+            for row, sums in found.items():
                 results[name].setdefault(f"folder {row}", {})[clip.name] = sums
     return results
 
@@ -432,7 +437,10 @@ def main(arguments: list[str] | None = None) -> int:
         "--animator", nargs="+", default=["bundled"], metavar="FILE",
         help='animators to measure side by side; "bundled", the default, is the bundled one',
     )  # fmt: skip
-    parser.add_argument("--template", type=Path, help="neutral face for a published animator")
+    parser.add_argument(
+        "--template", type=Path,
+        help="neutral face for a published animator; a folder of vertices has its own",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all values here too")
     parser.add_argument(
         "--against", type=Path, metavar="FILE",
@@ -453,15 +461,15 @@ def main(arguments: list[str] | None = None) -> int:
         if path:
             check_writable(path)
     tables = read_evaluation(options.against) if options.against else {}
-    animators = _load(options.animator, options.template, options.subject, options.device)
     data = Path(options.config)
     if not data.is_dir():
         data = Path(load_config(data).data)
     line = ProgressLine("Evaluating")
     try:
         if (data / "vertices_npy").is_dir():
-            results, album = _folder(data, animators, options, tables, line)
+            results, album = _folder(data, options, tables, line)
         else:
+            animators = _load(options)
             results, album = _bundled(animators, options, tables, line)
     finally:
         line.clear()
@@ -511,7 +519,6 @@ def _bundled(
 
 def _folder(
     data: Path,
-    animators: dict[str, Animator],
     options: argparse.Namespace,
     stored: dict[str, Table],
     line: ProgressLine,
@@ -531,6 +538,7 @@ def _folder(
     if not clips:
         raise SelfTalkError(f"{data} has neither test nor val clips: there is nothing to evaluate.")
     check_clips(stored, [clip.name for clip in clips])
+    animators = _load(options, corpus.templates[clips[0].subject])
     results = measure_folder(animators, corpus, clips, line)
     _add_speed(results, animators, clips[0])
     return results, None
@@ -554,18 +562,20 @@ def fewer(clips: Sequence[Clip], kinds: Sequence[str], most: int | None) -> list
     return kept
 
 
-def _load(
-    names: Sequence[str], template: Path | None, subject: str | None, device: str | None
-) -> dict[str, Animator]:
-    names = list(dict.fromkeys(names))
-    paths = [None if name == "bundled" else name for name in names]
-    if template is None:
-        loaded = [load_animator(path, device) for path in paths]
-    else:
-        from ..core.meshes import read_template
+def _load(options: argparse.Namespace, neutral: np.ndarray | None = None) -> dict[str, Animator]:
+    """The animators by their titles.
 
-        neutral, _ = read_template(template, subject)
-        loaded = [load_animator(path, device, neutral) for path in paths]
+    Args:
+        neutral: (V, 3), the face of those that need one, where the user names none.
+    """
+    names = list(dict.fromkeys(options.animator))
+    given = read_template(options.template, options.subject)[0] if options.template else None
+    loaded = []
+    for name in names:
+        path = None if name == "bundled" else name
+        face = neutral if given is None and path and is_published(path) else given
+        faces = [] if face is None else [face]
+        loaded.append(load_animator(path, options.device, *faces))
     return dict(zip(titles(names), loaded, strict=True))
 
 

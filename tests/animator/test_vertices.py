@@ -100,6 +100,15 @@ def test_frames_are_counted_as_published(
     assert len(animator.animate(samples, 16000)) == (vocaset if animator.fps == 30 else biwi)
 
 
+def test_another_face_is_moved_without_loading_again(animator: VertexAnimator) -> None:
+    other = animator.with_template(TEMPLATE + 1)
+    one, two = (a.animate(speech(1.0), 16000) for a in (animator, other))
+    assert np.abs(two.vertices() - one.vertices() - 1).max() < 1e-5
+    assert np.array_equal(animator.template.vertices, TEMPLATE)
+    with pytest.raises(SelfTalkError, match=r"shape is \(11, 3\)"):
+        animator.with_template(TEMPLATE[1:])
+
+
 def test_odd_sound(animator: VertexAnimator) -> None:
     silent = animator.animate(np.zeros(32000, np.float32), 16000)
     assert np.isfinite(silent.dense).all() and len(silent) == 2 * animator.fps - 1
