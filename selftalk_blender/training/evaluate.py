@@ -42,7 +42,7 @@ from .report import (
 
 if TYPE_CHECKING:
     from .folder import FolderClip, FolderCorpus
-    from .plots import Album
+    from .plots import Album, FolderAlbum
 
 NOISE_LEVEL = -50.0  # dBFS, of noise without speech
 SNR = 15.0  # dB, of speech in noise
@@ -123,10 +123,15 @@ def measure_folder(
     corpus: FolderCorpus,
     clips: Sequence[FolderClip],
     progress: Progress | None = None,
+    seen: Callable[[str, FolderClip, np.ndarray, np.ndarray], None] | None = None,
 ) -> dict[str, Rows]:
     """`measure` for a folder of vertices that knows its `lips`.
 
     Animators of vertices move the folder's template of each clip's subject, whatever their own.
+
+    Args:
+        progress: called with the share done and what is being done.
+        seen: called with an animator's name, a clip, and what `in_step` gives of it.
 
     Raises:
         SelfTalkError: an animator moves a mesh of another vertex count.
@@ -148,6 +153,8 @@ def measure_folder(
             if isinstance(animator, VertexAnimator):
                 animator = animator.with_template(neutral)
             motion = animator.animate(samples, SAMPLE_RATE)
+            if seen is not None:
+                seen(name, clip, *in_step(motion, real, neutral, corpus.fps))
             found = dense_sums(motion, real, neutral, corpus.fps, corpus.parts, scale)
             for row, sums in found.items():
                 results[name].setdefault(f"folder {row}", {})[clip.name] = sums
@@ -276,28 +283,25 @@ def dense_sums(
             (pairs: above, below, above, ...).
         per_mm: millimetres per unit, or None where the unit is not known.
     """
-    frames = min(len(vertices), int(np.ceil(motion.duration * fps - 1e-6)))
-    own = motion.at(np.arange(frames) / fps, fps).offsets()
-    real = vertices[:frames] - neutral
+    own, real = in_step(motion, vertices, neutral, fps)
     sums = vertex_sums(own, real, parts["lips"], parts.get("upper_face"), per_mm)
     if "inner_lips" in parts:
         own_gap, real_gap = (
-            (per_mm or 1.0) * distance(face, parts["inner_lips"])
-            for face in (neutral + own, vertices[:frames])
+            (per_mm or 1.0) * metrics.pair_gap(face, parts["inner_lips"])
+            for face in (neutral + own, neutral + real)
         )
         unit = "unit" if per_mm is None else "mm"
         sums |= gap_sums(own_gap, real_gap, fps, unit)
     return sums
 
 
-def distance(faces: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Mean distance of pairs of vertices, (T,) in the unit of the faces (T, V, 3).
-
-    Args:
-        pairs: (2 p,) indices, the two of each pair side by side.
-    """
-    apart = faces[:, pairs[::2]] - faces[:, pairs[1::2]]  # (T, p, 3)
-    return np.linalg.norm(apart, axis=-1).mean(-1)
+def in_step(
+    motion: Motion, vertices: np.ndarray, neutral: np.ndarray, fps: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets (T, V, 3) of animator and speaker at the same times; see `dense_sums`."""
+    frames = min(len(vertices), int(np.ceil(motion.duration * fps - 1e-6)))
+    own = motion.at(np.arange(frames) / fps, fps).offsets()
+    return own, vertices[:frames] - neutral
 
 
 def _reader_sums(motion: Motion, clip: Utterance, reader: Reader) -> dict[str, np.ndarray]:
@@ -439,7 +443,8 @@ def main(arguments: list[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument(
         "--template", type=Path,
-        help="neutral face for a published animator; a folder of vertices has its own",
+        help="neutral face for a published animator; a folder of vertices has its own, but the "
+        "faces of this file's mesh make the picture of the error a surface",
     )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all values here too")
     parser.add_argument(
@@ -466,6 +471,7 @@ def main(arguments: list[str] | None = None) -> int:
         data = Path(load_config(data).data)
     line = ProgressLine("Evaluating")
     try:
+        album: Album | FolderAlbum | None
         if (data / "vertices_npy").is_dir():
             results, album = _folder(data, options, tables, line)
         else:
@@ -522,12 +528,10 @@ def _folder(
     options: argparse.Namespace,
     stored: dict[str, Table],
     line: ProgressLine,
-) -> tuple[dict[str, Rows], None]:
+) -> tuple[dict[str, Rows], FolderAlbum | None]:
     """Results on a folder of vertices: on its test clips, or where it has none on its val clips."""
     from .folder import load_folder
 
-    if options.plots:
-        raise SelfTalkError("Pictures show the bundled head: leave out --plots on a folder.")
     corpus = load_folder(data)
     for notice in corpus.notices:
         print(notice, file=sys.stderr)
@@ -539,9 +543,15 @@ def _folder(
         raise SelfTalkError(f"{data} has neither test nor val clips: there is nothing to evaluate.")
     check_clips(stored, [clip.name for clip in clips])
     animators = _load(options, corpus.templates[clips[0].subject])
-    results = measure_folder(animators, corpus, clips, line)
+    album = None
+    if options.plots:
+        from .plots import FolderAlbum
+
+        faces = read_template(options.template, options.subject)[1] if options.template else None
+        album = FolderAlbum(corpus, clips, faces)
+    results = measure_folder(animators, corpus, clips, line, album.see if album else None)
     _add_speed(results, animators, clips[0])
-    return results, None
+    return results, album
 
 
 def _add_speed(

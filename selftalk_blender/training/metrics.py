@@ -143,6 +143,19 @@ def lip_vertex_error_squared(predicted: np.ndarray, real: np.ndarray) -> float:
     return float(squared(*pair, mouth_map=list(range(real.shape[1]))))
 
 
+def pair_gap(faces: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Mean distance of pairs of vertices, (T,) in the unit of the faces (ours).
+
+    The gap of inner lips where nobody says which axis is up: it is never negative.
+
+    Args:
+        faces: (T, V, 3).
+        pairs: (2 p,) indices, the two of each pair side by side.
+    """
+    apart = faces[:, pairs[::2]] - faces[:, pairs[1::2]]  # (T, p, 3)
+    return np.linalg.norm(apart, axis=-1).mean(-1)
+
+
 def vertex_error(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Mean over frames of each vertex's distance, (V,) in the unit of the vertices (T, V, 3)."""
     return np.linalg.norm(predicted - real, axis=-1).mean(0)

@@ -369,7 +369,10 @@ def test_a_folder_has_the_templates_of_its_subjects(
 
     monkeypatch.setattr(VertexAnimator, "animate", spy)
     arguments = [str(folder), "--animator", str(animator), "--device", "cpu"]
-    assert module.main([*arguments, "--json", str(tmp_path / "out.json")]) == 0
+    arguments += ["--plots", str(tmp_path / "plots"), "--json", str(tmp_path / "out.json")]
+    assert module.main(arguments) == 0
+    pictures = {path.name for path in (tmp_path / "plots").iterdir()}
+    assert pictures == {"gap-s_1.png", "gap-t_1.png", "error.png"}
     table = json.loads((tmp_path / "out.json").read_text())["animators"]["own"]
     error = table["folder lip vertex error, mm"]
     assert list(error["clips"]) == ["s_1", "t_1"]
