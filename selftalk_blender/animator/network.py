@@ -180,16 +180,15 @@ class MelEncoder(nn.Module):
         return list(self.encoder.whisper.layers)
 
     def prepare(self, samples: np.ndarray) -> Tensor:
-        """Recorded samples (L,) -> what `listen` wants; the level is its own business."""
-        return torch.from_numpy(samples)
+        """Recorded samples (L,) -> at the level that is wanted, by one gain for the whole clip."""
+        loudness = Loudness()
+        loudness.add(samples)
+        return torch.from_numpy((samples * loudness.gain).astype(np.float32))
 
     @torch.no_grad()
     def listen(self, clip: Tensor) -> Tensor:
-        """Samples (L,) at any level -> log-mel frames (S, 160), two in one."""
-        samples = clip.cpu().numpy()
-        loudness = Loudness()
-        loudness.add(samples)
-        mel = torch.cat(list(mel_stream([samples], loudness.gain, self.filters)), dim=1)
+        """Samples (L,) of a prepared clip, or of a part of it -> log-mel frames (S, 160)."""
+        mel = torch.cat(list(mel_stream([clip.cpu().numpy()], 1.0, self.filters)), dim=1)
         return mel.T.reshape(-1, 2 * MEL_BANDS)
 
     @torch.no_grad()

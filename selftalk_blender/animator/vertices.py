@@ -68,6 +68,17 @@ class VertexAnimator:
         self.device = device
         self._model = model.to(device).eval()
 
+    def with_template(self, template: np.ndarray) -> VertexAnimator:
+        """The same network with another neutral face; nothing is loaded again.
+
+        Args:
+            template: (V, 3) or (3 V,).
+
+        Raises:
+            SelfTalkError: as `VertexAnimator`.
+        """
+        return VertexAnimator(self._model, template, self.device)
+
     def animate(self, samples: np.ndarray, sample_rate: int) -> Motion:
         """The motion of a recording.
 

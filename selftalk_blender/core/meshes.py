@@ -75,13 +75,14 @@ def read_templates(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     return {name: as_vertices(data[name], f"{path.name}, {name}") for name in data}
 
 
-def read_indices(path: str | os.PathLike[str]) -> np.ndarray:
+def read_indices(path: str | os.PathLike[str], name: str = LIPS) -> np.ndarray:
     """A list of vertices, such as those of the lips, (n,) int64, in the file's order.
 
     Args:
         path: .npy or .npz (one array); .txt (numbers with spaces, commas or new lines between);
             .json (a list); .pkl (an array, a list, or a dict). A dict or .npz of several needs
-            a list called `lips`, as FLAME's vertex masks have.
+            a list called `name`.
+        name: which one, where a file holds several; FLAME's vertex masks have `lips`.
 
     Raises:
         SelfTalkError: the file is missing, empty, damaged, or no list of whole numbers from 0.
@@ -99,7 +100,7 @@ def read_indices(path: str | os.PathLike[str]) -> np.ndarray:
     except (OSError, ValueError) as error:
         raise SelfTalkError(f"{path.name} is no list of vertex numbers: {error}.") from error
     if isinstance(data, Mapping):
-        data = data[_chosen(path, list(data), LIPS if LIPS in data else None)]
+        data = data[_chosen(path, list(data), name if name in data else None)]
     try:
         values = np.asarray(data).squeeze()
         indices = np.atleast_1d(values).astype(np.int64)

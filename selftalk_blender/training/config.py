@@ -142,9 +142,12 @@ class FolderConfig:
             its features are kept.
         lips: file of vertex indices that the lip reader reads and validation measures (.npy,
             .txt, ...); empty: lips.npy of the folder.
-        upper_lips, lower_lips: indices of inner-lip vertices, pair by pair, for the closure term.
+        upper_lips, lower_lips: indices of inner-lip vertices, pair by pair, for the closure term;
+            empty: the pairs in inner_lips.npy of the folder.
         speech: folder of sounds without faces, on which latent and text alone apply; or empty.
-        start: published checkpoint (.pth) to go on from; or empty.
+        start: published checkpoint (.pth) to go on from; or empty. It brings its encoder, and its
+            resample, stack, width, layers, heads and reach; with its recogniser also its reader
+            and that one's sizes. Others are refused.
         reader: "frozen", or "trained" with the animator (published).
         reader_file: best.pt of a lip reader that was trained before on this recogniser, these lip
             vertices, and this unit.

@@ -370,9 +370,7 @@ class FolderRun:
                 "for validation; both need one at least."
             )
         if config.loss.closure and not config.upper_lips:
-            self.say("The closure term is left out: upper_lips and lower_lips are not given.")
-            without = dataclasses.replace(config.loss, closure=0.0)
-            self.config = config = dataclasses.replace(config, loss=without)
+            self.config = config = self._with_closure(config)
         lips = read_indices(config.lips) if config.lips else self.corpus.lips
         if lips is None and (config.reads or config.start):
             raise SelfTalkError(
@@ -419,6 +417,19 @@ class FolderRun:
         if self.team.rank == 0:
             print(text, flush=True)
 
+    def _with_closure(self, config: FolderConfig) -> FolderConfig:
+        """The folder's pairs of inner-lip vertices for a config that names none, if it has any."""
+        pairs = self.corpus.parts.get("inner_lips")
+        if pairs is None:
+            self.say(
+                "The closure term is left out: the folder has no inner_lips.npy, and upper_lips "
+                "and lower_lips are not given."
+            )
+            without = dataclasses.replace(config.loss, closure=0.0)
+            return dataclasses.replace(config, loss=without)
+        upper, lower = pairs.reshape(-1, 2).T.tolist()
+        return dataclasses.replace(config, upper_lips=tuple(upper), lower_lips=tuple(lower))
+
     def _teacher(self) -> Teacher:
         config = self.config
         source = config.recogniser or config.start
@@ -430,7 +441,9 @@ class FolderRun:
             assert whole.recogniser is not None
             return whole.recogniser
 
-        own = word_separator(source) if config.recogniser else PUBLISHED_SEPARATOR
+        own: int | None = PUBLISHED_SEPARATOR
+        if config.recogniser:
+            own = word_separator(source, config.network)
         return Teacher(identity(source), load, self.cache, self.team.device, own)
 
     def _started(self) -> SelfTalk:
@@ -452,7 +465,40 @@ class FolderRun:
             torch.manual_seed(self.config.seed)
             network.lip_reader = self._reader()
             self.reader_learnt = False
+        self._check_sizes(network)
         return network.to(self.team.device)
+
+    def _check_sizes(self, network: SelfTalk) -> None:
+        """Nothing in the config may ask for another network than the checkpoint's.
+
+        Raises:
+            SelfTalkError: keys do, that is, have neither their defaults nor its values.
+        """
+        config, animator = self.config, network.animator.config
+        known: dict[str, str | int] = {
+            "encoder": "",  # it has its own, under no name
+            "encoder_layers": len(network.encoder.layers),
+            "resample": network.layout.resample or "none",
+            "stack": network.layout.stack,
+            "width": animator.width,
+            "layers": animator.layers,
+            "heads": animator.heads,
+            "reach": animator.reach or 0,
+        }
+        if network.lip_reader is not None:
+            reader = network.lip_reader.config
+            known |= {"reader_layers": reader.layers, "reader_reach": reader.reach or 0}
+        defaults = {field.name: field.default for field in dataclasses.fields(config)}
+        wrong = [
+            f"{key} = {json.dumps(getattr(config, key))}" + (f" (it has {own})" if own else "")
+            for key, own in known.items()
+            if getattr(config, key) not in (own, defaults[key])
+        ]
+        if wrong:
+            raise SelfTalkError(
+                f"Training goes on with the network of {config.start}, which is not to be had with "
+                f"{', '.join(wrong)}: leave that out of the configuration, or leave out start."
+            )
 
     def _fresh(self) -> SelfTalk:
         """The network that the config describes."""

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import torchmetrics  # noqa: F401 - metrics.py needs it; missed here, not after hours of training
 
-from ..animator import Animator, load_animator
+from ..animator import Animator, VertexAnimator, load_animator
 from ..animator.audio import SAMPLE_RATE
 from ..animator.frontend import FPS
+from ..animator.published import is_published
 from ..core import Motion, bundled_template
 from ..core.errors import SelfTalkError
 from ..core.files import check_writable
+from ..core.meshes import read_template
+from ..core.progress import ProgressLine
 from . import metrics
 from .config import load_config
 from .corpus import FACE_FPS, Utterance, load_corpus
@@ -40,7 +43,7 @@ from .report import (
 
 if TYPE_CHECKING:
     from .folder import FolderClip, FolderCorpus
-    from .plots import Album
+    from .plots import Album, FolderAlbum
 
 NOISE_LEVEL = -50.0  # dBFS, of noise without speech
 SNR = 15.0  # dB, of speech in noise
@@ -120,14 +123,16 @@ def measure_folder(
     animators: Mapping[str, Animator],
     corpus: FolderCorpus,
     clips: Sequence[FolderClip],
-    parts: Mapping[str, np.ndarray],
     progress: Progress | None = None,
+    seen: Callable[[str, FolderClip, np.ndarray, np.ndarray], None] | None = None,
 ) -> dict[str, Rows]:
-    """`measure` for a folder of vertices.
+    """`measure` for a folder of vertices that knows its `lips`.
+
+    Animators of vertices move the folder's template of each clip's subject, whatever their own.
 
     Args:
-        parts: indices of the vertices `lips`, and where known of `upper_face` and `inner_lips`
-            (above, below).
+        progress: called with the share done and what is being done.
+        seen: called with an animator's name, a clip, and what `in_step` gives of it.
 
     Raises:
         SelfTalkError: an animator moves a mesh of another vertex count.
@@ -146,8 +151,13 @@ def measure_folder(
         real = clip.vertices().reshape(-1, *neutral.shape)
         scale = None if corpus.mm_per_unit is None else corpus.mm_per_unit[clip.subject]
         for name, animator in animators.items():
+            if isinstance(animator, VertexAnimator):
+                animator = animator.with_template(neutral)
             motion = animator.animate(samples, SAMPLE_RATE)
-            for row, sums in dense_sums(motion, real, neutral, corpus.fps, parts, scale).items():
+            if seen is not None:
+                seen(name, clip, *in_step(motion, real, neutral, corpus.fps))
+            found = dense_sums(motion, real, neutral, corpus.fps, corpus.parts, scale)
+            for row, sums in found.items():
                 results[name].setdefault(f"folder {row}", {})[clip.name] = sums
     return results
 
@@ -263,28 +273,36 @@ def dense_sums(
     """What a clip with recorded vertices gives, whatever the mesh.
 
     The animator's offsets are compared with the speaker's offsets from his own neutral face, so
-    that one animator serves all speakers. The gap is here the distance between two inner-lip
-    vertices, since nobody says which axis is up.
+    that one animator serves all speakers. The gap is here the mean distance of the pairs of
+    inner-lip vertices, since nobody says which axis is up.
 
     Args:
         vertices: (T, V, 3) of the speaker, in the folder's unit.
         neutral: (V, 3) the speaker's face at rest.
         fps: frames per second of `vertices`.
-        parts: see `measure_folder`.
+        parts: indices of the vertices `lips`, and where known of `upper_face` and `inner_lips`
+            (pairs: above, below, above, ...).
         per_mm: millimetres per unit, or None where the unit is not known.
     """
-    frames = min(len(vertices), int(np.ceil(motion.duration * fps - 1e-6)))
-    own = motion.at(np.arange(frames) / fps, fps).offsets()
-    real = vertices[:frames] - neutral
+    own, real = in_step(motion, vertices, neutral, fps)
     sums = vertex_sums(own, real, parts["lips"], parts.get("upper_face"), per_mm)
     if "inner_lips" in parts:
         own_gap, real_gap = (
-            (per_mm or 1.0) * np.linalg.norm(np.diff(face[:, parts["inner_lips"]], axis=1), axis=-1)
-            for face in (neutral + own, vertices[:frames])
+            (per_mm or 1.0) * metrics.pair_gap(face, parts["inner_lips"])
+            for face in (neutral + own, neutral + real)
         )
         unit = "unit" if per_mm is None else "mm"
-        sums |= gap_sums(own_gap[:, 0], real_gap[:, 0], fps, unit)
+        sums |= gap_sums(own_gap, real_gap, fps, unit)
     return sums
+
+
+def in_step(
+    motion: Motion, vertices: np.ndarray, neutral: np.ndarray, fps: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets (T, V, 3) of animator and speaker at the same times; see `dense_sums`."""
+    frames = min(len(vertices), int(np.ceil(motion.duration * fps - 1e-6)))
+    own = motion.at(np.arange(frames) / fps, fps).offsets()
+    return own, vertices[:frames] - neutral
 
 
 def _reader_sums(motion: Motion, clip: Utterance, reader: Reader) -> dict[str, np.ndarray]:
@@ -424,7 +442,11 @@ def main(arguments: list[str] | None = None) -> int:
         "--animator", nargs="+", default=["bundled"], metavar="FILE",
         help='animators to measure side by side; "bundled", the default, is the bundled one',
     )  # fmt: skip
-    parser.add_argument("--template", type=Path, help="neutral face for a published animator")
+    parser.add_argument(
+        "--template", type=Path,
+        help="neutral face for a published animator; a folder of vertices has its own, but the "
+        "faces of this file's mesh make the picture of the error a surface",
+    )  # fmt: skip
     parser.add_argument("--reader", type=Path, metavar="FILE", help="lip reader that judges, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all values here too")
     parser.add_argument(
@@ -446,14 +468,19 @@ def main(arguments: list[str] | None = None) -> int:
         if path:
             check_writable(path)
     tables = read_evaluation(options.against) if options.against else {}
-    animators = _load(options.animator, options.template, options.subject, options.device)
     data = Path(options.config)
     if not data.is_dir():
         data = Path(load_config(data).data)
-    if (data / "vertices_npy").is_dir():
-        results, album = _folder(data, animators, options, tables)
-    else:
-        results, album = _bundled(animators, options, tables)
+    line = ProgressLine("Evaluating")
+    try:
+        album: Album | FolderAlbum | None
+        if (data / "vertices_npy").is_dir():
+            results, album = _folder(data, options, tables, line)
+        else:
+            animators = _load(options)
+            results, album = _bundled(animators, options, tables, line)
+    finally:
+        line.clear()
     measured = {title: summary(rows) for title, rows in results.items()}
     tables = {f"{t} (stored)" if t in measured else t: table for t, table in tables.items()}
     tables |= measured
@@ -467,7 +494,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _bundled(
-    animators: dict[str, Animator], options: argparse.Namespace, stored: dict[str, Table]
+    animators: dict[str, Animator],
+    options: argparse.Namespace,
+    stored: dict[str, Table],
+    line: ProgressLine,
 ) -> tuple[dict[str, Rows], Album | None]:
     """Results on the recordings that the bundled animator learns from, and what is to be drawn."""
     head = bundled_template()
@@ -491,41 +521,40 @@ def _bundled(
         album = Album(held_out)
     see = album.see if album else None
     reader = load_reader(options.reader, head) if options.reader else None
-    results = measure(animators, held_out, reader, progress=_ProgressLine(), seen=see)
+    results = measure(animators, held_out, reader, progress=line, seen=see)
     _add_speed(results, animators, max(held_out, key=lambda clip: clip.kind == "libri"))
     return results, album
 
 
 def _folder(
     data: Path,
-    animators: dict[str, Animator],
     options: argparse.Namespace,
     stored: dict[str, Table],
-) -> tuple[dict[str, Rows], None]:
+    line: ProgressLine,
+) -> tuple[dict[str, Rows], FolderAlbum | None]:
     """Results on a folder of vertices: on its test clips, or where it has none on its val clips."""
-    from ..core.meshes import read_indices
     from .folder import load_folder
 
-    if options.plots:
-        raise SelfTalkError("Pictures show the bundled head: leave out --plots on a folder.")
     corpus = load_folder(data)
     for notice in corpus.notices:
         print(notice, file=sys.stderr)
-    parts = {
-        name: read_indices(data / f"{name}.npy")
-        for name in ("lips", "upper_face", "inner_lips")
-        if (data / f"{name}.npy").is_file()
-    }
-    if "lips" not in parts:
+    if corpus.lips is None:
         raise SelfTalkError(f"{data} has no lips.npy with the numbers of the lip vertices: add it.")
     clips = corpus.split("test") or corpus.split("val")
     clips = fewer(clips, [""] * len(clips), options.clips)
     if not clips:
         raise SelfTalkError(f"{data} has neither test nor val clips: there is nothing to evaluate.")
     check_clips(stored, [clip.name for clip in clips])
-    results = measure_folder(animators, corpus, clips, parts, _ProgressLine())
+    animators = _load(options, corpus.templates[clips[0].subject])
+    album = None
+    if options.plots:
+        from .plots import FolderAlbum
+
+        faces = read_template(options.template, options.subject)[1] if options.template else None
+        album = FolderAlbum(corpus, clips, faces)
+    results = measure_folder(animators, corpus, clips, line, album.see if album else None)
     _add_speed(results, animators, clips[0])
-    return results, None
+    return results, album
 
 
 def _add_speed(
@@ -546,18 +575,20 @@ def fewer(clips: Sequence[Clip], kinds: Sequence[str], most: int | None) -> list
     return kept
 
 
-def _load(
-    names: Sequence[str], template: Path | None, subject: str | None, device: str | None
-) -> dict[str, Animator]:
-    names = list(dict.fromkeys(names))
-    paths = [None if name == "bundled" else name for name in names]
-    if template is None:
-        loaded = [load_animator(path, device) for path in paths]
-    else:
-        from ..core.meshes import read_template
+def _load(options: argparse.Namespace, neutral: np.ndarray | None = None) -> dict[str, Animator]:
+    """The animators by their titles.
 
-        neutral, _ = read_template(template, subject)
-        loaded = [load_animator(path, device, neutral) for path in paths]
+    Args:
+        neutral: (V, 3), the face of those that need one, where the user names none.
+    """
+    names = list(dict.fromkeys(options.animator))
+    given = read_template(options.template, options.subject)[0] if options.template else None
+    loaded = []
+    for name in names:
+        path = None if name == "bundled" else name
+        face = neutral if given is None and path and is_published(path) else given
+        faces = [] if face is None else [face]
+        loaded.append(load_animator(path, options.device, *faces))
     return dict(zip(titles(names), loaded, strict=True))
 
 
@@ -569,19 +600,3 @@ def titles(names: Sequence[str]) -> list[str]:
         if len(set(short)) == len(short):
             return short
     return list(names)  # a.pth and a.safetensors
-
-
-class _ProgressLine:
-    """How far we are, on stderr: one line on a terminal, else a line each ten seconds."""
-
-    def __init__(self) -> None:
-        self._shown = time.monotonic()
-
-    def __call__(self, done: float, stage: str) -> None:
-        now, live = time.monotonic(), sys.stderr.isatty()
-        if now - self._shown < (0.2 if live else 10.0):
-            return
-        self._shown = now
-        text = f"{stage}: {done:.0%}"
-        print(f"\r{text:30s}\r" if live else text, end="" if live else "\n",
-              file=sys.stderr, flush=True)  # fmt: skip

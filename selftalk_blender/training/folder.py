@@ -4,9 +4,17 @@
     vertices_npy/<subject>_<sentence>.npy   (T, 3V), or (T, V, 3): the face in each frame
     templates.npz or templates.pkl          subject -> (V, 3), the face at rest
 
-`selftalk prepare` adds `dataset.json` (frame rate, unit, split, where it comes from) and perhaps
-`lips.npy`. Folders that other programs made lack these: then a tenth of the clips is held out and
-the frame rate is judged from the lengths of the sounds.
+`selftalk prepare` adds `dataset.json` (frame rate, unit, split, where it comes from) and, where it
+is told of them, lists of vertex indices that name parts of the face:
+
+    lips.npy         what the lip reader reads and the lip vertex error is measured on
+    upper_face.npy   what the upper-face deviation is measured on
+    inner_lips.npy   pairs of vertices that meet when the mouth closes: one of the upper lip, then
+                     one of the lower lip below it, the next pair, and so on; for the gap in an
+                     evaluation, and for the closure term of training
+
+Folders that other programs made lack these: then a tenth of the clips is held out and the frame
+rate is judged from the lengths of the sounds.
 """
 
 from __future__ import annotations
@@ -27,7 +35,7 @@ from ..core.pickles import load_numpy_pickle
 
 FORMAT = 1
 CARD = "dataset.json"
-LIPS = "lips.npy"
+PARTS = ("lips", "upper_face", "inner_lips")  # of the face; each a file NAME.npy
 SPLITS = ("train", "val", "test", "test_b")
 # What is taken for sound; of two with one name the first kind.
 SOUNDS = (
@@ -88,7 +96,8 @@ class FolderCorpus:
             unless each face was scaled to one size, as BIWI's are.)
         templates: subject -> (V, 3) float32.
         clips: sorted by name.
-        lips: (n,) int64 vertex indices, or None.
+        parts: name of a part of the face -> (n,) int64 vertex indices, those of `PARTS` that are
+            there; `inner_lips` in pairs.
         notices: sentences that the user should read.
     """
 
@@ -99,8 +108,13 @@ class FolderCorpus:
     mm_per_unit: Mapping[str, float] | None
     templates: Mapping[str, np.ndarray]
     clips: tuple[FolderClip, ...]
-    lips: np.ndarray | None
+    parts: Mapping[str, np.ndarray]
     notices: tuple[str, ...]
+
+    @property
+    def lips(self) -> np.ndarray | None:
+        """(n,) int64 vertex indices, or None."""
+        return self.parts.get("lips")
 
     def split(self, name: str) -> list[FolderClip]:
         """The clips of train, val, test or test_b."""
@@ -157,13 +171,41 @@ def load_folder(path: str | os.PathLike[str], fps: float | None = None) -> Folde
     scale = card["mm_per_unit"] if card else None
     if isinstance(scale, int | float):
         scale = dict.fromkeys(templates, float(scale))
-    lips = read_indices(folder / LIPS) if (folder / LIPS).is_file() else None
-    if lips is not None and lips.max() >= count:
-        raise SelfTalkError(f"{folder / LIPS} names vertex {lips.max()}; the last is {count - 1}.")
+    parts = find_parts(folder)
+    check_parts(parts, count)
     unit = card["unit"] if card else ""
     return FolderCorpus(
-        folder, fps, count, unit, scale, templates, tuple(clips), lips, tuple(notices)
+        folder, fps, count, unit, scale, templates, tuple(clips), parts, tuple(notices)
     )
+
+
+def find_parts(folder: Path) -> dict[str, np.ndarray]:
+    """Name of a part of the face -> (n,) int64 vertex indices, for those that are there.
+
+    Raises:
+        SelfTalkError: a file is no list of vertices.
+    """
+    files = {name: folder / f"{name}.npy" for name in PARTS}
+    return {name: read_indices(path, name) for name, path in files.items() if path.is_file()}
+
+
+def check_parts(parts: Mapping[str, np.ndarray], count: int) -> None:
+    """Whether lists of vertices fit a face of so many.
+
+    Raises:
+        SelfTalkError: one names a vertex that is not there, or `inner_lips` has no pairs.
+    """
+    for name, here in parts.items():
+        if here.max() >= count:
+            raise SelfTalkError(
+                f"The list of vertices {name} names {here.max()}, but the faces' last is "
+                f"{count - 1}."
+            )
+        if name == "inner_lips" and len(here) % 2:
+            raise SelfTalkError(
+                f"The list of vertices inner_lips has {len(here)}, but pairs are needed: one of "
+                "the upper lip, then the one of the lower lip that meets it, and so on."
+            )
 
 
 def _misfits(motion: Path, count: int) -> list[str]:

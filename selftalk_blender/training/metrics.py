@@ -143,6 +143,19 @@ def lip_vertex_error_squared(predicted: np.ndarray, real: np.ndarray) -> float:
     return float(squared(*pair, mouth_map=list(range(real.shape[1]))))
 
 
+def pair_gap(faces: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Mean distance of pairs of vertices, (T,) in the unit of the faces (ours).
+
+    The gap of inner lips where nobody says which axis is up: it is never negative.
+
+    Args:
+        faces: (T, V, 3).
+        pairs: (2 p,) indices, the two of each pair side by side.
+    """
+    apart = faces[:, pairs[::2]] - faces[:, pairs[1::2]]  # (T, p, 3)
+    return np.linalg.norm(apart, axis=-1).mean(-1)
+
+
 def vertex_error(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Mean over frames of each vertex's distance, (V,) in the unit of the vertices (T, V, 3)."""
     return np.linalg.norm(predicted - real, axis=-1).mean(0)
@@ -164,7 +177,10 @@ def upper_face_deviation(predicted: np.ndarray, real: np.ndarray) -> float:
     """Upper-face dynamics deviation (FDD), signed as published, in the unit of the offsets.
 
     The mean of `dynamics_deviations` over the upper face (T, V, 3): positive where the
-    prediction moves too little. Source: CodeTalker, Xing et al. 2023, equation of FDD.
+    prediction moves too little. Source: CodeTalker, Xing et al. 2023, equation of FDD: the
+    standard deviation over time of the L2 norm, which is taken here as it stands, with its
+    square root, so that the result is a length. Programs behind published numbers may take the
+    spread of the squared norm instead (we have not read them): compare values of one tool only.
     """
     return float(dynamics_deviations(predicted, real).mean())
 

@@ -5,6 +5,8 @@
     selftalk prepare folder SOURCE OUT     wav/, vertices_npy/ and templates of your own
 
 OUT gets the layout that `folder.py` describes. It appears when it is whole, and not before.
+--lips, --upper-face and --inner-lips become lips.npy, upper_face.npy and inner_lips.npy there: the
+first is needed for training with the lip reader and for an evaluation, the others measure more.
 """
 
 from __future__ import annotations
@@ -80,7 +82,8 @@ def plan_folder(source: Path, fps: float | None = None, unit: str | None = None)
 
 def _inputs(options: argparse.Namespace) -> list[Path]:
     """The files that the command will read, as far as they may be pickles."""
-    inputs = [path for path in (options.lips, getattr(options, "templates", None)) if path]
+    given = [getattr(options, name) for name in layout.PARTS]
+    inputs = [path for path in (*given, getattr(options, "templates", None)) if path]
     if options.kind == "voca":
         inputs += [options.source / name for name in FILES]
     elif options.kind == "folder":
@@ -107,10 +110,12 @@ def main(
         one = kinds.add_parser(kind, help=text)
         one.add_argument("source", type=Path, metavar="SOURCE", help="the folder to read")
         one.add_argument("out", type=Path, metavar="OUT", help="the folder to write")
-        one.add_argument(
-            "--lips", type=Path, metavar="FILE",
-            help="which vertices are the lips: .npy, .npz, .txt, .json or .pkl",
-        )  # fmt: skip
+        for name, text in (
+            ("--lips", "which vertices are the lips: .npy, .npz, .txt, .json or .pkl"),
+            ("--upper-face", "which are brows, forehead and eyes, likewise"),
+            ("--inner-lips", "pairs that meet when the mouth closes: upper, lower, upper, ..."),
+        ):
+            one.add_argument(name, type=Path, metavar="FILE", help=text)
         if kind == "biwi":
             one.add_argument(
                 "--templates", type=Path, metavar="FILE",
@@ -130,16 +135,17 @@ def main(
         raise SelfTalkError("Choose between 1 and 1000 frames per second.")
     if any(path.suffix.lower() == ".pkl" for path in _inputs(options)):
         say("Pickles are read as plain arrays; nothing in them is executed.")
-    kept = source / layout.LIPS
-    given = options.lips or (kept if options.kind == "folder" and kept.is_file() else None)
-    lips = read_indices(given) if given else None
+    parts = layout.find_parts(source) if options.kind == "folder" else {}
+    for name in layout.PARTS:
+        if file := getattr(options, name):
+            parts[name] = read_indices(file, name)
     if options.kind == "voca":
         plan = plan_voca(source, progress)
     elif options.kind == "biwi":
         plan = plan_biwi(source, options.templates, progress)
     else:
         plan = plan_folder(source, options.fps, options.unit)
-    card = write(plan, options.out, lips, progress)
+    card = write(plan, options.out, parts, progress)
     for notice in plan.notices:
         say(notice)
     told = ", ".join(f"{len(names)} {split}" for split, names in card["split"].items() if names)

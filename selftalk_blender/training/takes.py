@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -74,14 +75,18 @@ def silent(done: float, stage: str) -> None:
 
 
 def write(
-    plan: Plan, out: Path, lips: np.ndarray | None = None, progress: Progress = silent
+    plan: Plan,
+    out: Path,
+    parts: Mapping[str, np.ndarray] = MappingProxyType({}),
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Write the folder; it appears at `out` when all of it is there.
 
     Args:
         plan: what to write; sentences about clips that were left out are added to its notices.
         out: a folder that does not exist yet, or is empty.
-        lips: (n,) vertex indices, kept beside the clips.
+        parts: name of a part of the face (see `folder.PARTS`) -> (n,) vertex indices, kept beside
+            the clips.
         progress: called with the part done (0..1) and the clip's name.
 
     Returns:
@@ -97,15 +102,12 @@ def write(
     if len(counts) > 1:
         raise SelfTalkError(f"The templates differ in their vertices: {sorted(counts)}.")
     count = counts.pop()
-    if lips is not None and lips.max() >= count:
-        raise SelfTalkError(
-            f"The list of lip vertices names {lips.max()}, but the faces' last is {count - 1}."
-        )
+    layout.check_parts(parts, count)
     temporary = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-        card = _write_into(temporary, plan, count, lips, progress)
+        card = _write_into(temporary, plan, count, parts, progress)
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o777 & ~mask)  # mkdtemp makes private ones
@@ -130,7 +132,7 @@ def check_free(out: Path) -> None:
 
 
 def _write_into(
-    folder: Path, plan: Plan, count: int, lips: np.ndarray | None, progress: Progress
+    folder: Path, plan: Plan, count: int, parts: Mapping[str, np.ndarray], progress: Progress
 ) -> dict[str, Any]:
     (folder / "wav").mkdir()
     (folder / "vertices_npy").mkdir()
@@ -159,8 +161,8 @@ def _write_into(
     if not split["train"]:
         raise SelfTalkError(f"No clip of {plan.source} is left to train on.")
     np.savez(folder / "templates.npz", **plan.templates)
-    if lips is not None:
-        np.save(folder / layout.LIPS, lips)
+    for name, here in parts.items():
+        np.save(folder / f"{name}.npy", here)
     card = {
         "format": layout.FORMAT,
         "kind": plan.kind,
@@ -169,7 +171,7 @@ def _write_into(
         "vertices": count,
         "unit": plan.unit,
         "mm_per_unit": plan.mm_per_unit,
-        "lips": None if lips is None else layout.LIPS,
+        **{name: f"{name}.npy" if name in parts else None for name in layout.PARTS},
         "split": split,
     }
     (folder / layout.CARD).write_text(json.dumps(card, indent=1) + "\n")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers.utils import cached_file
 
 from ..animator.network import SpeechRecogniser, WaveEncoder, greedy_text
 from ..core.errors import SelfTalkError
@@ -147,10 +148,20 @@ def identity(source: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-def word_separator(source: str | os.PathLike[str]) -> int | None:
-    """The class of word boundaries ("|"), from vocab.json of a recogniser's folder."""
-    try:
-        found = json.loads((Path(source) / "vocab.json").read_text()).get("|")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return None if found is None else int(found)
+def word_separator(source: str | os.PathLike[str], network: bool = False) -> int | None:
+    """The class of word boundaries ("|"), from a recogniser's vocab.json; None where unknown.
+
+    Not from its tokenizer, which makes up a class for what the vocabulary lacks.
+
+    Args:
+        source: a folder; or a hub name, whose file is taken from the cache on this machine, or
+            where there is none and `network` allows it, from the hub.
+    """
+    for offline in (True, False) if network else (True,):
+        try:
+            found = cached_file(str(source), "vocab.json", local_files_only=offline)
+            separator = json.loads(Path(found or "").read_text()).get("|")
+            return None if separator is None else int(separator)
+        except (OSError, ValueError, TypeError, AttributeError):
+            continue  # no such file, or a vocabulary of another kind
+    return None

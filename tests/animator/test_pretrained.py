@@ -89,7 +89,7 @@ def test_a_whisper_is_cut_to_its_first_layers(tmp_path: Path) -> None:
     folder = kept(WhisperModel(WHISPER), tmp_path / "whisper")
     encoder = load_speech_encoder(folder)
     assert isinstance(encoder, MelEncoder) and len(encoder.layers) == 2
-    features, mask = encoder([encoder.listen(torch.from_numpy(speech(1.5)))])
+    features, mask = encoder([encoder.listen(encoder.prepare(speech(1.5)))])
     assert features.shape == (1, 75, 32 + 160) and mask is None
     shorter = load_speech_encoder(folder, layers=1)
     assert len(shorter.layers) == 1

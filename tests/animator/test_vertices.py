@@ -18,6 +18,13 @@ import torch
 from checkpoints import TEMPLATE, VERTICES, Published, speech
 
 from selftalk_blender.animator import SelfTalk, VertexAnimator, load_animator, published, vertices
+from selftalk_blender.animator.network import (
+    AnimatorConfig,
+    FacialAnimator,
+    Layout,
+    MelEncoder,
+    SpeechEncoder,
+)
 from selftalk_blender.core.errors import SelfTalkError
 
 PARITY = Path(os.environ.get("SELFTALK_SHARED", "../shared")).absolute() / "parity"
@@ -93,6 +100,15 @@ def test_frames_are_counted_as_published(
     assert len(animator.animate(samples, 16000)) == (vocaset if animator.fps == 30 else biwi)
 
 
+def test_another_face_is_moved_without_loading_again(animator: VertexAnimator) -> None:
+    other = animator.with_template(TEMPLATE + 1)
+    one, two = (a.animate(speech(1.0), 16000) for a in (animator, other))
+    assert np.abs(two.vertices() - one.vertices() - 1).max() < 1e-5
+    assert np.array_equal(animator.template.vertices, TEMPLATE)
+    with pytest.raises(SelfTalkError, match=r"shape is \(11, 3\)"):
+        animator.with_template(TEMPLATE[1:])
+
+
 def test_odd_sound(animator: VertexAnimator) -> None:
     silent = animator.animate(np.zeros(32000, np.float32), 16000)
     assert np.isfinite(silent.dense).all() and len(silent) == 2 * animator.fps - 1
@@ -141,6 +157,27 @@ def test_windows_of_a_long_clip_fit_together(
         assert np.abs(np.diff(whole.dense, axis=0)).max() > 1
     animator.animate(speech(1.0), 16000)
     assert animator.notices == []
+
+
+def test_windows_of_a_whisper_are_of_one_level(request: pytest.FixtureRequest) -> None:
+    """A clip that grows louder gives the same motion in windows as in one piece."""
+    torch.manual_seed(0)
+    sizes = {"d_model": 16, "encoder_attention_heads": 2, "encoder_ffn_dim": 16}
+    encoder = MelEncoder(SpeechEncoder(sizes, 1))
+    config = AnimatorConfig(2 * encoder.width, width=16, layers=1, reach=5, vertices=VERTICES)
+    network = FacialAnimator(config)
+    torch.nn.init.normal_(network.head.weight)
+    with torch.no_grad():  # of what is heard, the log-mel frames alone
+        network.audio_map.weight.unflatten(1, (2, -1))[..., :16] = 0
+    model = published.VertexModel(Layout(25.0, "", 2, VERTICES, 0), encoder, network)
+    animator = VertexAnimator(model, TEMPLATE, torch.device("cpu"))
+    clip = speech(25.3) * np.linspace(0.1, 1, round(25.3 * 16000), dtype=np.float32) ** 2
+    whole = animator.animate(clip, 16000)
+    request.getfixturevalue("short_windows")
+    windowed = animator.animate(clip, 16000)
+    assert animator.notices and len(windowed) == len(whole)
+    assert np.abs(windowed.dense - whole.dense).max() < 1e-4
+    assert np.abs(np.diff(whole.dense, axis=0)).max() > 0.1
 
 
 @pytest.mark.usefixtures("short_windows")

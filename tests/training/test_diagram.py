@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from huggingface_hub import constants as hub_constants
 from transformers import (
     HubertConfig,
     HubertModel,
@@ -41,7 +42,7 @@ from selftalk_blender.training import examples, train
 from selftalk_blender.training.config import FolderConfig, load_config
 from selftalk_blender.training.diagram import AnimatorTask, Clips, FolderRun, letter_error_rate
 from selftalk_blender.training.loop import Loop, Team, read_checkpoint
-from selftalk_blender.training.teacher import Teacher, identity
+from selftalk_blender.training.teacher import Teacher, identity, word_separator
 
 V, FPS, LIPS = 12, 30.0, (0, 1, 2, 3, 4)
 WAVE = {
@@ -301,6 +302,23 @@ def test_the_recogniser_is_frozen_and_remembered(wave: Path, tmp_path: Path, mon
     assert identity(changed) != name
 
 
+def test_word_boundaries_are_known_of_folders_and_of_the_hub(
+    wave: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """A hub's vocabulary lies in the cache of this machine; what is not known stays None."""
+    assert word_separator(wave) == 4
+    monkeypatch.setattr(hub_constants, "HF_HUB_CACHE", str(tmp_path))
+    for name, vocabulary in (("letters", {"|": 7, "a": 1}), ("phones", {"a": 1}), ("list", [1])):
+        repository = tmp_path / f"models--someone--{name}"
+        (repository / "snapshots/0").mkdir(parents=True)
+        (repository / "refs").mkdir()
+        (repository / "refs/main").write_text("0")
+        (repository / "snapshots/0/vocab.json").write_text(json.dumps(vocabulary))
+    assert word_separator("someone/letters") == 7
+    for unknown in ("someone/phones", "someone/list", "someone/else", tmp_path, "no where"):
+        assert word_separator(unknown) is None
+
+
 ENCODERS = {
     "wav2vec2, norm in each layer": lambda: WaveEncoder(
         Wav2Vec2Model(Wav2Vec2Config(**WAVE, **LARGE))
@@ -377,7 +395,7 @@ def test_training_goes_on_from_a_published_checkpoint(
     torch.save(state, tmp_path / "vocaset.pth")
     config = dataclasses.replace(
         config, start=str(tmp_path / "vocaset.pth"), encoder="", recogniser="", epochs=1,
-        reader_epochs=0, reader="trained", learning_rate=1e-5, average=0.0,
+        width=64, heads=4, reader_epochs=0, reader="trained", learning_rate=1e-5, average=0.0,
     )  # fmt: skip
     run = FolderRun(config, Team())
     assert run.network.scale < 0.01
@@ -395,6 +413,16 @@ def test_training_goes_on_from_a_published_checkpoint(
         motion.dense.reshape(len(motion), -1), results[0].vertices[0], atol=3e-3
     )
     assert not np.array_equal(motion.dense.reshape(len(motion), -1), results[0].vertices[0])
+
+    # Another network than the checkpoint's is not to be had; what it has may be said.
+    FolderRun(dataclasses.replace(config, resample="convolutions"), Team())
+    wrong = dataclasses.replace(config, encoder=str(wave), stack=2, width=16, reader_layers=3)
+    with pytest.raises(SelfTalkError) as refused:
+        FolderRun(wrong, Team())
+    assert (
+        f'encoder = "{wave}", stack = 2 (it has 1), width = 16 (it has 64), reader_layers = 3'
+        in str(refused.value)
+    )
 
     # Its reader reads the letters of its own recogniser. That of another one has yet to learn.
     other = dataclasses.replace(
@@ -480,6 +508,12 @@ def test_what_does_not_fit_is_a_sentence(config: FolderConfig, tmp_path: Path, c
     run = FolderRun(config, Team())
     assert run.network.lip_reader is None and run.train_reader() == {}
     assert "closure term is left out" in capsys.readouterr().out
+    np.save(Path(config.data, "inner_lips.npy"), [0, 3, 1, 4])
+    pairs = FolderRun(config, Team()).config
+    assert (pairs.upper_lips, pairs.lower_lips, pairs.loss.closure) == ((0, 1), (3, 4), 1.0)
+    assert "left out" not in capsys.readouterr().out
+    given = dataclasses.replace(config, upper_lips=(2,), lower_lips=(5,))
+    assert FolderRun(given, Team()).config.upper_lips == (2,)
     for changes, said in (
         ({"resample": "none", "stack": 2}, "30 frames per second times stack = 2 is not 50"),
         ({"encoder": "nowhere"}, "No speech model"),

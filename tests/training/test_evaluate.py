@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+import torch
+from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from selftalk_blender.animator.network import LipReader, ReaderConfig
 from selftalk_blender.core import FaceTemplate, Motion, bundled_template
@@ -269,6 +271,11 @@ def test_vertices_of_any_mesh_are_measured_in_mm_or_in_units() -> None:
     unknown = dense_sums(dense(gain=0.5), real, neutral, 30.0, {"lips": PARTS["lips"]})
     assert unknown["lip vertex error, unit"][0] == pytest.approx(np.mean(wave / 2), rel=1e-4)
     assert not any("gap" in row or "face" in row for row in unknown)
+    # Of two pairs of inner-lip vertices, one of which does not move, the gap is the mean.
+    two = PARTS | {"inner_lips": np.array([0, 1, 2, 3])}
+    both = dense_sums(dense(gain=0.5), real, neutral, 30.0, two, per_mm=0.5)
+    row = "gap distance after time warping, mm"
+    assert both[row][0] == pytest.approx(half[row][0] / 2, rel=1e-3)
 
 
 def test_a_folder_gives_rows_of_its_clips_and_refuses_another_mesh(tmp_path: Path) -> None:
@@ -279,13 +286,14 @@ def test_a_folder_gives_rows_of_its_clips_and_refuses_another_mesh(tmp_path: Pat
         vertices=lambda: (FACE + dense().dense).reshape(60, -1),
     )  # fmt: skip
     corpus = SimpleNamespace(
-        path=tmp_path, fps=30.0, vertex_count=6, templates={"s": FACE}, mm_per_unit=None
-    )
-    rows = measure_folder({"a": animator}, corpus, [clip], PARTS)["a"]
+        path=tmp_path, fps=30.0, vertex_count=6, templates={"s": FACE}, mm_per_unit=None,
+        parts=PARTS,
+    )  # fmt: skip
+    rows = measure_folder({"a": animator}, corpus, [clip])["a"]
     assert list(rows["folder amplitude"]) == ["s_1"]
     corpus.vertex_count = 7
     with pytest.raises(SelfTalkError, match="a moves 6 vertices, but the faces .* have 7"):
-        measure_folder({"a": animator}, corpus, [clip], PARTS)
+        measure_folder({"a": animator}, corpus, [clip])
 
 
 def test_command_on_a_folder_in_the_fields_layout(
@@ -325,3 +333,61 @@ def test_command_on_a_folder_in_the_fields_layout(
     # Half the motion: no warping makes up for all of it.
     assert 0 < table["folder gap distance after time warping, mm"]["value"] <= 0.25 * wave.mean()
     assert table["times real time"]["value"] > 0
+
+
+@pytest.fixture
+def two_speakers(tmp_path: Path) -> tuple[Path, Path]:
+    """A folder of two subjects who move exactly as an animator does, and that animator's file."""
+    torch.manual_seed(0)
+    config = Wav2Vec2Config(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        conv_dim=(8,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2,
+    )  # fmt: skip
+    network = FacialAnimator(AnimatorConfig(16, width=16, layers=1, reach=None, vertices=6))
+    torch.nn.init.normal_(network.head.weight, std=0.1)
+    encoder = WaveEncoder(Wav2Vec2Model(config))
+    model = VertexModel(Layout(30.0, "convolutions", 1, 6, 2), encoder, network)
+    save_vertex_model(tmp_path / "own.safetensors", model)
+    folder = tmp_path / "faces"
+    for name in ("wav", "vertices_npy"):
+        (folder / name).mkdir(parents=True)
+    faces = {"s": FACE, "t": 2 * FACE + 1}
+    np.savez(folder / "templates.npz", **faces)
+    for name, here in PARTS.items():
+        np.save(folder / f"{name}.npy", here)
+    names = [f"{subject}_{i}" for subject in faces for i in range(2)]
+    for i, name in enumerate(names):
+        loud = np.repeat(np.random.default_rng(i).random(20), 1600)
+        sound = 0.1 * loud * np.random.default_rng(i).normal(size=32000)
+        soundfile.write(folder / f"wav/{name}.wav", sound, 16000, subtype="PCM_16")
+        animator = VertexAnimator(model, faces[name[0]], torch.device("cpu"))
+        recorded = animator.animate_file(folder / f"wav/{name}.wav").vertices()
+        np.save(folder / f"vertices_npy/{name}.npy", recorded.reshape(len(recorded), -1))
+    split = {"train": names[::2], "val": [], "test": names[1::2]}
+    card = {"format": 1, "fps": 30, "unit": "metres", "mm_per_unit": 1000, "split": split}
+    (folder / "dataset.json").write_text(json.dumps(card))
+    return folder, tmp_path / "own.safetensors"
+
+
+def test_a_folder_has_the_templates_of_its_subjects(
+    two_speakers: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, animator = two_speakers
+    moved, animate = [], VertexAnimator.animate
+
+    def spy(self: VertexAnimator, samples: np.ndarray, rate: int) -> Motion:
+        moved.append(self.template.vertices)
+        return animate(self, samples, rate)
+
+    monkeypatch.setattr(VertexAnimator, "animate", spy)
+    arguments = [str(folder), "--animator", str(animator), "--device", "cpu"]
+    arguments += ["--plots", str(tmp_path / "plots"), "--json", str(tmp_path / "out.json")]
+    assert module.main(arguments) == 0
+    pictures = {path.name for path in (tmp_path / "plots").iterdir()}
+    assert pictures == {"gap-s_1.png", "gap-t_1.png", "error.png"}
+    table = json.loads((tmp_path / "out.json").read_text())["animators"]["own"]
+    error = table["folder lip vertex error, mm"]
+    assert list(error["clips"]) == ["s_1", "t_1"]
+    assert error["value"] == pytest.approx(0, abs=1e-2)
+    assert table["folder gap correlation, mean of clips"]["value"] == pytest.approx(1, abs=1e-5)
+    assert np.array_equal(moved[0], FACE) and np.array_equal(moved[1], 2 * FACE + 1)

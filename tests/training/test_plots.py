@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ pytest.importorskip("matplotlib")
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from selftalk_blender.training.plots import COLOURS, HEAT, Album
+from selftalk_blender.training.plots import COLOURS, HEAT, Album, FolderAlbum, standing
 
 HEAD = bundled_template()
 
@@ -51,13 +52,57 @@ def test_pictures_show_each_animator_and_where_it_errs(tmp_path: Path) -> None:
     for path in paths[:2]:
         assert share(path, COLOURS[0]) > 1e-4 and share(path, COLOURS[1]) > 1e-4
         assert share(path, "#fff0c2") > 1e-3  # where p is spoken
-    # The chin of the poor one is dark red, the good one's whole head grey.
-    picture = imread(paths[2])[..., :3]
-    good, poor = np.split(picture[: len(picture) // 2 * 2], 2)
-    head = slice(0, int(0.75 * picture.shape[1]))  # not the colour bar
-
-    def red(part: np.ndarray) -> float:
-        return float((part[:, head, 0] - part[:, head, 2] > 0.5).mean())
-
-    assert red(good) == 0 and red(poor) > 0.01
+    good, poor = red(paths[2])
+    assert good == 0 and poor > 0.01
     assert len(HEAT) == 5
+
+
+def red(path: Path) -> tuple[float, float]:
+    """Share of each half of a picture that is dark red: the good one's whole head is grey."""
+    picture = imread(path)[..., :3]
+    head = slice(0, int(0.75 * picture.shape[1]))  # not the colour bar
+    halves = np.split(picture[: len(picture) // 2 * 2, head], 2)
+    good, poor = (float((half[..., 0] - half[..., 2] > 0.5).mean()) for half in halves)
+    return good, poor
+
+
+# -- a folder of vertices: the bundled head, but standing in another way ------------------------
+
+TURN = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])  # y is up, z in front, as VOCASET's are
+INNER = np.array([HEAD.landmarks[f"inner_{side}_lip"] for side in ("upper", "lower")])
+LIPS = HEAD.regions["lips"]
+
+
+@pytest.mark.parametrize("pairs", [INNER, None], ids=["gap", "motion"])
+def test_pictures_of_a_folder_of_vertices(pairs: np.ndarray | None, tmp_path: Path) -> None:
+    """With the mesh's faces and the gap; or without, as points, and the motion of the lips."""
+    neutral = HEAD.vertices @ TURN.T
+    real = face(0.4, 50, 25.0).offsets() @ TURN.T
+    parts = {"lips": LIPS} | ({} if pairs is None else {"inner_lips": pairs})
+    corpus = SimpleNamespace(
+        parts=parts, templates={"s": neutral}, fps=25.0, unit="metres", mm_per_unit={"s": 1000.0}
+    )
+    samples = np.random.default_rng(0).normal(0, 0.1, 32000)
+    clips = [SimpleNamespace(name=f"s_{i}", subject="s", samples=lambda: samples) for i in range(9)]
+    faces = None if pairs is None else [tuple(polygon) for polygon in HEAD.polygons]
+    album = FolderAlbum(corpus, clips, faces)
+    for clip in clips:
+        album.see("good", clip, real, real)
+        album.see("poor", clip, 0.2 * real, real)
+    paths = album.draw(tmp_path / "plots")
+    kind = "lips" if pairs is None else "gap"
+    assert [path.name for path in paths] == [f"{kind}-s_{i}.png" for i in (0, 3, 5, 8)] + [
+        "error.png"
+    ]
+    assert share(paths[0], COLOURS[1]) > 1e-4
+    good, poor = red(paths[-1])
+    assert good == 0 and poor > 0.01
+
+
+@pytest.mark.parametrize("pairs", [INNER, None])
+def test_a_face_is_seen_upright_however_it_stands(pairs: np.ndarray | None) -> None:
+    moved = face(0.4, 50, 25.0).offsets()
+    for turn in (np.eye(3), TURN, TURN @ TURN, TURN.T, TURN[[2, 0, 1]]):
+        up, front = standing(HEAD.vertices @ turn.T, moved @ turn.T, LIPS, pairs)
+        np.testing.assert_array_equal(up, turn @ [0, 0, 1])
+        np.testing.assert_array_equal(front, turn @ [0, -1, 0])

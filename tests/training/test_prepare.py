@@ -234,11 +234,17 @@ def test_own_captures(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
         capsys.readouterr().err
     )
     (tmp_path / "lips.txt").write_text("4 5")
-    lips = ["--lips", tmp_path / "lips.txt"]
+    masks = {"lips": [0], "upper_face": [7, 8, 9]}
+    (tmp_path / "masks.json").write_text(json.dumps(masks))
+    np.save(tmp_path / "pairs.npy", [4, 5, 6, 3])
+    lips = ["--lips", tmp_path / "lips.txt", "--upper-face", tmp_path / "masks.json"]
+    lips += ["--inner-lips", tmp_path / "pairs.npy"]
     assert prepare("folder", own, tmp_path / "out", "--fps", 50, "--unit", "metres", *lips) == 0
     assert "nothing in them is executed" in capsys.readouterr().out
     corpus = load_folder(tmp_path / "out")
-    assert corpus.lips.tolist() == [4, 5]
+    assert {name: here.tolist() for name, here in corpus.parts.items()} == {
+        "lips": [4, 5], "upper_face": [7, 8, 9], "inner_lips": [4, 5, 6, 3],
+    }  # fmt: skip
     assert [clip.name for clip in corpus.clips] == ["me_a", "me_c", "me_take 2"]
     assert corpus.mm_per_unit == {"me": 1000.0} and len(corpus.split("val")) == 1
     for clip in corpus.clips:
@@ -294,4 +300,9 @@ def test_lips_beyond_the_face_are_refused(
     (tmp_path / "lips.txt").write_text("60")
     arguments = ["--fps", 50, "--lips", tmp_path / "lips.txt"]
     assert prepare("folder", own, tmp_path / "out", *arguments) == 1
-    assert "names 60, but the faces' last is 59" in capsys.readouterr().err
+    assert "lips names 60, but the faces' last is 59" in capsys.readouterr().err
+    (tmp_path / "lips.txt").write_text("1 2 3")
+    arguments = ["--fps", 50, "--inner-lips", tmp_path / "lips.txt"]
+    assert prepare("folder", own, tmp_path / "out", *arguments) == 1
+    assert "inner_lips has 3, but pairs are needed" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
