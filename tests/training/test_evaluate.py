@@ -12,7 +12,16 @@ import soundfile
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from selftalk_blender.animator.network import LipReader, ReaderConfig
+from selftalk_blender.animator import VertexAnimator
+from selftalk_blender.animator.network import (
+    AnimatorConfig,
+    FacialAnimator,
+    Layout,
+    LipReader,
+    ReaderConfig,
+    WaveEncoder,
+)
+from selftalk_blender.animator.published import VertexModel, save_vertex_model
 from selftalk_blender.core import FaceTemplate, Motion, bundled_template
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.training import evaluate as module
