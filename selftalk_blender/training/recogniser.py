@@ -55,7 +55,7 @@ class PhoneRecogniser:
             import onnxruntime
         except ImportError as error:
             raise SelfTalkError(
-                f"The speech recogniser needs the package {error.name}: pip install onnx onnxruntime."
+                f"The speech recogniser needs {error.name}: pip install onnx onnxruntime."
             ) from error
         try:
             vocabulary = json.loads((Path(folder) / VOCABULARY).read_text())["decoder"]

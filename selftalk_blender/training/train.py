@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import subprocess
 from pathlib import Path
@@ -163,7 +164,8 @@ class Run:
         return Labels(rest, [label(utterance) for utterance in self.corpus])
 
     def _faces_file(self) -> Path:
-        return self.output / "cache" / f"faces-round-{self.round}.npz"
+        made_by = digest(self.config.to_dict())
+        return self.output / "cache" / f"faces-round-{self.round}-{made_by}.npz"
 
     def label_speech(self) -> None:
         """Let the network, as it is now, move a face to all speech that has none."""
@@ -329,7 +331,9 @@ class Run:
             recogniser, config.recogniser, self.corpus, self.output / "cache",
             lambda done: show("recognising speech", done),
         )  # fmt: skip
-        path = self.output / "reader.safetensors"
+        parts = [config.recogniser, config.reader_steps, config.seed, config.precision]
+        made_by = digest([*parts, self.template.digest, [u.name for u in self.corpus]])
+        path = self.output / f"reader-{made_by}.safetensors"
         if not path.exists():
             train_reader(
                 self.template, self.corpus, self.lessons, recogniser.tokens, config.reader_steps,
@@ -386,6 +390,11 @@ class Run:
         }
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(card, indent=1) + "\n")
+
+
+def digest(parts: object) -> str:
+    """A short name for what a file is made of, so that no other is taken for it."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
 def revision() -> str:
