@@ -27,8 +27,8 @@ LONG_PAUSE = 0.25  # seconds of silence in which the mouth shuts
 
 # Poses in weights of the head's ARKit shapes, ours: means of real phones, then tuned by eye.
 FF = {
-    "jawOpen": 0.08, "mouthShrugUpper": 0.15, "mouthUpperUpLeft": 0.4, "mouthUpperUpRight": 0.4,
-    "mouthSmileLeft": 0.2, "mouthSmileRight": 0.2, "mouthRollLower": 1.0,
+    "jawOpen": 0.05, "mouthShrugUpper": 0.2, "mouthUpperUpLeft": 0.4, "mouthUpperUpRight": 0.4,
+    "mouthRollLower": 1.0,
 }  # fmt: skip
 OU = {"jawOpen": 0.13, "mouthClose": 0.06, "mouthPucker": 0.9, "mouthFunnel": 0.22}
 OH = {"jawOpen": 0.27, "mouthPucker": 0.45, "mouthFunnel": 0.3}
