@@ -41,7 +41,7 @@ class TrainConfig:
         reader_steps: steps in which the lip reader is trained on the recorded faces beforehand.
         faces: share of the recorded faces that the animator learns from.
         speech: whether speech without faces enters through the diagram.
-        precision: "fp32" or "bf16", of the forward pass.
+        precision: "fp32", "bf16" or "fp16", of the forward pass.
         encoder_layers: how many of the encoder's layers are used.
         held_out_voices: synthetic voices kept for validation.
         validation_clips: GRID clips kept for validation, taken at equal distances.

@@ -305,8 +305,15 @@ class Run:
         )
 
     def prepare(self) -> None:
-        """Encode and, for the diagram, recognise the corpus, where the cache lacks it."""
+        """Encode and, for the diagram, recognise the corpus, where the cache lacks it.
+
+        Raises:
+            SelfTalkError: the diagram is wanted, but there is no recogniser.
+        """
         config = self.config
+        diagram = bool(config.loss.latent or config.loss.text)
+        if diagram and not config.recogniser:
+            raise SelfTalkError("The terms latent and text need a recogniser: name its folder.")
         if self.team.rank:
             self.team.wait()  # until the first has done it
         for variant in range(config.variants):
@@ -316,7 +323,7 @@ class Run:
                     config, self.corpus, self.encoder, variant, lambda done, n=name: show(n, done)
                 )
             )
-        if config.loss.latent or config.loss.text:
+        if diagram:
             self.teach()
         if self.team.rank == 0:
             self.team.wait()
@@ -324,8 +331,6 @@ class Run:
     def teach(self) -> None:
         """Have the recogniser hear the corpus, and a lip reader learn from the recorded faces."""
         config = self.config
-        if not config.recogniser:
-            raise SelfTalkError("The terms latent and text need a recogniser: name its folder.")
         recogniser = PhoneRecogniser(config.recogniser)
         self.lessons = cached_lessons(
             recogniser, config.recogniser, self.corpus, self.output / "cache",
