@@ -16,11 +16,11 @@ from ..animator.frontend import FPS
 from ..core import FaceTemplate
 from ..core.lips import move_gap, rest_weights
 from .corpus import Phone
+from .losses import MIDDLE
 
 CLOSED = frozenset("P B M".split())
 BITTEN = frozenset("FV")
 OPEN = frozenset("AA AE AH AO AY AW EH".split())
-MIDDLE = 0.013  # metres to each side of the mouth's middle, where it bites
 CLOSED_GAP = -0.5  # mm, at p, b, m
 LONGEST_PHONE = 0.3  # seconds; synthesised sentences end in a phone drawn out into silence
 LONG_PAUSE = 0.25  # seconds of silence in which the mouth shuts
