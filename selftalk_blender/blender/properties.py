@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import strips
+from . import compat, lines, strips
 
 
 def _is_mesh_here(settings: SceneSettings, candidate: bpy.types.Object) -> bool:
@@ -12,7 +12,7 @@ def _is_mesh_here(settings: SceneSettings, candidate: bpy.types.Object) -> bool:
 
 
 def _strip_names(settings: SceneSettings, context: bpy.types.Context, typed: str) -> list[str]:
-    return [strip.name for strip in strips.sound_strips(settings.id_data)]
+    return [strip.name for strip in strips.sound_strips(compat.sequencer_scene(context))]
 
 
 def _strip_chosen(settings: SceneSettings, context: bpy.types.Context) -> None:
@@ -23,6 +23,27 @@ def _strip_chosen(settings: SceneSettings, context: bpy.types.Context) -> None:
 def _file_chosen(settings: SceneSettings, context: bpy.types.Context) -> None:
     if settings.sound_file:
         settings.source = "FILE"
+
+
+def _strip_listed(settings: SceneSettings, context: bpy.types.Context) -> None:
+    """A click in the list chooses the strip to animate from."""
+    editor = compat.sequencer_scene(context).sequence_editor
+    owner, name = compat.all_strips(editor) if editor is not None else (None, "")
+    listed = getattr(owner, name)[settings.listed_strip] if owner is not None else None
+    if listed is not None and listed.type == "SOUND":
+        settings.sound_strip = listed.name
+
+
+def _play_lines(settings: FaceSettings, context: bpy.types.Context) -> None:
+    lines.arrange(settings.id_data)
+
+
+class StripSettings(bpy.types.PropertyGroup):
+    """Of a sound strip, by its name: which face it drives, where the user has said so."""
+
+    face: bpy.props.PointerProperty(
+        name="Face", description="The face that says this strip", type=bpy.types.Object
+    )
 
 
 class SceneSettings(bpy.types.PropertyGroup):
@@ -61,6 +82,10 @@ class SceneSettings(bpy.types.PropertyGroup):
         name="Start Frame",
         description="The scene frame at which the sound file begins",
         default=1,
+    )
+    strips: bpy.props.CollectionProperty(type=StripSettings)
+    listed_strip: bpy.props.IntProperty(
+        name="Strip", description="The strip that is chosen in the list", update=_strip_listed
     )
 
 
@@ -110,16 +135,29 @@ class FaceSettings(bpy.types.PropertyGroup):
         name="Subject",
         description="Whose face, where the template's file holds several",
     )
+    lines: bpy.props.CollectionProperty(type=lines.Line)
+    use_nla: bpy.props.BoolProperty(
+        name="Lines as NLA Strips",
+        description=(
+            "Each line becomes a strip in the NLA at its sound's place, so that it can be moved. "
+            "Two or more lines always do"
+        ),
+        update=_play_lines,
+    )
     result: bpy.props.StringProperty(options={"HIDDEN"})
     notices: bpy.props.StringProperty(options={"HIDDEN"}, description="One per line")
 
 
-CLASSES = (SceneSettings, FaceSettings)
+CLASSES = (*lines.CLASSES, StripSettings, SceneSettings, FaceSettings)
 
 
 def attach() -> None:
     bpy.types.Scene.selftalk = bpy.props.PointerProperty(type=SceneSettings)
     bpy.types.Object.selftalk = bpy.props.PointerProperty(type=FaceSettings)
+
+
+def attached() -> bool:
+    return "selftalk" in bpy.types.Object.bl_rna.properties
 
 
 def detach() -> None:
