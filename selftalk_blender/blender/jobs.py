@@ -83,8 +83,8 @@ class JobOperator:
             self.finish(context, end.value)
             return {"FINISHED"}
         except KeyboardInterrupt:
-            self.report({"ERROR"}, "Interrupted; nothing was changed")
-            return {"CANCELLED"}
+            steps.close()
+            return self.cancelled(context, "ERROR")
         except Exception as error:
             return self._failed(error)
         finally:
@@ -111,8 +111,7 @@ class JobOperator:
             return {"CANCELLED"}
         if running.cancelled or (event.type == "ESC" and event.value == "PRESS"):
             self._leave(context)
-            self.report({"INFO"}, "Cancelled; nothing was changed")
-            return {"CANCELLED"}
+            return self.cancelled(context)
         if event.type != "TIMER":
             return {"RUNNING_MODAL"} if self._blocked(event) else {"PASS_THROUGH"}
         before = running.progress
@@ -128,6 +127,12 @@ class JobOperator:
         if running.progress != before:
             self._show(context)
         return {"PASS_THROUGH"}
+
+    def cancelled(self, context: bpy.types.Context, kind: str = "INFO") -> set[str]:
+        """Say what is left after Esc or an interruption (kind ERROR), and the operator's end."""
+        what = "Cancelled" if kind == "INFO" else "Interrupted"
+        self.report({kind}, f"{what}; nothing was changed")
+        return {"CANCELLED"}
 
     def cancel(self, context: bpy.types.Context) -> None:
         """Blender ends us: another file is loaded, or it closes."""

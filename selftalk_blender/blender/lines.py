@@ -28,7 +28,7 @@ import math
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import bpy
@@ -55,6 +55,9 @@ REST_LINE = "rest"  # in place of an id: the action of the face at rest
 TRACK = "SelfTalk"
 # A channel that is nearer to its rest all along gets no curve (keys: 0.005 mm at most).
 STILL = 1e-4
+# Shape keys whose names begin so may stay the artist's own (drivers, keyed blinks).
+SPARE = ("eye", "brow", "cheek", "nose")
+DRIVER = "has a driver"
 LINEAR = 1  # of Keyframe.interpolation, for foreach_set
 
 Curve = tuple[str, int]  # RNA path on its owner, index in it (0 for a single number)
@@ -422,22 +425,46 @@ def _check_owner(target: bpy.types.Object, owner: bpy.types.ID, curves: set[Curv
         raise SelfTalkError(
             f"An NLA strip of {target.name} is being tweaked. Leave Tweak Mode (Tab)."
         )
-    driven = curves & {(curve.data_path, curve.array_index) for curve in data.drivers}
-    if driven:
-        raise SelfTalkError(
-            f"{_called(min(driven))} of {target.name} has a driver, which SelfTalk leaves alone. "
-            "Remove the drivers of its face shapes, or choose the output Mesh Cache."
-        )
+    for curve, holder in _artists(owner).items():
+        if curve in curves and not _spare(curve):
+            way_out = (
+                "Remove the drivers of its face shapes"
+                if holder == DRIVER
+                else "Push it down or unlink it in the Action Editor"
+            )
+            raise SelfTalkError(
+                f"{_called(curve)} of {target.name} {holder}, which SelfTalk leaves alone. "
+                f"{way_out}, or choose the output Mesh Cache."
+            )
+
+
+def _artists(owner: bpy.types.ID) -> dict[Curve, str]:
+    """What the artist animates of an owner, over our lines, and by what."""
+    data = owner.animation_data
+    if data is None:
+        return {}
+    found = {(curve.data_path, curve.array_index): DRIVER for curve in data.drivers}
     action = data.action
-    if action is None or LINE in action or writers.is_ours(action):
-        return
-    keyed = curves & {(c.data_path, c.array_index) for c in compat.playing_curves(owner)}
-    if keyed:
-        raise SelfTalkError(
-            f"{_called(min(keyed))} of {target.name} is keyed in the action {action.name}, which "
-            "SelfTalk leaves alone. Push it down or unlink it in the Action Editor, or choose the "
-            "output Mesh Cache."
-        )
+    if action is not None and LINE not in action and not writers.is_ours(action):
+        for curve in compat.playing_curves(owner):
+            found[curve.data_path, curve.array_index] = f"is keyed in the action {action.name}"
+    return found
+
+
+def _spare(curve: Curve) -> bool:
+    """Whether a face speaks without a channel: a shape key above the mouth."""
+    return writers.key_name(curve[0]).lower().startswith(SPARE)
+
+
+def left_alone(drive: Drive) -> list[str]:
+    """Sentences about the channels of a drive that stay the artist's."""
+    found: dict[str, list[str]] = {}
+    for owner, channels in _by_owner(drive.channels).items():
+        held = _artists(owner)
+        for channel in channels:
+            if curve_of(channel) in held:
+                found.setdefault(held[curve_of(channel)], []).append(channel.path)
+    return [f"{', '.join(names)} {why} and is left alone." for why, names in found.items()]
 
 
 def _called(curve: Curve) -> str:
@@ -531,6 +558,8 @@ def _forget_dense(face: bpy.types.Object, line_id: str) -> None:
 def _store(face: bpy.types.Object, line_id: str, take: Take) -> None:
     if TAKES not in face:
         face[TAKES] = {}
+    # In the place of other bytes Blender keeps new ones up to their first zero alone.
+    face[TAKES].pop(line_id, None)
     face[TAKES][line_id] = take.to_bytes()
 
 
@@ -621,6 +650,9 @@ def _columns(baked: Baked) -> dict[bpy.types.ID, dict[Curve, int]]:
         sealed = channel.kind == "KEY" and abs(baked.rest[column]) > STILL
         if away[column] or sealed:
             found.setdefault(owner_of(channel), {})[curve_of(channel)] = column
+    for owner, columns in found.items():
+        held = _artists(owner)
+        found[owner] = {curve: column for curve, column in columns.items() if curve not in held}
     return found
 
 
@@ -706,7 +738,8 @@ def arrange(face: bpy.types.Object) -> None:
         place
         for line in face.selftalk.lines
         for place in _line_places(face, line.id)
-        if (place.strip is not None) != nla
+        # The artist may have pushed it down by hand.
+        if (place.strip is not None, bool(place.action.get(RELATIVE))) != (nla, nla)
     ]
     for place in moved:
         muted = place.strip is not None and place.strip.mute
@@ -969,27 +1002,31 @@ def move(face: bpy.types.Object, line_id: str, spoken: Spoken) -> None:
     line, take = find(face, line_id), take_of(face, line_id)
     if line is None or take is None or not reaches(line, spoken):
         raise SelfTalkError(f"{spoken.name} is not animated that far. Animate it again.")
-    was = Spoken.of(line)
-    by = spoken.first_frame - was.first_frame
+    by = spoken.first_frame - line.first_frame
     if writers.has_cache(face):
         for _ in write_cache(face, spoken, take, writers.played_cache(face)):
             pass
-    elif replace(was, first_frame=spoken.first_frame, name=spoken.name, strip=spoken.strip) == (
-        replace(spoken, taken=was.taken)
-    ):
-        for place in _line_places(face, line_id):
-            muted = place.strip is not None and place.strip.mute
-            nla = place.strip is not None
-            _unplug(place)
-            for slot_place in [place]:
-                for curve in slot_place.curves:
-                    _shift(curve, by, 0.0)
-            _attach(face, place.owner, place.action, place.slot, nla, muted)
+    elif change(line, spoken) in ("", "Moved"):
+        _move_keys(face, line, by)
         _keep(face, spoken, (line.key_range[0] + by, line.key_range[1] + by))
     else:
         drive = targets.drive_of(face)
         check(face, drive)
         _renew(face, spoken, bake(drive, spoken, take))
+
+
+def _move_keys(face: bpy.types.Object, line: Line, by: int) -> None:
+    """Have all of a line's curves, also the artist's among them, come `by` frames later."""
+    places = _line_places(face, line.id)
+    muted = [place.strip is not None and place.strip.mute for place in places]
+    for place in places:
+        if place.strip is not None:
+            _unplug(place)
+        for curve in place.curves:
+            _shift(curve, by, 0.0)
+    for place, mute in zip(places, muted, strict=True):
+        if place.strip is not None:
+            _add_strip(place.owner, place.action, place.slot, mute)
 
 
 def reaches(line: Line, spoken: Spoken) -> bool:
@@ -1002,6 +1039,24 @@ def reaches(line: Line, spoken: Spoken) -> bool:
         and was.taken[0] - 1e-3 <= spoken.start
         and spoken.start + spoken.frames / spoken.fps <= stop
     )
+
+
+def change(line: Line, now: Spoken) -> str:
+    """What has changed of a line's strip since, or "": "Moved", "Trimmed", ..."""
+    was = Spoken.of(line)
+    if was.sound != now.sound:
+        return "Its sound is another, or the file has changed"
+    if abs(was.fps - now.fps) > 1e-4 * now.fps:
+        return "The frame rate has changed"
+    if abs(was.start - now.start) > 1e-3 or was.frames != now.frames:
+        return "Trimmed"
+    if was.pauses != now.pauses:
+        return "Its volume has changed"
+    return "Moved" if was.first_frame != now.first_frame else ""
+
+
+def has_take(face: bpy.types.Object, line_id: str) -> bool:
+    return line_id in face.get(TAKES, {})
 
 
 def remove(face: bpy.types.Object, line_id: str) -> None:
@@ -1024,7 +1079,7 @@ def remove(face: bpy.types.Object, line_id: str) -> None:
     if writers.has_cache(face):
         writers.remove_cache(face)
     _clear(face, line)
-    if take_of(face, line_id) is None:
+    if not has_take(face, line_id):
         writers.remove_dense(face)
     _forget(face, line)
     arrange(face)

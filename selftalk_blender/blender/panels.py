@@ -9,7 +9,7 @@ import bpy
 
 from ..core.errors import SelfTalkError
 from ..core.template import bundled_template
-from . import face, jobs, operators, properties, strips
+from . import compat, face, jobs, operators, properties, strips
 
 SEVERAL_FACES = (".pkl", ".npz")  # endings of template files that may hold several
 CHARACTER = 6.2  # mean width in pixels at interface scale 1; a bit wide, so that no line is cut
@@ -107,17 +107,18 @@ class SELFTALK_PT_audio(SidebarPanel, bpy.types.Panel):
             return
         layout.prop(settings, "sound_strip", text="", icon="SOUND")
         if not settings.sound_strip:
-            if not strips.sound_strips(context.scene):
+            if not strips.sound_strips(compat.sequencer_scene(context)):
                 layout.label(text="No sound strips in this scene", icon="INFO")
             return
         try:
-            strip = strips.find_strip(context.scene, settings.sound_strip)
+            sequencer = compat.sequencer_scene(context)
+            strip = strips.find_strip(sequencer, settings.sound_strip)
+            heard = strips.heard(sequencer, strip, context.scene)
         except SelfTalkError as error:
             paragraph(layout, context, str(error), "ERROR")
             return
-        first, last = strips.strip_range(strip)
-        rate = strips.frame_rate(context.scene)
-        layout.label(text=f"Frames {first} to {last}, {rate:.6g} fps", icon="TIME")
+        first, last = heard.first_frame, heard.first_frame + heard.frames - 1
+        layout.label(text=f"Frames {first} to {last}, {heard.fps:.6g} fps", icon="TIME")
 
 
 class SELFTALK_PT_animate(SidebarPanel, bpy.types.Panel):
