@@ -103,8 +103,8 @@ def _made_up_for(entries: Sequence[Entry]) -> list[Entry]:
 GAP_WEIGHT = 3.0
 TONGUE_WEIGHT = 0.3
 SIZE, CHANGE = 1e-3, 2e-2
-# Openings in widths of the mouth, with which shapes that go by name are brought to the very lips
-# of this face: fully up to the first, not at all from the second; and the deepest overlap.
+# Openings in widths of the mouth: up to the first lips count as closed; from the second on shapes
+# that go by name are left as they are; and the deepest overlap.
 CLOSED, OPEN, PRESSED = 0.02, 0.12, -0.03
 
 
@@ -159,6 +159,11 @@ def build_drive(
     return Drive(channels, solve, notices)
 
 
+def _shut(opening: np.ndarray) -> np.ndarray:
+    """Openings (T,) in widths, with lips that all but touch touching."""
+    return np.where(opening > 0, opening * _ramp(opening, CLOSED, 3 * CLOSED), opening)
+
+
 def _ramp(values: np.ndarray, start: float, stop: float) -> np.ndarray:
     """0 up to `start`, 1 from `stop` on, smooth between."""
     share = np.clip((values - start) / (stop - start), 0.0, 1.0)
@@ -184,10 +189,9 @@ class _Visemes:
     def __call__(self, moved: np.ndarray) -> np.ndarray:
         """(T, n) weights from (T, 52) offsets from the resting face."""
         wanted = moved.astype(np.float64) @ self.head
-        opening = gaps(wanted[:, :-1])
-        shut = 1.0 - _ramp(opening, CLOSED, 3 * CLOSED)
+        opening = np.maximum(_shut(gaps(wanted[:, :-1])), 0.0)
         wanted = _weighted(wanted)
-        wanted[:, -1] = opening * (1.0 - shut) * GAP_WEIGHT
+        wanted[:, -1] = opening * GAP_WEIGHT
         return bounded_least_squares(self.columns, wanted, 1.0, SIZE, CHANGE)
 
 
@@ -245,9 +249,9 @@ class _Seal:
         self, moved: np.ndarray, values: np.ndarray, low: np.ndarray, high: np.ndarray
     ) -> np.ndarray:
         """Values (T, C) with the lips as far open as the bundled head's, where that is little."""
-        wanted = gaps(moved @ bundled_features())
+        wanted = moved @ gaps(bundled_features())
         share = 1.0 - _ramp(wanted, CLOSED, OPEN)
-        change = share * (np.maximum(wanted, PRESSED) - values @ self.opening)
+        change = share * (np.maximum(_shut(wanted), PRESSED) - values @ self.opening)
         values = values.copy()
         for column in (self.closer, self.opener):
             before = values[:, column].copy()
