@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import bpy
@@ -9,7 +10,9 @@ import numpy as np
 
 from ..core.errors import SelfTalkError
 from ..core.match import match_template
+from ..core.names import recognise
 from ..core.retarget import Correspondence, match_by_index
+from ..core.target import Analysis, judge
 from ..core.template import FaceTemplate, bundled_template
 from . import compat
 from .neutral import TEMPLATE_NEEDED, Neutral, check_checkpoint, read_neutral
@@ -131,6 +134,27 @@ def check(face: bpy.types.Object | None, template: Neutral | None = None) -> Non
         raise SelfTalkError(_verdicts[state])
 
 
+def analyse(face: bpy.types.Object | None) -> Analysis:
+    """What a mesh object is and how it can talk; quick, as `check`.
+
+    Raises:
+        SelfTalkError: it may not be written at all, as `usable`.
+    """
+    target = usable(face)
+    try:
+        check(target)
+        problem = ""
+    except SelfTalkError as error:
+        problem = str(error)
+    return judge(len(target.data.vertices), key_names(target), problem)
+
+
+def key_names(target: bpy.types.Object) -> tuple[str, ...]:
+    """The names of a mesh's shape keys, without the one that the others start from."""
+    keys = target.data.shape_keys
+    return tuple(keys.key_blocks.keys()[1:]) if keys is not None else ()
+
+
 VERDICTS = 4  # meshes that `check` remembers
 _verdicts: dict[tuple, str] = {}
 
@@ -191,9 +215,17 @@ def chosen_template(
 def driven_keys(target: bpy.types.Object, template: Neutral | None = None) -> frozenset[str]:
     """Names of the shape keys that a motion of a template (None: the bundled head's) may set."""
     if template is None:
-        return frozenset(bundled_template().shape_names)
+        own = recognised(key_names(target))
+        return frozenset(bundled_template().shape_names) | own
     keys = target.data.shape_keys
     return frozenset(keys.get(MADE_KEYS, ())) if keys is not None else frozenset()
+
+
+@functools.lru_cache(maxsize=32)
+def recognised(names: tuple[str, ...]) -> frozenset[str]:
+    """The shape keys among `names` that are face shapes."""
+    found = recognise(names)
+    return frozenset((*found.arkit, *found.visemes))
 
 
 def usable(face: bpy.types.Object | None) -> bpy.types.Object:

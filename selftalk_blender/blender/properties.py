@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import strips
+from . import strips, targets
 
 
 def _is_mesh_here(settings: SceneSettings, candidate: bpy.types.Object) -> bool:
@@ -110,11 +110,22 @@ class FaceSettings(bpy.types.PropertyGroup):
         name="Subject",
         description="Whose face, where the template's file holds several",
     )
+    mapping: bpy.props.CollectionProperty(
+        name="Shapes",
+        description="What moves what; where empty, the face is analysed each time",
+        type=targets.MappingItem,
+    )
+    mapping_index: bpy.props.IntProperty(name="Line")
+    follows: bpy.props.BoolProperty(
+        name="Follows",
+        description="This mesh moves with the face of its character, by shape keys of one name",
+        default=True,
+    )
     result: bpy.props.StringProperty(options={"HIDDEN"})
     notices: bpy.props.StringProperty(options={"HIDDEN"}, description="One per line")
 
 
-CLASSES = (SceneSettings, FaceSettings)
+CLASSES = (targets.MappingItem, SceneSettings, FaceSettings)
 
 
 def attach() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from .drive import Channel, Drive
 from .lips import rest_weights
 from .mouth import bundled_features, gaps
-from .names import Names, is_mouth
+from .names import SILENCE, Names, is_mouth
 from .solve import bounded_least_squares
 from .template import bundled_template
 from .visemes import RECIPES, recipe
@@ -54,12 +54,13 @@ NEIGHBOURS: dict[str, tuple[tuple[str, float], ...]] = {
 SIDES = ("Left", "Right")
 
 
-def entries_by_name(names: Names, target: str) -> list[Entry]:
+def entries_by_name(names: Names, target: str, complete: bool = True) -> list[Entry]:
     """The mapping that the names of a face's shape keys suggest.
 
     Args:
         names: what `names.recognise` found.
         target: name of the object whose keys they are.
+        complete: whether neighbours do what missing shapes would.
     """
     keys = {name: Channel(target, "KEY", name) for name in (*names.arkit, *names.visemes)}
     by_name = names.speaks_arkit or not names.visemes
@@ -70,8 +71,9 @@ def entries_by_name(names: Names, target: str) -> list[Entry]:
         if by_name or not is_mouth(source)
     ]
     if not by_name:
-        return entries + [Entry(viseme, keys[name]) for name, viseme in names.visemes.items()]
-    return entries + _made_up_for(entries)
+        spoken = {name: v for name, v in names.visemes.items() if v != SILENCE}
+        return entries + [Entry(viseme, keys[name]) for name, viseme in spoken.items()]
+    return entries + _made_up_for(entries) if complete else entries
 
 
 def _made_up_for(entries: Sequence[Entry]) -> list[Entry]:
@@ -113,6 +115,7 @@ def build_drive(
     ranges: Mapping[Channel, tuple[float, float]] = {},
     features: Mapping[Channel, np.ndarray] = {},
     notices: tuple[str, ...] = (),
+    same_head: bool = False,
 ) -> Drive:
     """What a mapping does.
 
@@ -124,6 +127,7 @@ def build_drive(
         features: what channels at 1 do to the lips of their face (`Mouth.features`), where its
             lips are known.
         notices: sentences for the drive.
+        same_head: the shapes are the bundled head's own, whose lips at rest have to be sealed.
     """
     names = bundled_template().shape_names
     entries = [entry for entry in entries if entry.source in names or entry.source in RECIPES]
@@ -142,15 +146,16 @@ def build_drive(
     ]
     low, high = np.array(limits, np.float32).reshape(-1, 2).T
     rest = rest_weights(bundled_template())
-    solver = _Visemes(visemes, features) if visemes else None
-    seal = None if visemes else _Seal.of(entries, column, features)
+    reach = [_reach(entry, *limits[column[entry.channel]]) for entry in visemes]
+    solver = _Visemes(visemes, features, np.array(reach)) if visemes else None
+    seal = None if visemes or same_head else _Seal.of(entries, column, features)
     spread = np.zeros((len(visemes), len(channels)), np.float32)
     for index, entry in enumerate(visemes):
         spread[index, column[entry.channel]] = entry.gain
 
     def solve(weights: np.ndarray) -> np.ndarray:
         moved = weights - rest
-        values = moved @ mix + offset
+        values = (weights if same_head else moved) @ mix + offset
         if solver is not None:
             values += solver(moved) @ spread
         values = np.clip(values, low, high)
@@ -170,10 +175,48 @@ def _ramp(values: np.ndarray, start: float, stop: float) -> np.ndarray:
     return np.asarray(share * share * (3.0 - 2.0 * share))
 
 
+def _reach(entry: Entry, low: float, high: float) -> float:
+    """The highest weight, 0..1, at which a viseme's channel is still within its range."""
+    end = high if entry.gain > 0 else low
+    room = (end - entry.offset) / entry.gain if entry.gain else 0.0
+    return float(np.clip(room, 0.0, 1.0))
+
+
+def follow(
+    drive: Drive,
+    followers: Mapping[Channel, Channel],
+    ranges: Mapping[Channel, tuple[float, float]] = {},
+    notices: tuple[str, ...] = (),
+) -> Drive:
+    """A drive with further channels that have the value of another, within their own range.
+
+    Args:
+        followers: new channel -> the drive's channel that it follows.
+        ranges: as in `build_drive`.
+    """
+    column = {channel: index for index, channel in enumerate(drive.channels)}
+    new = {c: column[leader] for c, leader in followers.items() if c not in column}
+    limits = [ranges.get(channel, (0.0, 1.0)) for channel in new]
+    low, high = np.array(limits, np.float32).reshape(-1, 2).T
+    columns = list(new.values())
+
+    def solve(weights: np.ndarray) -> np.ndarray:
+        values = drive(weights)
+        return np.concatenate([values, np.clip(values[:, columns], low, high)], 1)
+
+    return Drive((*drive.channels, *new), solve, (*drive.notices, *notices))
+
+
 class _Visemes:
     """Weights of a face's visemes that come nearest to a motion of the bundled head."""
 
-    def __init__(self, entries: Sequence[Entry], features: Mapping[Channel, np.ndarray]) -> None:
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        features: Mapping[Channel, np.ndarray],
+        highest: np.ndarray,
+    ) -> None:
+        self.highest = highest
         self.head = _with_tongue(bundled_features(), np.eye(len(bundled_template().shape_names)))
         recipes = np.stack([recipe(entry.source) for entry in entries])
         columns = _with_tongue(recipes @ bundled_features(), recipes)
@@ -192,7 +235,7 @@ class _Visemes:
         opening = np.maximum(_shut(gaps(wanted[:, :-1])), 0.0)
         wanted = _weighted(wanted)
         wanted[:, -1] = opening * GAP_WEIGHT
-        return bounded_least_squares(self.columns, wanted, 1.0, SIZE, CHANGE)
+        return bounded_least_squares(self.columns, wanted, self.highest, SIZE, CHANGE)
 
 
 def _with_tongue(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -204,9 +247,7 @@ def _with_tongue(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def _weighted(features: np.ndarray) -> np.ndarray:
     """Features (K, F + 1) by their importance, and the opening once more by itself."""
     lips = features[:, :-1] / np.sqrt(features.shape[1] / 6)
-    return np.concatenate(
-        [lips, features[:, -1:], gaps(features[:, :-1])[:, None] * GAP_WEIGHT], 1
-    )
+    return np.concatenate([lips, features[:, -1:], gaps(features[:, :-1])[:, None] * GAP_WEIGHT], 1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -127,9 +127,7 @@ def _axes(
     return np.stack([along, up, out])
 
 
-def _torn_apart(
-    points: np.ndarray, fall: np.ndarray, near: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _torn_apart(points: np.ndarray, fall: np.ndarray, near: float) -> tuple[np.ndarray, np.ndarray]:
     """Pairs (n,), (n,) of points (V, 3) within about `near` that fall (V,) very differently.
 
     Looks into the cells of eight shifted grids, so that hardly a pair is cut by all borders.

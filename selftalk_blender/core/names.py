@@ -15,8 +15,10 @@ from .template import bundled_template
 
 # What is spoken with; the rest of the 52 is the upper face.
 MOUTH = ("jaw", "mouth", "tongue", "cheekPuff")
-# So many mouth shapes besides the jaw's make a face that speaks by ARKit names alone.
-ENOUGH_MOUTH = 6
+# So many mouth shapes besides the jaw's make a face that speaks by ARKit names alone; and so many
+# where the jaw has no shape, but perhaps a bone.
+ENOUGH_MOUTH, ENOUGH_WITHOUT_JAW = 6, 14
+SILENCE = "sil"  # the viseme of a mouth at rest, which nothing has to move
 
 Parts = tuple[tuple[str, float], ...]  # (what moves a key, how much of it)
 
@@ -27,7 +29,7 @@ class Names:
 
     Attributes:
         arkit: shape key -> the ARKit shapes that move it, with their share of it.
-        visemes: shape key -> the viseme or mouth that it is; silence is left out.
+        visemes: shape key -> the viseme that it is, of `visemes.RECIPES`, or SILENCE.
         visemes_kind: what the visemes are called in the interface, or "".
     """
 
@@ -44,7 +46,8 @@ class Names:
     def speaks_arkit(self) -> bool:
         """Whether the ARKit shapes alone make a mouth that speaks."""
         mouth = {name for name in self.arkit_shapes if is_mouth(name)}
-        return "jawOpen" in mouth and len(mouth - {"jawOpen"}) >= ENOUGH_MOUTH
+        enough = ENOUGH_MOUTH if "jawOpen" in mouth else ENOUGH_WITHOUT_JAW
+        return len(mouth - {"jawOpen"}) >= enough
 
 
 def is_mouth(shape: str) -> bool:
@@ -65,7 +68,7 @@ def recognise(names: Iterable[str]) -> Names:
         if len(found) > len(visemes):
             kind, visemes = family.title, found
     arkit = _arkit([name for name in names if name not in visemes])
-    result = Names(arkit, {k: v for k, v in visemes.items() if v != SILENCE}, kind)
+    result = Names(arkit, visemes, kind)
     if result.speaks_arkit or result.visemes:
         return result
     # A mouth that only opens still talks; anything less is chance.
@@ -207,8 +210,6 @@ def _prefix(name: str) -> int:
 
 
 # --- Visemes -------------------------------------------------------------------------------------
-
-SILENCE = "sil"
 
 
 @dataclass(frozen=True)
