@@ -31,8 +31,8 @@ class SceneSettings(bpy.types.PropertyGroup):
     face: bpy.props.PointerProperty(
         name="Face",
         description=(
-            "The mesh that talks: SelfTalk's head, a MakeHuman or MPFB character, or the mesh "
-            "of a checkpoint of yours"
+            "The mesh that talks: SelfTalk's head, a MakeHuman or MPFB character, a character with "
+            "face shapes of its own, or the mesh of a checkpoint of yours"
         ),
         type=bpy.types.Object,
         poll=_is_mesh_here,

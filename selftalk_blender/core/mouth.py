@@ -84,14 +84,21 @@ def find_mouth(vertices: np.ndarray, opening: np.ndarray, rounding: np.ndarray) 
         rounding: (V, 3) offsets of a shape that moves both lips and no teeth: mouthPucker, "ou".
     """
     vertices, opening = np.asarray(vertices, np.float64), np.asarray(opening, np.float64)
-    moved, rounded = np.linalg.norm(opening, axis=1), np.linalg.norm(rounding, axis=1)
+    moved = np.linalg.norm(opening, axis=1)
     most = moved.max(initial=0.0)
-    if not most > 0 or not rounded.max() > 0:
+    if not most > 0:
         return None
-    down = opening[moved > 0.7 * most].mean(0)
+    # A round vowel opens the jaw, too: what is left without that is the lips' own way.
+    chin = moved > 0.7 * most
+    jaw = (rounding[chin] * opening[chin]).sum() / (opening[chin] ** 2).sum()
+    rounding = rounding - jaw * opening
+    rounded = np.linalg.norm(rounding, axis=1)
+    if not rounded.max() > 0:
+        return None
+    down = opening[chin].mean(0)
     down /= np.linalg.norm(down)
     lips = np.flatnonzero(rounded > LIPS_MOVE * rounded.max())
-    forward = np.asarray(rounding, np.float64)[lips].mean(0)
+    forward = rounding[lips].mean(0)
     if np.linalg.norm(forward) < 0.3 * rounded[lips].mean():
         forward = None  # a drawn mouth, which only gets narrow
     pairs: list[np.ndarray] = []

@@ -62,12 +62,13 @@ def recognise(names: Iterable[str]) -> Names:
     movements ("jawOpen_mouthClose", a corrective) has none.
     """
     names = list(names)
-    kind, visemes = "", {}
+    kind = ""
+    visemes: dict[str, str] = {}
     for family in FAMILIES:
         found = family.find(names)
         if len(found) > len(visemes):
             kind, visemes = family.title, found
-    arkit = _arkit([name for name in names if name not in visemes])
+    arkit = arkit_keys([name for name in names if name not in visemes])
     result = Names(arkit, visemes, kind)
     if result.speaks_arkit or result.visemes:
         return result
@@ -153,8 +154,8 @@ def _spellings() -> dict[str, Parts]:
     return known
 
 
-def _arkit(names: Sequence[str]) -> dict[str, Parts]:
-    """Shape key -> what moves it, for the plainest key of each spelling."""
+def arkit_keys(names: Iterable[str]) -> dict[str, Parts]:
+    """Shape key -> what moves it, for the plainest key of each spelling, be they ever so few."""
     claims: dict[str, tuple[int, str, Parts]] = {}
     for name in names:
         found = _match(name)
@@ -294,8 +295,8 @@ DAZ = {
     "l": "nn", "m": "PP", "ow": "oh", "s": "SS", "sh": "CH", "t": "DD", "th": "TH", "uw": "ou",
     "w": "ou",
 }  # fmt: skip
-# What may stand before a viseme: nothing, or anything that ends with a separator.
-ANY = r"(?:.*[\W_])?"
+# What may stand before a viseme: nothing, or as little as can be that ends with a separator.
+ANY = r"(?:.*?[\W_])??"
 FAMILIES = (
     Family(
         "Oculus visemes",
@@ -342,7 +343,7 @@ FAMILIES = (
     ),
     Family(
         "Daz visemes",
-        _regex(r"(?:.*[\W_])?(?:e?CTRL_?)?v(?:SM)?", DAZ),
+        _regex(rf"{ANY}(?:e?CTRL_?)?v(?:SM)?", DAZ),
         DAZ,
         frozenset({"aa", "PP", "FF", "ou"}),
         9,

@@ -41,7 +41,7 @@ def bounded_least_squares(
     unit = 1.0 / np.sqrt(np.maximum(np.diag(square), 1e-12))
     square, linear, high = square * unit * unit[:, None], linear * unit, high / unit
     smooth = change * unit**2
-    step = 1.0 / (np.linalg.eigvalsh(square)[-1] + 4.0 * smooth.max())
+    step = 1.0 / max(np.linalg.eigvalsh(square)[-1] + 4.0 * smooth.max(), 1e-12)
     ahead, speed = values, 1.0
     for _ in range(ROUNDS):
         slope = ahead @ square - linear

@@ -64,7 +64,8 @@ def judge(count: int, shape_names: tuple[str, ...], problem: str) -> Analysis:
         return _by_names(names, problem)
     known = len(names.arkit_shapes | set(bundled_template().shape_names) & set(shape_names))
     kind = "Head" if count == len(bundled_template().vertices) else "MakeHuman body"
-    shapes = f"{known} face shapes" if known else "face shapes will be created"
+    plural = "" if known == 1 else "s"
+    shapes = f"{known} face shape{plural}" if known else "face shapes will be created"
     return Analysis("TEMPLATE", f"{kind}, {shapes}")
 
 
