@@ -550,7 +550,7 @@ class SELFTALK_OT_widen_sliders(FaceOperator, bpy.types.Operator):
             return {"CANCELLED"}
         for key, low, high in narrow:
             key.slider_min, key.slider_max = min(key.slider_min, low), max(key.slider_max, high)
-        self.report({"INFO"}, f"{len(narrow)} sliders were widened")
+        self.report({"INFO"}, f"Sliders widened: {len(narrow)}")
         return {"FINISHED"}
 
 
@@ -597,7 +597,9 @@ class SELFTALK_PT_shapes(bpy.types.Panel):
         for notice in notices:
             self.say(layout, context, notice)
         if narrow:
-            text = f"{len(narrow)} sliders do not reach as far as the motion; it keeps within them."
+            first = f"The slider of {narrow[0][0].name}"
+            more = f" and {len(narrow) - 1} more" if len(narrow) > 1 else ""
+            text = f"{first}{more} ends before the motion does, which keeps within it."
             self.say(layout, context, text)
             layout.operator("selftalk.widen_sliders")
 
@@ -623,7 +625,7 @@ class SELFTALK_PT_shapes(bpy.types.Panel):
         column.prop(item, "offset")
 
     def say(self, layout: bpy.types.UILayout, context: bpy.types.Context, text: str) -> None:
-        from .panels import paragraph
+        from .panels import paragraph  # which imports the settings, and they import this
 
         paragraph(layout, context, text, "INFO")
 
