@@ -266,7 +266,7 @@ def _write(
             writing = _write_dense(plan, face, spoken, motion, neutral)
         else:
             drive = targets.drive_of(face)
-            notices += [*drive.notices, *lines.left_alone(drive)]
+            notices += drive.notices
             take = Take(motion.weights, motion.fps, job.loudness)
             if plan.cache is not None:
                 writing = lines.write_cache(face, spoken, take, plan.cache)

@@ -6,7 +6,7 @@ import atexit
 
 import bpy
 
-from . import dialogue, jobs, operators, panels, preferences, properties
+from . import dialogue, jobs, operators, panels, preferences, properties, targets
 
 CLASSES: tuple[type, ...] = (
     *preferences.CLASSES,
@@ -14,6 +14,7 @@ CLASSES: tuple[type, ...] = (
     *operators.CLASSES,
     *panels.CLASSES,
     *dialogue.CLASSES,
+    *targets.CLASSES,
 )
 
 

@@ -17,7 +17,8 @@ How lines play:
 - A mesh cache is one for all lines, which add up in it in the same way.
 
 The artist's actions, tracks, strips and curves stay, also curves that were added to our actions:
-such a curve keeps its channel from us.
+such a curve keeps its channel from us. What has drivers or is keyed in the artist's own active
+action is no channel of a drive in the first place (`targets`).
 """
 
 from __future__ import annotations
@@ -55,9 +56,6 @@ REST_LINE = "rest"  # in place of an id: the action of the face at rest
 TRACK = "SelfTalk"
 # A channel that is nearer to its rest all along gets no curve (keys: 0.005 mm at most).
 STILL = 1e-4
-# Shape keys whose names begin so may stay the artist's own (drivers, keyed blinks).
-SPARE = ("eye", "brow", "cheek", "nose")
-DRIVER = "has a driver"
 LINEAR = 1  # of Keyframe.interpolation, for foreach_set
 
 Curve = tuple[str, int]  # RNA path on its owner, index in it (0 for a single number)
@@ -383,7 +381,7 @@ def check(face: bpy.types.Object, drive: Drive) -> None:
     for target, channels in _by_object(drive.channels).items():
         names = {channel.path for channel in channels if channel.kind == "KEY"}
         if names:
-            writers.check_keys(target, names)
+            writers.check_keys(target)
             keys = target.data.shape_keys
             lacking = names - set(keys.key_blocks.keys() if keys is not None else ())
             if target == face:
@@ -392,8 +390,8 @@ def check(face: bpy.types.Object, drive: Drive) -> None:
                 raise SelfTalkError(
                     f"{target.name} has no shape key {min(lacking)}. Look at the mapping again."
                 )
-        for owner, ours in _by_owner(channels).items():
-            _check_owner(target, owner, {curve_of(channel) for channel in ours})
+        for owner in _by_owner(channels):
+            _check_owner(target, owner)
 
 
 def _by_object(channels: Sequence[Channel]) -> dict[bpy.types.Object, list[Channel]]:
@@ -417,59 +415,12 @@ def _by_owner(channels: Sequence[Channel]) -> dict[bpy.types.ID, list[Channel]]:
     return found
 
 
-def _check_owner(target: bpy.types.Object, owner: bpy.types.ID, curves: set[Curve]) -> None:
+def _check_owner(target: bpy.types.Object, owner: bpy.types.ID) -> None:
     data = owner.animation_data
-    if data is None:
-        return
-    if data.use_tweak_mode:
+    if data is not None and data.use_tweak_mode:
         raise SelfTalkError(
             f"An NLA strip of {target.name} is being tweaked. Leave Tweak Mode (Tab)."
         )
-    for curve, holder in _artists(owner).items():
-        if curve in curves and not _spare(curve):
-            way_out = (
-                "Remove the drivers of its face shapes"
-                if holder == DRIVER
-                else "Push it down or unlink it in the Action Editor"
-            )
-            raise SelfTalkError(
-                f"{_called(curve)} of {target.name} {holder}, which SelfTalk leaves alone. "
-                f"{way_out}, or choose the output Mesh Cache."
-            )
-
-
-def _artists(owner: bpy.types.ID) -> dict[Curve, str]:
-    """What the artist animates of an owner, over our lines, and by what."""
-    data = owner.animation_data
-    if data is None:
-        return {}
-    found = {(curve.data_path, curve.array_index): DRIVER for curve in data.drivers}
-    action = data.action
-    if action is not None and LINE not in action and not writers.is_ours(action):
-        for curve in compat.playing_curves(owner):
-            found[curve.data_path, curve.array_index] = f"is keyed in the action {action.name}"
-    return found
-
-
-def _spare(curve: Curve) -> bool:
-    """Whether a face speaks without a channel: a shape key above the mouth."""
-    return writers.key_name(curve[0]).lower().startswith(SPARE)
-
-
-def left_alone(drive: Drive) -> list[str]:
-    """Sentences about the channels of a drive that stay the artist's."""
-    found: dict[str, list[str]] = {}
-    for owner, channels in _by_owner(drive.channels).items():
-        held = _artists(owner)
-        for channel in channels:
-            if curve_of(channel) in held:
-                found.setdefault(held[curve_of(channel)], []).append(channel.path)
-    return [f"{', '.join(names)} {why} and is left alone." for why, names in found.items()]
-
-
-def _called(curve: Curve) -> str:
-    name = writers.key_name(curve[0])
-    return f"Shape key {name}" if name else curve[0]
 
 
 def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iterator[float]:
@@ -650,9 +601,6 @@ def _columns(baked: Baked) -> dict[bpy.types.ID, dict[Curve, int]]:
         sealed = channel.kind == "KEY" and abs(baked.rest[column]) > STILL
         if away[column] or sealed:
             found.setdefault(owner_of(channel), {})[curve_of(channel)] = column
-    for owner, columns in found.items():
-        held = _artists(owner)
-        found[owner] = {curve: column for curve, column in columns.items() if curve not in held}
     return found
 
 

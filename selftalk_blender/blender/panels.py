@@ -8,7 +8,6 @@ from pathlib import Path
 import bpy
 
 from ..core.errors import SelfTalkError
-from ..core.template import bundled_template
 from . import compat, face, jobs, operators, properties, strips
 
 SEVERAL_FACES = (".pkl", ".npz")  # endings of template files that may hold several
@@ -35,16 +34,13 @@ def face_line(target: bpy.types.Object) -> str:
         SelfTalkError: why it cannot be animated.
     """
     neutral = operators.template_from_settings(target)
-    face.check(target, neutral)
     if neutral is not None:
+        face.check(target, neutral)
         return f"{len(neutral.vertices)} vertices, those of {Path(neutral.source[0]).name}"
-    template = bundled_template()
-    kind = "Head" if len(target.data.vertices) == len(template.vertices) else "MakeHuman body"
-    keys = target.data.shape_keys
-    present = set(keys.key_blocks.keys()) if keys is not None else set()
-    count = len(present & set(template.shape_names))
-    shapes = f"{count} face shapes" if count else "face shapes will be created"
-    return f"{kind}, {shapes}"
+    analysis = face.analyse(target)
+    if not analysis.talks:
+        raise SelfTalkError(" ".join((f"{analysis.line}.", *analysis.reasons)))
+    return analysis.line
 
 
 def shows_animator(target: bpy.types.Object) -> bool:
@@ -52,14 +48,9 @@ def shows_animator(target: bpy.types.Object) -> bool:
     if target.selftalk.animator or target.selftalk.template:
         return True
     try:
-        face.usable(target)
+        return not face.analyse(target).talks
     except SelfTalkError:
         return False  # first things first
-    try:
-        face.check(target)
-    except SelfTalkError:
-        return True
-    return False
 
 
 class SidebarPanel:

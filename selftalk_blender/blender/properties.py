@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import compat, lines, strips
+from . import compat, lines, strips, targets
 
 
 def _is_mesh_here(settings: SceneSettings, candidate: bpy.types.Object) -> bool:
@@ -52,8 +52,8 @@ class SceneSettings(bpy.types.PropertyGroup):
     face: bpy.props.PointerProperty(
         name="Face",
         description=(
-            "The mesh that talks: SelfTalk's head, a MakeHuman or MPFB character, or the mesh "
-            "of a checkpoint of yours"
+            "The mesh that talks: SelfTalk's head, a MakeHuman or MPFB character, a character with "
+            "face shapes of its own, or the mesh of a checkpoint of yours"
         ),
         type=bpy.types.Object,
         poll=_is_mesh_here,
@@ -144,11 +144,28 @@ class FaceSettings(bpy.types.PropertyGroup):
         ),
         update=_play_lines,
     )
+    mapping: bpy.props.CollectionProperty(
+        name="Shapes",
+        description="What moves what; where empty, the face is analysed each time",
+        type=targets.MappingItem,
+    )
+    mapping_index: bpy.props.IntProperty(name="Line")
+    follows: bpy.props.BoolProperty(
+        name="Follows",
+        description="This mesh moves with the face of its character, by shape keys of one name",
+        default=True,
+    )
     result: bpy.props.StringProperty(options={"HIDDEN"})
     notices: bpy.props.StringProperty(options={"HIDDEN"}, description="One per line")
 
 
-CLASSES = (*lines.CLASSES, StripSettings, SceneSettings, FaceSettings)
+CLASSES = (
+    *lines.CLASSES,
+    targets.MappingItem,
+    StripSettings,
+    SceneSettings,
+    FaceSettings,
+)
 
 
 def attach() -> None:
