@@ -18,9 +18,7 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
-def with_less(
-    run: Callable[[torch.device, int], T], device: torch.device, notices: list[str]
-) -> T:
+def with_less(run: Callable[[torch.device, int], T], device: torch.device, notices: list[str]) -> T:
     """Run something with whole windows, with halves, with quarters, and then on the CPU.
 
     Args:

@@ -620,9 +620,7 @@ class _Answer:
         return Motion(self._template, self._fps, dense=self._frames)
 
 
-def _hear(
-    stream: BinaryIO, inbox: queue.SimpleQueue[Message | ProtocolError | None]
-) -> None:
+def _hear(stream: BinaryIO, inbox: queue.SimpleQueue[Message | ProtocolError | None]) -> None:
     """Runs in a thread of its own: None at the end of what a process says."""
     with stream:
         try:
