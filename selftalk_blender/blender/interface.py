@@ -6,11 +6,13 @@ import atexit
 
 import bpy
 
+from ..worker import client
 from . import jobs, operators, panels, preferences, properties
 
 CLASSES: tuple[type, ...] = (
     *preferences.CLASSES,
     *properties.CLASSES,
+    *jobs.CLASSES,
     *operators.CLASSES,
     *panels.CLASSES,
 )
@@ -20,6 +22,7 @@ def register() -> None:
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     properties.attach()
+    client.keep_log_in(preferences.log_folder())
     # Blender as a module crashes (4.2) or hangs (4.5) at its end while it knows of our classes.
     atexit.register(unregister)
 
@@ -27,6 +30,7 @@ def register() -> None:
 def unregister() -> None:
     atexit.unregister(unregister)
     jobs.stop()
+    client.stop_workers()
     properties.detach()
     for cls in reversed(CLASSES):
         if cls.is_registered:

@@ -223,25 +223,19 @@ class AnimateJob:
         self.finished = True
 
 
-def warm_up(
-    python: str | None = None,
-    device: str | None = None,
-    animator: str | os.PathLike[str] | None = None,
-    template: str | os.PathLike[str] | None = None,
-    subject: str = "",
-) -> None:
-    """Have the process started and the animator loaded before someone waits for it.
+def warm_up(python: str | None = None, device: str | None = None) -> None:
+    """Have the process started and the bundled animator loaded before someone waits for it.
 
     Returns at once, and does nothing where a process is already there. What goes wrong is told
     by the job that meets it again.
 
     Args:
-        python, device, animator, template, subject: see `AnimateJob`.
+        python, device: see `AnimateJob`.
     """
     with contextlib.suppress(SelfTalkError):
         worker = _worker(find_python(python), device)
         if not worker.warm:
-            worker.add(_Task("prepare", _animator_fields(device, animator, template, subject)))
+            worker.add(_Task("prepare", _animator_fields(device, None, None, "")))
 
 
 def _animator_fields(

@@ -180,8 +180,8 @@ def test_an_animator_that_was_replaced_is_read_again(
 
 
 def test_warmed_up_the_first_job_finds_the_process_there(clip: Path, tiny_animator: Path) -> None:
-    client.warm_up(animator=tiny_animator)
-    client.warm_up(animator=tiny_animator)  # a second time does nothing
+    client.warm_up()
+    client.warm_up()  # a second time does nothing
     first = process()
     job = AnimateJob(clip, animator=tiny_animator)
     job.start()
@@ -214,10 +214,10 @@ def test_twenty_jobs_leave_the_memory_flat(clip: Path, tiny_animator: Path) -> N
         return int(next(line for line in lines if line.startswith("RssAnon")).split()[1])
 
     sizes = []
-    for _ in range(25):
-        run(AnimateJob(clip, animator=tiny_animator))
+    for _ in range(23):
+        run(AnimateJob(clip, stop=0.5, animator=tiny_animator))
         sizes.append(size())
-    assert sizes[-1] - sizes[4] < 4000, sizes  # kB; torch's own pools fill with the first
+    assert sizes[-1] - sizes[2] < 4000, sizes  # kB; torch's own pools fill with the first
 
 
 def test_another_python_takes_the_place_of_an_idle_one(tmp_path: Path) -> None:
