@@ -108,9 +108,9 @@ class JobOperator:
     _timer: bpy.types.Timer
     _job: Job
 
-    # Of the operator. `title` is what the panel calls the job in line, the operator's label where
-    # `steps` does not set it. `steps` checks at once and returns the work, a generator that can be closed
-    # at any time; both may raise SelfTalkError. `finish` is called with the work's result.
+    # Of the operator. `steps` checks at once and returns the work, a generator that can be closed
+    # at any time; both may raise SelfTalkError. `finish` is called with the work's result. `title`
+    # is what the panel calls a job in line; `steps` may set it.
     title = ""
     steps: Callable[[bpy.types.Context], Steps]
     finish: Callable[[bpy.types.Context, Any], None]

@@ -20,10 +20,10 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -293,6 +293,7 @@ class _Worker:
         self._inbox: queue.SimpleQueue[Message | ProtocolError | None] = queue.SimpleQueue()
         self._log_begin = 0
         self._job = 0
+        self._starting = False  # whether the process loads what a job needs
         threading.Thread(target=self._run, daemon=True, name="SelfTalk worker").start()
 
     # Called by the owners of tasks; none of these waits for the process.
@@ -383,9 +384,9 @@ class _Worker:
             self._start_process()
         else:
             self._say(task.kind, job=self._job, **task.fields)
-        starting = True
+        self._starting = True
         answer = _Answer()
-        for message in self._messages(task, lambda: starting):
+        for message in self._messages(task):
             if message.kind == "hello" and fresh:
                 if message.fields.get("version") != VERSION:
                     raise self._other_version()
@@ -394,7 +395,7 @@ class _Worker:
                 continue  # a sign of life
             elif message.kind == "progress":
                 step = Progress(float(message.fields["done"]), str(message.fields["stage"]))
-                starting = step.stage == STARTING
+                self._starting = step.stage == STARTING
                 task.steps.put(step)
             elif message.kind in ("weights", "dense"):
                 answer.begin(message)
@@ -413,7 +414,7 @@ class _Worker:
             elif message.kind in ("prepared", "cancelled"):
                 return
 
-    def _messages(self, task: _Task, starting: Any) -> Any:
+    def _messages(self, task: _Task) -> Iterator[Message]:
         """What the process says, until the caller has heard enough.
 
         Ends early where the task is unwanted and the process had to be ended for it.
@@ -464,21 +465,22 @@ class _Worker:
                     asked, since = True, time.monotonic()
                 unwanted = time.monotonic() - since
                 # A process that is still loading leaves the job when it is ready: warm, then.
-                if unwanted > REACT and not starting():
+                if unwanted > REACT and not self._starting:
                     self._end_process()
                     return
-            if silent > (SILENCE_STARTING if starting() else SILENCE):
+            if silent > (SILENCE_STARTING if self._starting else SILENCE):
                 self._end_process()
                 if task.unwanted.is_set():
                     return
                 raise self._failure(
-                    f"The animator gave no sign of life for {silent:.0f} s and was ended. Try again."
+                    f"The animator gave no sign of life for {silent:.0f} s and was ended. "
+                    "Animate again."
                 )
 
     def _say(self, kind: str, **fields: Any) -> None:
         assert self._process is not None and self._process.stdin is not None
         with contextlib.suppress(OSError):  # it is gone: its output ends, too
-            write(self._process.stdin, kind, **fields)
+            write(cast(BinaryIO, self._process.stdin), kind, **fields)
 
     def _start_process(self) -> None:
         command = [str(self._python), "-c", ENTRY.format(package=PACKAGE.name), str(PACKAGE.parent)]
