@@ -204,51 +204,16 @@ def animate_all(
     Args:
         everything: also strips that are up to date.
     """
-    sequencer, scene = compat.sequencer_scene(context), context.scene
-    report = Report()
-    todo: list[tuple[str, str, animate.Plan | None]] = []
-    for strip in strips.sound_strips(sequencer):
-        face = face_of(sequencer, strip, scene)
-        now = status(sequencer, strip, scene, face)
-        if now.kind == MUTED:
-            report.muted.append(strip.name)
-        elif now.kind == UNFIT:
-            report.failed[strip.name] = now.text
-        elif now.kind == CURRENT and not everything:
-            report.current.append(strip.name)
-        else:
-            try:
-                plan = None
-                if now.kind != MOVED or everything:
-                    plan = operators.plan_of(context, face, strip=strip.name, sequencer=sequencer)
-                todo.append((strip.name, face.name, plan))
-            except SelfTalkError as error:
-                report.failed[strip.name] = str(error)
-    _refuse_second_lines(todo, report)
-    return _run_all(scene.name, sequencer.name, todo, report)
-
-
-def _refuse_second_lines(todo: list[tuple[str, str, animate.Plan | None]], report: Report) -> None:
-    """An animator of the face's own leaves one line a face: a second would replace the first."""
-    dense: dict[str, str] = {}
-    for strip, face, plan in list(todo):
-        if plan is None or plan.template is None:
-            continue
-        if face in dense:
-            report.failed[strip] = (
-                f"{face} is animated by a checkpoint of its own, which has one line at a time: "
-                f"{dense[face]}. Mute all but one of its strips."
-            )
-            todo.remove((strip, face, plan))
-        dense.setdefault(face, strip)
+    sequencer, scene = compat.sequencer_scene(context).name, context.scene.name
+    return _run_all(context, sequencer, scene, everything)
 
 
 def _run_all(
-    scene: str,
-    sequencer: str,
-    todo: list[tuple[str, str, animate.Plan | None]],
-    report: Report,
+    context: bpy.types.Context, sequencer: str, scene: str, everything: bool
 ) -> Generator[animate.Progress, None, Report]:
+    """`animate_all`; how the strips stand is seen when its turn comes."""
+    report = Report()
+    todo = _to_do(context, bpy.data.scenes[sequencer], bpy.data.scenes[scene], everything, report)
     for number, (strip, face, plan) in enumerate(todo):
         yield animate.Progress(number / len(todo), strip)
         try:
@@ -272,6 +237,51 @@ def _run_all(
         operators.note_result(bpy.data.objects[face], result)
         report.animated.append(strip)
     return report
+
+
+def _to_do(
+    context: bpy.types.Context,
+    sequencer: bpy.types.Scene,
+    scene: bpy.types.Scene,
+    everything: bool,
+    report: Report,
+) -> list[tuple[str, str, animate.Plan | None]]:
+    """Strip, face and plan (None: only to be placed) of all that needs it; the rest is noted."""
+    todo: list[tuple[str, str, animate.Plan | None]] = []
+    for strip in strips.sound_strips(sequencer):
+        face = face_of(sequencer, strip, scene)
+        now = status(sequencer, strip, scene, face)
+        if now.kind == MUTED:
+            report.muted.append(strip.name)
+        elif now.kind == UNFIT:
+            report.failed[strip.name] = now.text
+        elif now.kind == CURRENT and not everything:
+            report.current.append(strip.name)
+        else:
+            try:
+                plan = None
+                if now.kind != MOVED or everything:
+                    plan = operators.plan_of(context, face, strip=strip.name, sequencer=sequencer)
+                todo.append((strip.name, face.name, plan))
+            except SelfTalkError as error:
+                report.failed[strip.name] = str(error)
+    _refuse_second_lines(todo, report)
+    return todo
+
+
+def _refuse_second_lines(todo: list[tuple[str, str, animate.Plan | None]], report: Report) -> None:
+    """An animator of the face's own leaves one line a face: a second would replace the first."""
+    dense: dict[str, str] = {}
+    for strip, face, plan in list(todo):
+        if plan is None or plan.template is None:
+            continue
+        if face in dense:
+            report.failed[strip] = (
+                f"{face} is animated by a checkpoint of its own, which has one line at a time: "
+                f"{dense[face]}. Mute all but one of its strips."
+            )
+            todo.remove((strip, face, plan))
+        dense.setdefault(face, strip)
 
 
 def place(
@@ -306,8 +316,6 @@ def moved(context: bpy.types.Context) -> Iterator[tuple[str, str]]:
 
 def all_problem(context: bpy.types.Context) -> str:
     """Why Animate All cannot run now, or ""."""
-    if jobs.running is not None:
-        return "A face is being animated. Wait, or press Esc to cancel."
     if not strips.sound_strips(compat.sequencer_scene(context)):
         return "There are no sound strips. Add some in the Sequencer."
     return ""
@@ -335,7 +343,6 @@ out. When cancelled, lines that are done stay"""
         return not problem
 
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
-        self.sequencer = compat.sequencer_scene(context).name
         return animate_all(context, self.everything)
 
     def finish(self, context: bpy.types.Context, result: Report) -> None:
@@ -383,12 +390,6 @@ class SELFTALK_OT_remove_line(bpy.types.Operator):
 
     face: bpy.props.StringProperty(name="Face", description="Name of the face")
     line: bpy.props.StringProperty(name="Line", description="Id of its line")
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        if jobs.running is not None:
-            cls.poll_message_set("A face is being animated. Wait, or press Esc to cancel.")
-        return jobs.running is None
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         face = bpy.data.objects.get(self.face)

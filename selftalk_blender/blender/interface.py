@@ -6,11 +6,13 @@ import atexit
 
 import bpy
 
+from ..worker import client
 from . import dialogue, jobs, operators, panels, preferences, properties, targets
 
 CLASSES: tuple[type, ...] = (
     *preferences.CLASSES,
     *properties.CLASSES,
+    *jobs.CLASSES,
     *operators.CLASSES,
     *panels.CLASSES,
     *dialogue.CLASSES,
@@ -24,6 +26,7 @@ def register() -> None:
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     properties.attach()
+    client.keep_log_in(preferences.log_folder())
     # Blender as a module crashes (4.2) or hangs (4.5) at its end while it knows of our classes.
     atexit.register(unregister)
 
@@ -31,6 +34,7 @@ def register() -> None:
 def unregister() -> None:
     atexit.unregister(unregister)
     jobs.stop()
+    client.stop_workers()
     properties.detach()
     for cls in reversed(CLASSES):
         if cls.is_registered:

@@ -17,9 +17,7 @@ NO_FACE = "No face is chosen. Choose the face mesh, or press Add Face."
 
 
 def animate_problem(context: bpy.types.Context) -> str:
-    """Why Animate from Audio cannot run now, or ""."""
-    if jobs.running is not None:
-        return "A face is being animated. Wait, or press Esc to cancel."
+    """Why Animate from Audio cannot run now, or "". While a job runs, another may get in line."""
     try:
         plan_from_settings(context)
     except SelfTalkError as error:
@@ -78,7 +76,7 @@ def plan_of(
         target,
         **source,
         output=target.selftalk.output,
-        cache_folder=target.selftalk.cache_folder,
+        cache_folder=target.selftalk.cache_folder or preferences.cache_folder(context),
         python=python,
         device=device,
         animator=target.selftalk.animator,
@@ -147,6 +145,7 @@ class SELFTALK_OT_animate_from_audio(jobs.JobOperator, bpy.types.Operator):
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
         plan = plan_from_settings(context)
         self.face = plan.face
+        self.title = f"{plan.face}: {plan.heard.clip.name}"
         return animate.run(plan)
 
     def finish(self, context: bpy.types.Context, result: animate.Result) -> None:
@@ -154,22 +153,6 @@ class SELFTALK_OT_animate_from_audio(jobs.JobOperator, bpy.types.Operator):
         self.report({"INFO"}, f"{self.face}: {result.text}")
         for notice in result.notices:
             self.report({"WARNING"}, notice)
-
-
-class SELFTALK_OT_cancel(bpy.types.Operator):
-    """Stop animating; nothing is changed"""
-
-    bl_idname = "selftalk.cancel"
-    bl_label = "Cancel"
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return jobs.running is not None
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        assert jobs.running is not None
-        jobs.running.cancelled = True
-        return {"FINISHED"}
 
 
 class SELFTALK_OT_export(bpy.types.Operator):
@@ -247,6 +230,5 @@ class SELFTALK_OT_export(bpy.types.Operator):
 CLASSES = (
     SELFTALK_OT_add_face,
     SELFTALK_OT_animate_from_audio,
-    SELFTALK_OT_cancel,
     SELFTALK_OT_export,
 )

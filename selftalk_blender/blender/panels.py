@@ -8,7 +8,7 @@ from pathlib import Path
 import bpy
 
 from ..core.errors import SelfTalkError
-from . import compat, face, jobs, operators, properties, strips
+from . import compat, face, jobs, operators, preferences, properties, strips
 
 SEVERAL_FACES = (".pkl", ".npz")  # endings of template files that may hold several
 CHARACTER = 6.2  # mean width in pixels at interface scale 1; a bit wide, so that no line is cut
@@ -120,22 +120,16 @@ class SELFTALK_PT_animate(SidebarPanel, bpy.types.Panel):
         if target is not None:
             layout.row().prop(target.selftalk, "output", expand=True)
             if target.selftalk.output == "MESH_CACHE":
-                layout.prop(
-                    target.selftalk, "cache_folder", text="", placeholder="//selftalk_cache"
-                )
-        if jobs.running is not None:
-            now = jobs.running.progress
-            row = layout.row(align=True)
-            row.progress(factor=now.done, text=f"{now.text}, {100 * now.done:.0f} %")
-            row.operator("selftalk.cancel", text="", icon="X")
-            return
+                usual = preferences.cache_folder(context) or "//selftalk_cache"
+                layout.prop(target.selftalk, "cache_folder", text="", placeholder=usual)
+        jobs.draw(layout)
         problem = operators.animate_problem(context)
         row = layout.row()
         row.scale_y = 1.5
         row.operator("selftalk.animate_from_audio", icon="PLAY")
         if problem:
             paragraph(layout, context, problem, "INFO")
-        elif target is not None and target.selftalk.result:
+        elif jobs.running is None and target is not None and target.selftalk.result:
             paragraph(layout, context, target.selftalk.result, "CHECKMARK")
             for notice in target.selftalk.notices.splitlines():
                 paragraph(layout, context, notice, "ERROR")

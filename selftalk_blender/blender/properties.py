@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import compat, lines, strips, targets
+from . import compat, lines, preferences, strips, targets
 
 
 def _is_mesh_here(settings: SceneSettings, candidate: bpy.types.Object) -> bool:
@@ -15,14 +15,21 @@ def _strip_names(settings: SceneSettings, context: bpy.types.Context, typed: str
     return [strip.name for strip in strips.sound_strips(compat.sequencer_scene(context))]
 
 
+def _face_chosen(settings: SceneSettings, context: bpy.types.Context) -> None:
+    if settings.face is not None:
+        preferences.warm_up(context)
+
+
 def _strip_chosen(settings: SceneSettings, context: bpy.types.Context) -> None:
     if settings.sound_strip:
         settings.source = "STRIP"
+        preferences.warm_up(context)
 
 
 def _file_chosen(settings: SceneSettings, context: bpy.types.Context) -> None:
     if settings.sound_file:
         settings.source = "FILE"
+        preferences.warm_up(context)
 
 
 def _strip_listed(settings: SceneSettings, context: bpy.types.Context) -> None:
@@ -57,6 +64,7 @@ class SceneSettings(bpy.types.PropertyGroup):
         ),
         type=bpy.types.Object,
         poll=_is_mesh_here,
+        update=_face_chosen,
     )
     source: bpy.props.EnumProperty(
         name="Sound",
@@ -111,7 +119,10 @@ class FaceSettings(bpy.types.PropertyGroup):
     )
     cache_folder: bpy.props.StringProperty(
         name="Cache Folder",
-        description="Where the cache file goes; where empty, selftalk_cache beside the .blend",
+        description=(
+            "Where the cache file goes; where empty, the folder in the SelfTalk preferences, or "
+            "selftalk_cache beside the .blend"
+        ),
         subtype="DIR_PATH",
     )
     animator: bpy.props.StringProperty(

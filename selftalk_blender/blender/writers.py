@@ -37,7 +37,7 @@ CACHE_FOLDER = "//selftalk_cache/"
 CACHE_SUFFIX = ".selftalk.mdd"
 # A weight below this all along moves the head's largest shape by less than 0.005 mm.
 STILL = 1e-4
-CHUNK_FRAMES = 32
+CHUNK_FRAMES = 16
 LINEAR = 1  # of Keyframe.interpolation, for foreach_set
 
 
