@@ -104,11 +104,11 @@ def apply(
     gain = _gains(controls, template)
     if (gain != 1.0).any():
         changed = rest + gain * (changed - rest)
-    if changed is not spoken:
-        changed = np.clip(changed, 0.0, 1.0)
+    touched = changed is not spoken
+    changed = np.clip(changed, 0.0, 1.0)  # a copy: the rest works in place
+    if touched:
         _keep_lips(template, spoken, changed, rest)
     if controls.closure:
-        changed = changed.copy()
         _press(template, changed, controls.closure, rest)
     _add_rhythm(controls, template, changed, fps, loudness)
     return np.clip(changed, 0.0, 1.0, out=changed)

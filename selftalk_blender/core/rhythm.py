@@ -185,7 +185,7 @@ def _best(drawn: float, earliest: float, ends: np.ndarray, after: np.ndarray) ->
 
 
 def _blink(time: np.ndarray) -> np.ndarray:
-    """The course of a blink over seconds since it began: shut, held, and open, slower and slower."""
+    """The course of a blink over seconds since it began: shut, held, and slowly open."""
     shutting = np.clip(time / SHUT, 0.0, 1.0)
     opening = np.clip((time - SHUT - HELD) / OPEN, 0.0, 1.0)
     course = shutting**2 * (3 - 2 * shutting) * (1 - opening**2 * (3 - 2 * opening)) ** 1.5

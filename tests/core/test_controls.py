@@ -40,8 +40,9 @@ def test_untouched_controls_change_no_bit_and_nothing_is_changed_in_place() -> N
     before = WEIGHTS.copy()
     same = changed()
     assert same is not WEIGHTS and same.tobytes() == WEIGHTS.tobytes()
-    changed(**SOME)
-    assert np.array_equal(WEIGHTS, before)
+    for controls in ({"closure": 1.0}, {"blinks": 1.0}, {"brow_raises": 1.0}, SOME):
+        changed(**controls)
+        assert np.array_equal(WEIGHTS, before)
 
 
 @pytest.mark.parametrize("name", SOME)
@@ -64,7 +65,8 @@ def test_each_control_is_smooth_and_within_the_shapes_range(name) -> None:
 def test_strength_scales_about_rest() -> None:
     assert np.allclose(changed(strength=0.0), REST, atol=1e-6)
     half = changed(strength=0.5)
-    assert np.allclose(half - REST, 0.5 * (WEIGHTS - REST), atol=1e-6)
+    others = np.arange(52) != index("tongueOut")  # which needs an open mouth
+    assert np.allclose((half - REST)[:, others], 0.5 * (WEIGHTS - REST)[:, others], atol=1e-6)
     jaw = [changed(strength=s)[:, index("jawOpen")].max() for s in (0.2, 0.6, 1.0, 1.4, 1.8)]
     assert np.all(np.diff(jaw) > 0.05)
 
