@@ -284,11 +284,13 @@ class _Chain:
         rest = self.values - base
         # Normal equations, one row a key: each piece ties a key to the next alone.
         n = len(keys)
-        diagonal = np.bincount(piece, lead * lead, n) + np.bincount(next_key, trail * trail, n)
+        diagonal = SLOPE_WEIGHT + sum(
+            np.bincount(at, basis * basis, n) for at, basis in ((piece, lead), (next_key, trail))
+        )
+        right = SLOPE_WEIGHT * self.trend[keys] + sum(
+            np.bincount(at, basis * rest, n) for at, basis in ((piece, lead), (next_key, trail))
+        )
         beside = np.bincount(piece, lead * trail, n)
-        right = np.bincount(piece, lead * rest, n) + np.bincount(next_key, trail * rest, n)
-        diagonal = diagonal + SLOPE_WEIGHT
-        right = right + SLOPE_WEIGHT * self.trend[keys]
         flat = self.is_flat[keys]
         diagonal[flat], right[flat] = 1.0, 0.0
         to_next = np.where(flat, 0.0, beside)
