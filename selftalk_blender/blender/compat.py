@@ -94,6 +94,38 @@ def _slot(action: bpy.types.Action, owner: bpy.types.ID) -> Any:
     return action.slots.new(id_type=owner.id_type, name=owner.name)
 
 
+def slot_number(user: bpy.types.AnimData | bpy.types.NlaStrip) -> int:
+    """The slot in which animation data or an NLA strip plays its action; 0 where none are."""
+    return user.action_slot_handle if SLOTTED_ACTIONS else 0
+
+
+def add_slot(action: bpy.types.Action, owner: bpy.types.ID) -> int:
+    """Make an action fit for an owner; the number of its slot, 0 where there are none."""
+    if not SLOTTED_ACTIONS:
+        action.id_root = owner.id_type
+        return 0
+    return action.slots.new(id_type=owner.id_type, name=owner.name).handle
+
+
+def slot_curves(action: bpy.types.Action, number: int) -> Any:
+    """The F-curves of a slot, with find(path, index=), new(path, index=) and remove(curve)."""
+    if not SLOTTED_ACTIONS:
+        return action.fcurves
+    layer = action.layers[0] if action.layers else action.layers.new("Layer")
+    strip = layer.strips[0] if layer.strips else layer.strips.new(type="KEYFRAME")
+    slot = next(slot for slot in action.slots if slot.handle == number)
+    return strip.channelbag(slot, ensure=True).fcurves
+
+
+def play_action(
+    user: bpy.types.AnimData | bpy.types.NlaStrip, action: bpy.types.Action, number: int
+) -> None:
+    """Have animation data, or an NLA strip, play a slot of an action."""
+    user.action = action
+    if SLOTTED_ACTIONS:
+        user.action_slot = next(slot for slot in action.slots if slot.handle == number)
+
+
 @contextlib.contextmanager
 def enabled_addon(module: str) -> Iterator[None]:
     """Have one of Blender's own add-ons (the FBX exporter, say) for the length of a block."""
