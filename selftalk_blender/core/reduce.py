@@ -284,12 +284,13 @@ class _Chain:
         rest = self.values - base
         # Normal equations, one row a key: each piece ties a key to the next alone.
         n = len(keys)
-        diagonal = SLOPE_WEIGHT + sum(
-            np.bincount(at, basis * basis, n) for at, basis in ((piece, lead), (next_key, trail))
-        )
-        right = SLOPE_WEIGHT * self.trend[keys] + sum(
-            np.bincount(at, basis * rest, n) for at, basis in ((piece, lead), (next_key, trail))
-        )
+
+        def at_keys(here: np.ndarray, there: np.ndarray) -> np.ndarray:
+            """Each piece's sums at its two keys."""
+            return np.bincount(piece, here, n) + np.bincount(next_key, there, n)
+
+        diagonal = np.asarray(at_keys(lead * lead, trail * trail) + SLOPE_WEIGHT)
+        right = np.asarray(at_keys(lead * rest, trail * rest) + SLOPE_WEIGHT * self.trend[keys])
         beside = np.bincount(piece, lead * trail, n)
         flat = self.is_flat[keys]
         diagonal[flat], right[flat] = 1.0, 0.0
