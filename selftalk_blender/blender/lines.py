@@ -38,9 +38,9 @@ from ..core.ease import ease_to_rest
 from ..core.errors import SelfTalkError
 from ..core.lips import rest_weights
 from ..core.motion import Motion
-from ..core.take import Take
+from ..core.take import SILENCE, Take
 from ..core.template import bundled_template
-from . import compat, targets, writers
+from . import compat, controls, targets, writers
 from . import face as faces
 
 TAKES = "selftalk_takes"
@@ -123,7 +123,7 @@ class Spoken:
 
 @dataclass(frozen=True, eq=False)
 class Baked:
-    """A line's curves: channels, their values (T, C) and (C,) at rest, and the first scene frame."""
+    """A line's curves: channels, values (T, C), values at rest (C,), and the first scene frame."""
 
     channels: tuple[Channel, ...]
     values: np.ndarray
@@ -186,10 +186,31 @@ def motion_of(spoken: Spoken, take: Take) -> tuple[Motion, int]:
     return eased, spoken.first_frame - lead
 
 
-def bake(drive: Drive, spoken: Spoken, take: Take) -> Baked:
-    """A line's curves for a face."""
-    motion, first_frame = motion_of(spoken, take)
-    return Baked(drive.channels, drive(motion.weights), drive.rest, first_frame)
+def adjusted(face: bpy.types.Object, spoken: Spoken, take: Take) -> Take:
+    """A take as the face's controls want it."""
+    weights = controls.adjusted(face, take.weights, take.fps, take.loudness, spoken.fps)
+    return replace(take, weights=weights)
+
+
+def bake(face: bpy.types.Object, drive: Drive, spoken: Spoken, take: Take) -> Baked:
+    """A line's curves for a face, as its controls want them.
+
+    Raises:
+        SelfTalkError: the head cannot be turned.
+    """
+    motion, first_frame = motion_of(spoken, adjusted(face, spoken, take))
+    channels, values, rest = drive.channels, drive(motion.weights), drive.rest
+    turning = controls.head(face)
+    if turning is not None:
+        frames = first_frame - spoken.first_frame + np.arange(len(motion))
+        times = spoken.start - spoken.taken[0] + frames / spoken.fps
+        loudness = np.interp(
+            times * take.fps, np.arange(len(take.loudness)), take.loudness, SILENCE, SILENCE
+        )
+        channels = (*channels, *turning.channels)
+        values = np.hstack([values, turning.values(loudness, spoken.fps)])
+        rest = np.concatenate([rest, turning.rest])
+    return Baked(channels, values, rest, first_frame)
 
 
 def compose(motions: Sequence[tuple[Motion, int]]) -> tuple[Motion, int]:
@@ -308,7 +329,8 @@ def check(face: bpy.types.Object, drive: Drive) -> None:
     """
     faces.usable(face)
     writers.check_modifiers(face)
-    for target, channels in _by_object(drive.channels).items():
+    everything = (*drive.channels, *controls.head_channels(face))
+    for target, channels in _by_object(everything).items():
         names = {channel.path for channel in channels if channel.kind == "KEY"}
         if names:
             writers.check_keys(target, names)
@@ -389,7 +411,7 @@ def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iter
     created: list[str] = []
     made: dict[str, Made] = {}
     try:
-        baked = [(spoken, bake(drive, spoken, known)) for spoken, known in todo]
+        baked = [(spoken, bake(face, drive, spoken, known)) for spoken, known in todo]
         _create_keys(face, [b for _, b in baked], created)
         yield 0.1
         for number, (spoken, curves) in enumerate(baked):
@@ -408,6 +430,8 @@ def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iter
     writers.remove_dense(face)
     _store(face, new.id, take)
     arrange(face)
+    for line_id in made:
+        controls.seal(face, line_id)
     yield 1.0
 
 
@@ -416,7 +440,10 @@ def write_cache(face: bpy.types.Object, new: Spoken, take: Take, path: Any) -> I
 
     Yields, raises: as `writers.write_mesh_cache`.
     """
-    todo = [(new, take), *_others(face, new.id)]
+    todo = [
+        (spoken, adjusted(face, spoken, known))
+        for spoken, known in [(new, take), *_others(face, new.id)]
+    ]
     motion, first_frame = compose([motion_of(spoken, known) for spoken, known in todo])
     for done in writers.write_mesh_cache(face, motion, first_frame, path):
         if done < 1.0:
@@ -523,6 +550,19 @@ def _object_of(owner: bpy.types.ID, face: bpy.types.Object) -> bpy.types.Object 
     return next(
         (o for o in bpy.data.objects if o.type == "MESH" and o.data.shape_keys == owner), None
     )
+
+
+def curves(
+    face: bpy.types.Object, line_id: str
+) -> Iterator[tuple[bpy.types.ID, bpy.types.FCurve, float]]:
+    """A line's curves that we wrote: whose each is, and its value where the face is at rest."""
+    for place in _line_places(face, line_id):
+        marked = _marked(place.action, place.slot)
+        relative = bool(place.action.get(RELATIVE))
+        for curve in place.curves:
+            rest = marked.get((curve.data_path, curve.array_index))
+            if rest is not None:
+                yield place.owner, curve, 0.0 if relative else rest
 
 
 def _line_places(face: bpy.types.Object, line_id: str) -> list[Place]:
@@ -766,10 +806,11 @@ def _discard(action: bpy.types.Action) -> None:
 def _set_value(owner: bpy.types.ID, curve: Curve, value: float) -> None:
     """Set what an F-curve would set; nothing where it is gone."""
     path, index = curve
-    found = re.fullmatch(r"(.*?)(?:\.(\w+)|\[\"((?:[^\"\\]|\\.)*)\"\])", path)
+    found = re.fullmatch(r'(?:(.*)\.)?(\w+)|(.*?)\["((?:[^"\\]|\\.)*)"\]', path)
     with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-        holder = owner.path_resolve(found[1]) if found[1] else owner
-        name = found[2] or bpy.utils.unescape_identifier(found[3])
+        prefix = found[1] or found[3]
+        holder = owner.path_resolve(prefix) if prefix else owner
+        name = found[2] or bpy.utils.unescape_identifier(found[4])
         now = getattr(holder, name) if found[2] else holder[name]
         if hasattr(now, "__len__"):
             now[index] = value
@@ -824,7 +865,7 @@ def rebake(face: bpy.types.Object) -> None:
     drive = targets.drive_of(face)
     check(face, drive)
     for spoken, take in todo:
-        _renew(face, spoken, bake(drive, spoken, take))
+        _renew(face, spoken, bake(face, drive, spoken, take))
 
 
 def _renew(face: bpy.types.Object, spoken: Spoken, baked: Baked) -> None:
@@ -844,9 +885,13 @@ def _renew(face: bpy.types.Object, spoken: Spoken, baked: Baked) -> None:
         for _ in made.fill(face):
             pass
         made.put(face)
-        return
-    for owner, place in places.items():
-        _renew_curves(face, place, baked, columns.get(owner, {}))
+    else:
+        for owner, place in places.items():
+            _renew_curves(face, place, baked, columns.get(owner, {}))
+            if not len(place.curves):
+                _unplug(place)
+                _discard(place.action)
+    controls.seal(face, spoken.id)
 
 
 def _renew_curves(
@@ -906,7 +951,7 @@ def move(face: bpy.types.Object, line_id: str, spoken: Spoken) -> None:
     else:
         drive = targets.drive_of(face)
         check(face, drive)
-        _renew(face, spoken, bake(drive, spoken, take))
+        _renew(face, spoken, bake(face, drive, spoken, take))
 
 
 def reaches(line: Line, spoken: Spoken) -> bool:

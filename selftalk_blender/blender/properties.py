@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import strips
+from . import controls, lines, strips
 
 
 def _is_mesh_here(settings: SceneSettings, candidate: bpy.types.Object) -> bool:
@@ -23,6 +23,10 @@ def _strip_chosen(settings: SceneSettings, context: bpy.types.Context) -> None:
 def _file_chosen(settings: SceneSettings, context: bpy.types.Context) -> None:
     if settings.sound_file:
         settings.source = "FILE"
+
+
+def _play_lines(settings: FaceSettings, context: bpy.types.Context) -> None:
+    lines.arrange(settings.id_data)
 
 
 class SceneSettings(bpy.types.PropertyGroup):
@@ -110,11 +114,21 @@ class FaceSettings(bpy.types.PropertyGroup):
         name="Subject",
         description="Whose face, where the template's file holds several",
     )
+    lines: bpy.props.CollectionProperty(type=lines.Line)
+    use_nla: bpy.props.BoolProperty(
+        name="Lines as NLA Strips",
+        description=(
+            "Each line becomes a strip in the NLA at its sound's place, so that it can be moved. "
+            "Two or more lines always do"
+        ),
+        update=_play_lines,
+    )
+    controls: bpy.props.PointerProperty(type=controls.ControlSettings)
     result: bpy.props.StringProperty(options={"HIDDEN"})
     notices: bpy.props.StringProperty(options={"HIDDEN"}, description="One per line")
 
 
-CLASSES = (SceneSettings, FaceSettings)
+CLASSES = (*lines.CLASSES, *controls.CLASSES, SceneSettings, FaceSettings)
 
 
 def attach() -> None:
