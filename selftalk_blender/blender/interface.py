@@ -6,13 +6,14 @@ import atexit
 
 import bpy
 
-from . import jobs, operators, panels, preferences, properties
+from . import adjust, controls, jobs, operators, panels, preferences, properties
 
 CLASSES: tuple[type, ...] = (
     *preferences.CLASSES,
     *properties.CLASSES,
     *operators.CLASSES,
     *panels.CLASSES,
+    *adjust.CLASSES,
 )
 
 
@@ -27,6 +28,7 @@ def register() -> None:
 def unregister() -> None:
     atexit.unregister(unregister)
     jobs.stop()
+    controls.stop()
     properties.detach()
     for cls in reversed(CLASSES):
         if cls.is_registered:
