@@ -362,12 +362,12 @@ class SELFTALK_MT_controls_presets(bpy.types.Menu):
             self.layout.operator("selftalk.controls_preset", text=name).preset = key
 
 
-def sliders(layout: bpy.types.UILayout, context: bpy.types.Context) -> bpy.types.UILayout:
-    """A column for controls, grey where they cannot be changed now."""
+def sliders(layout: bpy.types.UILayout, enabled: bool) -> bpy.types.UILayout:
+    """A column for controls."""
     column = layout.column()
     column.use_property_split = True
     column.use_property_decorate = False
-    column.enabled = not adjust_problem(context)
+    column.enabled = enabled
     return column
 
 
@@ -383,25 +383,23 @@ class SELFTALK_PT_adjust(panels.SidebarPanel, bpy.types.Panel):
         if face is None:
             return
         settings = face.selftalk.controls
-        locked = controls.locked(face)
-        if locked or writers.has_cache(face):
+        cached = writers.has_cache(face)
+        if (problem and problem == controls.locked(face)) or cached:
             layout.operator("selftalk.bake_again", icon="FILE_REFRESH")
+        if cached:
+            panels.paragraph(layout, context, "A mesh cache follows the controls then.", "INFO")
         if settings.problem and not problem:
             panels.paragraph(layout, context, settings.problem, "ERROR")
-        column = sliders(layout, context)
+        column = sliders(layout, not problem)
         row = column.row(align=True)
         row.menu("SELFTALK_MT_controls_presets")
         row.operator("selftalk.reset_controls", text="", icon="LOOP_BACK")
         for name in ("strength", "jaw", "closure", "smoothing", "offset"):
             column.prop(settings, name)
-        layout.separator()
-        self.draw_reduce(layout, context)
-
-    def draw_reduce(self, layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
-        problem = reduce_problem(context)
         layout.operator("selftalk.reduce_keys", icon="KEYFRAME")
-        if problem and problem != adjust_problem(context):
-            panels.paragraph(layout, context, problem, "INFO")
+        nothing = reduce_problem(context)
+        if nothing and nothing != problem:
+            panels.paragraph(layout, context, nothing, "INFO")
 
 
 class _SubPanel(panels.SidebarPanel):
@@ -417,7 +415,7 @@ class SELFTALK_PT_regions(_SubPanel, bpy.types.Panel):
     bl_label = "Regions"
 
     def draw(self, context: bpy.types.Context) -> None:
-        column = sliders(self.layout, context)
+        column = sliders(self.layout, not adjust_problem(context))
         settings = context.scene.selftalk.face.selftalk.controls
         for name in ("mouth", "cheeks", "tongue", "eyes", "brows", "upper_face"):
             column.prop(settings, name)
@@ -427,7 +425,7 @@ class SELFTALK_PT_eyes_brows(_SubPanel, bpy.types.Panel):
     bl_label = "Blinks and Brows"
 
     def draw(self, context: bpy.types.Context) -> None:
-        column = sliders(self.layout, context)
+        column = sliders(self.layout, not adjust_problem(context))
         settings = context.scene.selftalk.face.selftalk.controls
         for name in ("blinks", "brow_raises"):
             row = column.row(heading=settings.bl_rna.properties[name].name)
@@ -442,7 +440,7 @@ class SELFTALK_PT_head(_SubPanel, bpy.types.Panel):
     bl_label = "Head"
 
     def draw(self, context: bpy.types.Context) -> None:
-        column = sliders(self.layout, context)
+        column = sliders(self.layout, not adjust_problem(context))
         face = context.scene.selftalk.face
         settings = face.selftalk.controls
         row = column.row(heading="Head Motion")

@@ -23,7 +23,9 @@ from ..core import controls as core
 from ..core import rhythm
 from ..core.drive import Channel
 from ..core.errors import SelfTalkError
+from ..core.take import SILENCE
 from ..core.template import bundled_template
+from . import writers
 
 SEALS = "selftalk_seals"  # custom property of a face: line id -> sums of its curves
 REDUCED = "selftalk_reduced"  # custom property of a face: line id -> error in mm
@@ -260,9 +262,20 @@ class Head:
     seed: int
     amount: float
 
-    def values(self, loudness: np.ndarray, fps: float) -> np.ndarray:
-        """(T, C) float32 from the voice's loudness (T,) dBFS."""
-        angles = rhythm.head_motion(loudness, fps, self.seed, self.amount)
+    def values(self, loudness: np.ndarray, fps: float, times: np.ndarray) -> np.ndarray:
+        """(T, C) float32 from a voice.
+
+        Args:
+            loudness: of the voice, dBFS per frame.
+            fps: of the loudness.
+            times: (T,) seconds of the voice at which the head is seen; at the first and the last
+                it is at rest.
+        """
+        # Stress is seen at the loudness's own rate: a scene's may miss the peaks.
+        fine = times[0] + np.arange(int(np.ceil((times[-1] - times[0]) * fps)) + 1) / fps
+        heard = np.interp(fine * fps, np.arange(len(loudness)), loudness, SILENCE, SILENCE)
+        turns = rhythm.head_motion(heard, fps, self.seed, self.amount)
+        angles = np.stack([np.interp(times, fine, axis) for axis in turns.T], 1)
         back = self.frame.transposed()
         values = np.empty((len(angles), len(self.channels)), np.float32)
         for row, (pitch, yaw, roll) in zip(values, angles.tolist(), strict=True):
@@ -433,11 +446,16 @@ _seconds = 0.0  # that the last bake took
 
 
 def bake_soon(face: bpy.types.Object) -> None:
-    """Have a changed control seen on a face: at once in the background, else very soon."""
+    """Have a changed control seen on a face: at once in the background, else very soon.
+
+    In a window a mesh cache waits for *Bake Again*: no slider could be dragged while it is written.
+    """
     if _quiet or not len(face.selftalk.lines):
         return
     if bpy.app.background:
         bake_now(face)
+        return
+    if writers.has_cache(face):
         return
     _waiting.add(face.name)
     if not bpy.app.timers.is_registered(_tick):

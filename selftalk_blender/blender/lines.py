@@ -38,7 +38,7 @@ from ..core.ease import ease_to_rest
 from ..core.errors import SelfTalkError
 from ..core.lips import rest_weights
 from ..core.motion import Motion
-from ..core.take import SILENCE, Take
+from ..core.take import Take
 from ..core.template import bundled_template
 from . import compat, controls, targets, writers
 from . import face as faces
@@ -204,11 +204,8 @@ def bake(face: bpy.types.Object, drive: Drive, spoken: Spoken, take: Take) -> Ba
     if turning is not None:
         frames = first_frame - spoken.first_frame + np.arange(len(motion))
         times = spoken.start - spoken.taken[0] + frames / spoken.fps
-        loudness = np.interp(
-            times * take.fps, np.arange(len(take.loudness)), take.loudness, SILENCE, SILENCE
-        )
         channels = (*channels, *turning.channels)
-        values = np.hstack([values, turning.values(loudness, spoken.fps)])
+        values = np.hstack([values, turning.values(take.loudness, take.fps, times)])
         rest = np.concatenate([rest, turning.rest])
     return Baked(channels, values, rest, first_frame)
 
