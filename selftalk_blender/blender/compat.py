@@ -17,6 +17,8 @@ MEDIA_TYPES = bpy.app.version >= (5, 0, 0)
 NEW_STRIP_NAMES = bpy.app.version >= (5, 2, 0)
 # `SequenceEditor.sequences` became `strips` in 4.4 and is gone in 5.0.
 NEW_STRIPS = bpy.app.version >= (4, 4, 0)
+# Workspaces may edit the sequencer of another scene than the one on view since 5.0.
+SEQUENCER_SCENES = bpy.app.version >= (5, 0, 0)
 # The wheel of 4.2 is built without sound; every Blender with a window has it.
 HAS_SOUND: bool = bpy.app.build_options.audaspace
 
@@ -155,6 +157,37 @@ def editor_strips(editor: bpy.types.SequenceEditor) -> Any:
     return editor.strips if NEW_STRIPS else editor.sequences
 
 
+def all_strips(editor: bpy.types.SequenceEditor) -> tuple[bpy.types.SequenceEditor, str]:
+    """Where a list finds all strips, also those inside metas: an owner and its property."""
+    return editor, "strips_all" if NEW_STRIPS else "sequences_all"
+
+
+def meta_strips(meta: Any) -> Any:
+    """The strips right inside a meta strip."""
+    return meta.strips if NEW_STRIPS else meta.sequences
+
+
+def sequencer_scene(context: bpy.types.Context) -> bpy.types.Scene:
+    """The scene whose strips are edited: since 5.0 a workspace may have one of its own."""
+    chosen = context.workspace.sequencer_scene if SEQUENCER_SCENES and context.workspace else None
+    return chosen or context.scene
+
+
+@contextlib.contextmanager
+def as_sequencer_scene(context: bpy.types.Context, scene: bpy.types.Scene) -> Iterator[None]:
+    """Have operators of the sequencer work on a scene for the length of a block."""
+    workspace = context.workspace if SEQUENCER_SCENES else None
+    before = workspace.sequencer_scene if workspace is not None else None
+    if workspace is not None:
+        workspace.sequencer_scene = scene
+    try:
+        with context.temp_override(scene=scene):
+            yield
+    finally:
+        if workspace is not None:
+            workspace.sequencer_scene = before
+
+
 def strip_place(strip: Any) -> tuple[float, float, int, int]:
     """Where a strip stands.
 
@@ -174,6 +207,14 @@ def sound_strip_offset(strip: Any) -> float:
     return strip.sound_offset if "sound_offset" in strip.bl_rna.properties else 0.0
 
 
-def is_retimed(strip: Any) -> bool:
-    """Whether a sound strip has retiming keys (another speed somewhere), where there are any."""
-    return "retiming_keys" in strip.bl_rna.properties and len(strip.retiming_keys) > 0
+def retiming_frames(strip: Any) -> list[int]:
+    """Scene frames of a sound strip's retiming keys (another speed somewhere); mostly none."""
+    if "retiming_keys" not in strip.bl_rna.properties:
+        return []
+    return [key.timeline_frame for key in strip.retiming_keys]
+
+
+def volume_curve(scene: bpy.types.Scene, strip: Any) -> bpy.types.FCurve | None:
+    """The F-curve of a strip's volume."""
+    path = f"{strip.path_from_id()}.volume"
+    return next((c for c in playing_curves(scene) if c.data_path == path), None)

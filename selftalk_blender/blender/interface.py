@@ -18,6 +18,8 @@ CLASSES: tuple[type, ...] = (
 
 
 def register() -> None:
+    if properties.attached():
+        return
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     properties.attach()

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,14 +35,15 @@ import bpy
 import numpy as np
 
 from ..core.drive import Channel, Drive
-from ..core.ease import ease_to_rest
+from ..core.ease import SECONDS, ease_to_rest
 from ..core.errors import SelfTalkError
 from ..core.lips import rest_weights
 from ..core.motion import Motion
-from ..core.take import Take
+from ..core.take import SILENCE, Take
 from ..core.template import bundled_template
-from . import compat, controls, targets, writers
+from . import compat, controls, strips, targets, writers
 from . import face as faces
+from .strips import Heard
 
 TAKES = "selftalk_takes"
 # Custom properties of our actions: the line's id; its curves as "slot index path"; the channels'
@@ -78,7 +80,7 @@ class Line(bpy.types.PropertyGroup):
     frames: bpy.props.IntProperty()
     fps: bpy.props.FloatProperty()
     start: bpy.props.FloatProperty()
-    speed: bpy.props.FloatProperty(default=1.0)
+    pauses: bpy.props.StringProperty(description="As `Spoken.pauses`, such as '3-17 40-52'")
     key_range: bpy.props.IntVectorProperty(
         size=2, description="First and last scene frame with the ways from and to rest"
     )
@@ -99,7 +101,8 @@ class Spoken:
         first_frame, frames: where the sound is heard, in frames of the face's scene.
         fps: frames of that scene per second.
         start: second of the sound that is heard at first_frame.
-        speed: seconds of the sound that are heard in a second.
+        pauses: frames from first_frame on, (first, after last) of each part in which the
+            strip's volume is 0.
     """
 
     id: str
@@ -113,12 +116,13 @@ class Spoken:
     frames: int
     fps: float
     start: float
-    speed: float = 1.0
+    pauses: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def of(cls, line: Line) -> Spoken:
         values = {value.name: getattr(line, value.name) for value in fields(cls)}
-        return cls(**{**values, "taken": tuple(line.taken)})
+        pauses = tuple(tuple(map(int, pause.split("-"))) for pause in line.pauses.split())
+        return cls(**{**values, "taken": tuple(line.taken), "pauses": pauses})
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,13 +142,59 @@ class Baked:
 # --- Lines and takes ------------------------------------------------------------------------
 
 
-def find_id(face: bpy.types.Object, scene: str, strip: str, clip: str, first_frame: int) -> str:
+def spoken(
+    line_id: str, scene: str, strip: str, heard: Heard, taken: tuple[float, float]
+) -> Spoken:
+    """The line of what a strip (or a bare file) plays; see `Spoken`."""
+    return Spoken(
+        id=line_id,
+        name=strip or heard.clip.stem,
+        scene=scene,
+        strip=strip,
+        clip=str(heard.clip),
+        sound=heard.sound,
+        taken=taken,
+        first_frame=heard.first_frame,
+        frames=heard.frames,
+        fps=heard.fps,
+        start=heard.start,
+        pauses=heard.pauses,
+    )
+
+
+def find_id(face: bpy.types.Object, scene: str, strip: str, heard: Heard) -> str:
     """The id of a face's line of a strip (of a file at a frame, where there is none), or a new."""
+    line = line_of(face, scene, strip, heard)
+    return line.id if line is not None else uuid.uuid4().hex[:12]
+
+
+def line_of(face: bpy.types.Object, scene: str, strip: str, heard: Heard | None) -> Line | None:
+    """The line of a strip, also of one that was renamed since.
+
+    Args:
+        heard: None where it is not known; then a renamed strip is not found.
+    """
+    lost = []
     for line in face.selftalk.lines:
-        same_file = line.clip == clip and line.first_frame == first_frame
-        if line.strip == strip and (line.scene == scene if strip else same_file):
-            return line.id
-    return uuid.uuid4().hex[:12]
+        if not strip and heard is not None:
+            same_file = line.clip == str(heard.clip) and line.first_frame == heard.first_frame
+            if not line.strip and same_file:
+                return line
+        elif line.scene == scene and line.strip == strip:
+            return line
+        elif heard is not None and line.sound == heard.sound and is_lost(line):
+            lost.append(line)
+    if heard is None or not strip:
+        return None
+    return min(lost, key=lambda line: abs(line.first_frame - heard.first_frame), default=None)
+
+
+def is_lost(line: Line) -> bool:
+    """Whether the strip of a line is gone, or has another name now."""
+    scene = bpy.data.scenes.get(line.scene)
+    if not line.strip:
+        return False
+    return scene is None or all(s.name != line.strip for s in strips.sound_strips(scene))
 
 
 def find(face: bpy.types.Object, line_id: str) -> Line | None:
@@ -170,7 +220,9 @@ def _decoded(data: bytes) -> Take:
 def _keep(face: bpy.types.Object, spoken: Spoken, key_range: tuple[int, int]) -> Line:
     line = find(face, spoken.id) or face.selftalk.lines.add()
     for value in fields(Spoken):
-        setattr(line, value.name, getattr(spoken, value.name))
+        if value.name != "pauses":
+            setattr(line, value.name, getattr(spoken, value.name))
+    line.pauses = " ".join(f"{first}-{stop}" for first, stop in spoken.pauses)
     line.key_range = key_range
     return line
 
@@ -180,10 +232,27 @@ def _keep(face: bpy.types.Object, spoken: Spoken, key_range: tuple[int, int]) ->
 
 def motion_of(spoken: Spoken, take: Take) -> tuple[Motion, int]:
     """A line's weights at scene frames, led from rest and back to it, and its first frame."""
-    times = spoken.start - spoken.taken[0] + np.arange(spoken.frames) * (spoken.speed / spoken.fps)
+    # A strip may reach beyond the end of its file.
+    known = math.ceil((spoken.taken[1] - spoken.start) * spoken.fps - 1e-3)
+    frames = max(min(spoken.frames, known), 1)
+    times = spoken.start - spoken.taken[0] + np.arange(frames) / spoken.fps
     heard = take.motion().at(times, spoken.fps)
-    eased, lead = ease_to_rest(heard)
+    eased, lead = ease_to_rest(_with_pauses(heard, spoken.pauses))
     return eased, spoken.first_frame - lead
+
+
+def _with_pauses(motion: Motion, pauses: Sequence[tuple[int, int]]) -> Motion:
+    """A motion that goes to rest, and back, where nothing is heard of the strip."""
+    if not pauses:
+        return motion
+    heard = np.ones(len(motion), np.float32)
+    for first, stop in pauses:
+        heard[first:stop] = 0.0
+    ease = 2 * (round(SECONDS * motion.fps) // 2) + 1
+    padded = np.pad(heard, ease // 2, mode="edge")
+    share = np.convolve(padded, np.full(ease, 1.0 / ease, np.float32), "valid")[:, None]
+    rest = rest_weights(motion.template)
+    return Motion(motion.template, motion.fps, weights=rest + share * (motion.weights - rest))
 
 
 def adjusted(face: bpy.types.Object, spoken: Spoken, take: Take) -> Take:
@@ -205,7 +274,13 @@ def bake(face: bpy.types.Object, drive: Drive, spoken: Spoken, take: Take) -> Ba
         frames = first_frame - spoken.first_frame + np.arange(len(motion))
         times = spoken.start - spoken.taken[0] + frames / spoken.fps
         channels = (*channels, *turning.channels)
-        values = np.hstack([values, turning.values(take.loudness, take.fps, times)])
+        loudness = take.loudness.copy()
+        for pause in spoken.pauses:
+            begin, end = (
+                times[0] + (np.array(pause) + spoken.first_frame - first_frame) / spoken.fps
+            )
+            loudness[max(round(begin * take.fps), 0) : max(round(end * take.fps), 0)] = SILENCE
+        values = np.hstack([values, turning.values(loudness, take.fps, times)])
         rest = np.concatenate([rest, turning.rest])
     return Baked(channels, values, rest, first_frame)
 
@@ -331,6 +406,14 @@ def check(face: bpy.types.Object, drive: Drive) -> None:
         names = {channel.path for channel in channels if channel.kind == "KEY"}
         if names:
             writers.check_keys(target, names)
+            keys = target.data.shape_keys
+            lacking = names - set(keys.key_blocks.keys() if keys is not None else ())
+            if target == face:
+                lacking -= set(bundled_template().shape_names)  # these can be made
+            if lacking:
+                raise SelfTalkError(
+                    f"{target.name} has no shape key {min(lacking)}. Look at the mapping again."
+                )
         for owner, ours in _by_owner(channels).items():
             _check_owner(target, owner, {curve_of(channel) for channel in ours})
 
@@ -422,11 +505,11 @@ def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iter
         _undo(face, had_keys, created, made)
         raise
     # From here on nothing fails: the scene changes at once.
+    _forget_dense(face, new.id)
     for line in made.values():
         line.put(face)
-    writers.remove_dense(face)
+    writers.remove_cache(face)
     _store(face, new.id, take)
-    arrange(face)
     for line_id in made:
         controls.seal(face, line_id)
     yield 1.0
@@ -451,6 +534,7 @@ def write_cache(face: bpy.types.Object, new: Spoken, take: Take, path: Any) -> I
             _clear(face, line)
         eased, first = motion_of(spoken, known)
         _keep(face, spoken, (first, first + len(eased) - 1))
+    _forget_dense(face, new.id)
     _store(face, new.id, take)
     yield 1.0
 
@@ -465,11 +549,16 @@ def _others(face: bpy.types.Object, line_id: str) -> list[tuple[Spoken, Take]]:
     return found
 
 
+def _forget_dense(face: bpy.types.Object, line_id: str) -> None:
+    """A line without a take, of an animator of the face's own, does not stay beside others."""
+    writers.remove_dense(face)
+    takes = face.get(TAKES, {})
+    for other in [line.id for line in face.selftalk.lines]:
+        if other != line_id and other not in takes:
+            _forget(face, find(face, other))
+
+
 def _store(face: bpy.types.Object, line_id: str, take: Take) -> None:
-    """Keep a take. Lines without one, of an animator of the face's own, do not stay beside it."""
-    for line in [line for line in face.selftalk.lines if line.id != line_id]:
-        if line.id not in face.get(TAKES, {}):
-            _forget(face, line)
     if TAKES not in face:
         face[TAKES] = {}
     face[TAKES][line_id] = take.to_bytes()
@@ -953,10 +1042,13 @@ def move(face: bpy.types.Object, line_id: str, spoken: Spoken) -> None:
 
 def reaches(line: Line, spoken: Spoken) -> bool:
     """Whether a line's take has all of the sound that is to be heard."""
-    stop = spoken.start + (spoken.frames - 1) * spoken.speed / spoken.fps
-    slack = 1.0 / spoken.fps
-    return line.sound == spoken.sound and (
-        line.taken[0] - 1e-3 <= spoken.start and stop <= line.taken[1] + slack
+    was = Spoken.of(line)
+    # Where the strip reached beyond the end of its file, so may it now.
+    stop = max(was.start + was.frames / was.fps, was.taken[1]) + 0.5 / spoken.fps
+    return (
+        was.sound == spoken.sound
+        and was.taken[0] - 1e-3 <= spoken.start
+        and spoken.start + spoken.frames / spoken.fps <= stop
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import controls, lines, strips
+from . import compat, controls, lines, strips
 
 
 def _is_mesh_here(settings: SceneSettings, candidate: bpy.types.Object) -> bool:
@@ -12,7 +12,7 @@ def _is_mesh_here(settings: SceneSettings, candidate: bpy.types.Object) -> bool:
 
 
 def _strip_names(settings: SceneSettings, context: bpy.types.Context, typed: str) -> list[str]:
-    return [strip.name for strip in strips.sound_strips(settings.id_data)]
+    return [strip.name for strip in strips.sound_strips(compat.sequencer_scene(context))]
 
 
 def _strip_chosen(settings: SceneSettings, context: bpy.types.Context) -> None:
@@ -25,8 +25,25 @@ def _file_chosen(settings: SceneSettings, context: bpy.types.Context) -> None:
         settings.source = "FILE"
 
 
+def _strip_listed(settings: SceneSettings, context: bpy.types.Context) -> None:
+    """A click in the list chooses the strip to animate from."""
+    editor = compat.sequencer_scene(context).sequence_editor
+    owner, name = compat.all_strips(editor) if editor is not None else (None, "")
+    listed = getattr(owner, name)[settings.listed_strip] if owner is not None else None
+    if listed is not None and listed.type == "SOUND":
+        settings.sound_strip = listed.name
+
+
 def _play_lines(settings: FaceSettings, context: bpy.types.Context) -> None:
     lines.arrange(settings.id_data)
+
+
+class StripSettings(bpy.types.PropertyGroup):
+    """Of a sound strip, by its name: which face it drives, where the user has said so."""
+
+    face: bpy.props.PointerProperty(
+        name="Face", description="The face that says this strip", type=bpy.types.Object
+    )
 
 
 class SceneSettings(bpy.types.PropertyGroup):
@@ -65,6 +82,10 @@ class SceneSettings(bpy.types.PropertyGroup):
         name="Start Frame",
         description="The scene frame at which the sound file begins",
         default=1,
+    )
+    strips: bpy.props.CollectionProperty(type=StripSettings)
+    listed_strip: bpy.props.IntProperty(
+        name="Strip", description="The strip that is chosen in the list", update=_strip_listed
     )
 
 
@@ -128,12 +149,16 @@ class FaceSettings(bpy.types.PropertyGroup):
     notices: bpy.props.StringProperty(options={"HIDDEN"}, description="One per line")
 
 
-CLASSES = (*lines.CLASSES, *controls.CLASSES, SceneSettings, FaceSettings)
+CLASSES = (*lines.CLASSES, *controls.CLASSES, StripSettings, SceneSettings, FaceSettings)
 
 
 def attach() -> None:
     bpy.types.Scene.selftalk = bpy.props.PointerProperty(type=SceneSettings)
     bpy.types.Object.selftalk = bpy.props.PointerProperty(type=FaceSettings)
+
+
+def attached() -> bool:
+    return "selftalk" in bpy.types.Object.bl_rna.properties
 
 
 def detach() -> None:

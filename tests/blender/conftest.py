@@ -11,12 +11,33 @@ import pytest
 
 bpy = pytest.importorskip("bpy", reason="needs the bpy module (a real Blender)")
 
+import selftalk_blender
 from selftalk_blender.blender import face
 
 
 @pytest.fixture(autouse=True)
 def empty_scene() -> None:
+    selftalk_blender.register()
     bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+
+
+@pytest.fixture(autouse=True)
+def stand_in_loudness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the worker tells the loudness (branch `worker`)."""
+    import numpy as np
+
+    from selftalk_blender.worker.client import AnimateJob
+
+    if "loudness" in AnimateJob.__init__.__code__.co_names:
+        return
+    result = AnimateJob.result
+
+    def with_loudness(job):
+        motion = result(job)
+        job.loudness = np.full(len(motion), -20.0, np.float32)
+        return motion
+
+    monkeypatch.setattr(AnimateJob, "result", with_loudness)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from animators import ramp, stand_in
 
 import selftalk_blender
-from selftalk_blender.blender import animate, compat, jobs, operators, panels, strips, writers
+from selftalk_blender.blender import animate, compat, jobs, lines, operators, panels, strips
 from selftalk_blender.core.template import bundled_template
 
 
@@ -86,7 +86,7 @@ def test_add_face_stands_at_the_cursor_and_is_chosen() -> None:
 
 def test_a_sound_file_makes_the_face_talk(face, clip) -> None:
     assert bpy.ops.selftalk.animate_from_audio() == {"FINISHED"}
-    assert writers.written_frames(face)[0] == 11
+    assert lines.written_frames(face)[0] == 11
     assert face.selftalk.result.startswith("102 frames, 4.0 s of sound in ")
     assert "times real time" in face.selftalk.result
     if compat.HAS_SOUND:
@@ -103,7 +103,7 @@ def test_a_chosen_strip_makes_the_face_talk(face, clip) -> None:
     scene.selftalk.sound_strip = "ramp"
     assert scene.selftalk.source == "STRIP"
     assert bpy.ops.selftalk.animate_from_audio() == {"FINISHED"}
-    assert writers.written_frames(face)[0] == 40
+    assert lines.written_frames(face)[0] == 40
     assert len(strips.sound_strips(scene)) == 1
 
 
@@ -199,7 +199,7 @@ def test_a_fault_of_ours_is_no_traceback_for_the_user(face, clip, tmp_path, monk
         yield 0.5
         raise KeyError("broken")
 
-    monkeypatch.setattr(writers, "write_shape_keys", broken)
+    monkeypatch.setattr(lines, "write", broken)
     with pytest.raises(RuntimeError, match="met a fault of its own.*system console") as error:
         bpy.ops.selftalk.animate_from_audio()
     assert "Traceback" not in str(error.value)
