@@ -7,7 +7,17 @@ import atexit
 import bpy
 
 from ..worker import client
-from . import dialogue, jobs, operators, panels, preferences, properties, targets
+from . import (
+    adjust,
+    controls,
+    dialogue,
+    jobs,
+    operators,
+    panels,
+    preferences,
+    properties,
+    targets,
+)
 
 CLASSES: tuple[type, ...] = (
     *preferences.CLASSES,
@@ -17,6 +27,7 @@ CLASSES: tuple[type, ...] = (
     *panels.CLASSES,
     *dialogue.CLASSES,
     *targets.CLASSES,
+    *adjust.CLASSES,
 )
 
 
@@ -35,6 +46,7 @@ def unregister() -> None:
     atexit.unregister(unregister)
     jobs.stop()
     client.stop_workers()
+    controls.stop()
     properties.detach()
     for cls in reversed(CLASSES):
         if cls.is_registered:

@@ -29,7 +29,7 @@ import math
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import bpy
@@ -40,9 +40,9 @@ from ..core.ease import SECONDS, ease_to_rest
 from ..core.errors import SelfTalkError
 from ..core.lips import rest_weights
 from ..core.motion import Motion
-from ..core.take import Take
+from ..core.take import SILENCE, Take
 from ..core.template import bundled_template
-from . import compat, strips, targets, writers
+from . import compat, controls, strips, targets, writers
 from . import face as faces
 from .strips import Heard
 
@@ -56,6 +56,10 @@ REST_LINE = "rest"  # in place of an id: the action of the face at rest
 TRACK = "SelfTalk"
 # A channel that is nearer to its rest all along gets no curve (keys: 0.005 mm at most).
 STILL = 1e-4
+EDITED = (
+    "Its keys were edited or reduced by hand, and that would be lost. Choose the strip and press "
+    "Animate from Audio to have it anew."
+)
 LINEAR = 1  # of Keyframe.interpolation, for foreach_set
 
 Curve = tuple[str, int]  # RNA path on its owner, index in it (0 for a single number)
@@ -256,10 +260,34 @@ def _with_pauses(motion: Motion, pauses: Sequence[tuple[int, int]]) -> Motion:
     return Motion(motion.template, motion.fps, weights=rest + share * (motion.weights - rest))
 
 
-def bake(drive: Drive, spoken: Spoken, take: Take) -> Baked:
-    """A line's curves for a face."""
-    motion, first_frame = motion_of(spoken, take)
-    return Baked(drive.channels, drive(motion.weights), drive.rest, first_frame)
+def adjusted(face: bpy.types.Object, spoken: Spoken, take: Take) -> Take:
+    """A take as the face's controls want it."""
+    weights = controls.adjusted(face, take.weights, take.fps, take.loudness, spoken.fps)
+    return replace(take, weights=weights)
+
+
+def bake(face: bpy.types.Object, drive: Drive, spoken: Spoken, take: Take) -> Baked:
+    """A line's curves for a face, as its controls want them.
+
+    Raises:
+        SelfTalkError: the head cannot be turned.
+    """
+    motion, first_frame = motion_of(spoken, adjusted(face, spoken, take))
+    channels, values, rest = drive.channels, drive(motion.weights), drive.rest
+    turning = controls.head(face)
+    if turning is not None:
+        frames = first_frame - spoken.first_frame + np.arange(len(motion))
+        times = spoken.start - spoken.taken[0] + frames / spoken.fps
+        channels = (*channels, *turning.channels)
+        loudness = take.loudness.copy()
+        for pause in spoken.pauses:
+            begin, end = (
+                times[0] + (np.array(pause) + spoken.first_frame - first_frame) / spoken.fps
+            )
+            loudness[max(round(begin * take.fps), 0) : max(round(end * take.fps), 0)] = SILENCE
+        values = np.hstack([values, turning.values(loudness, take.fps, times)])
+        rest = np.concatenate([rest, turning.rest])
+    return Baked(channels, values, rest, first_frame)
 
 
 def compose(motions: Sequence[tuple[Motion, int]]) -> tuple[Motion, int]:
@@ -378,7 +406,8 @@ def check(face: bpy.types.Object, drive: Drive) -> None:
     """
     faces.usable(face)
     writers.check_modifiers(face)
-    for target, channels in _by_object(drive.channels).items():
+    everything = (*drive.channels, *controls.head_channels(face))
+    for target, channels in _by_object(everything).items():
         names = {channel.path for channel in channels if channel.kind == "KEY"}
         if names:
             writers.check_keys(target)
@@ -444,7 +473,7 @@ def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iter
     created: list[str] = []
     made: dict[str, Made] = {}
     try:
-        baked = [(spoken, bake(drive, spoken, known)) for spoken, known in todo]
+        baked = [(spoken, bake(face, drive, spoken, known)) for spoken, known in todo]
         _create_keys(face, [b for _, b in baked], created)
         yield 0.1
         for number, (spoken, curves) in enumerate(baked):
@@ -463,6 +492,8 @@ def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iter
         line.put(face)
     writers.remove_cache(face)
     _store(face, new.id, take)
+    for line_id in made:
+        controls.seal(face, line_id)
     yield 1.0
 
 
@@ -471,7 +502,10 @@ def write_cache(face: bpy.types.Object, new: Spoken, take: Take, path: Any) -> I
 
     Yields, raises: as `writers.write_mesh_cache`.
     """
-    todo = [(new, take), *_others(face, new.id)]
+    todo = [
+        (spoken, adjusted(face, spoken, known))
+        for spoken, known in [(new, take), *_others(face, new.id)]
+    ]
     motion, first_frame = compose([motion_of(spoken, known) for spoken, known in todo])
     for done in writers.write_mesh_cache(face, motion, first_frame, path):
         if done < 1.0:
@@ -586,6 +620,19 @@ def _object_of(owner: bpy.types.ID, face: bpy.types.Object) -> bpy.types.Object 
     return next(
         (o for o in bpy.data.objects if o.type == "MESH" and o.data.shape_keys == owner), None
     )
+
+
+def curves(
+    face: bpy.types.Object, line_id: str
+) -> Iterator[tuple[bpy.types.ID, bpy.types.FCurve, float]]:
+    """A line's curves that we wrote: whose each is, and its value where the face is at rest."""
+    for place in _line_places(face, line_id):
+        marked = _marked(place.action, place.slot)
+        relative = bool(place.action.get(RELATIVE))
+        for curve in place.curves:
+            rest = marked.get((curve.data_path, curve.array_index))
+            if rest is not None:
+                yield place.owner, curve, 0.0 if relative else rest
 
 
 def _line_places(face: bpy.types.Object, line_id: str) -> list[Place]:
@@ -830,10 +877,11 @@ def _discard(action: bpy.types.Action) -> None:
 def _set_value(owner: bpy.types.ID, curve: Curve, value: float) -> None:
     """Set what an F-curve would set; nothing where it is gone."""
     path, index = curve
-    found = re.fullmatch(r"(.*?)(?:\.(\w+)|\[\"((?:[^\"\\]|\\.)*)\"\])", path)
+    found = re.fullmatch(r'(?:(.*)\.)?(\w+)|(.*?)\["((?:[^"\\]|\\.)*)"\]', path)
     with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-        holder = owner.path_resolve(found[1]) if found[1] else owner
-        name = found[2] or bpy.utils.unescape_identifier(found[3])
+        prefix = found[1] or found[3]
+        holder = owner.path_resolve(prefix) if prefix else owner
+        name = found[2] or bpy.utils.unescape_identifier(found[4])
         now = getattr(holder, name) if found[2] else holder[name]
         if hasattr(now, "__len__"):
             now[index] = value
@@ -888,7 +936,7 @@ def rebake(face: bpy.types.Object) -> None:
     drive = targets.drive_of(face)
     check(face, drive)
     for spoken, take in todo:
-        _renew(face, spoken, bake(drive, spoken, take))
+        _renew(face, spoken, bake(face, drive, spoken, take))
 
 
 def _renew(face: bpy.types.Object, spoken: Spoken, baked: Baked) -> None:
@@ -908,9 +956,13 @@ def _renew(face: bpy.types.Object, spoken: Spoken, baked: Baked) -> None:
         for _ in made.fill(face):
             pass
         made.put(face)
-        return
-    for owner, place in places.items():
-        _renew_curves(face, place, baked, columns.get(owner, {}))
+    else:
+        for owner, place in places.items():
+            _renew_curves(face, place, baked, columns.get(owner, {}))
+            if not len(place.curves):
+                _unplug(place)
+                _discard(place.action)
+    controls.seal(face, spoken.id)
 
 
 def _renew_curves(
@@ -945,7 +997,8 @@ def move(face: bpy.types.Object, line_id: str, spoken: Spoken) -> None:
     A line that has only moved in time keeps its curves as they are, edited ones, too.
 
     Raises:
-        SelfTalkError: as `rebake`; there is no such line, or its take does not reach so far.
+        SelfTalkError: as `rebake`; there is no such line, its take does not reach so far, or
+            keys that the artist edited would be lost.
     """
     line, take = find(face, line_id), take_of(face, line_id)
     if line is None or take is None or not reaches(line, spoken):
@@ -958,9 +1011,16 @@ def move(face: bpy.types.Object, line_id: str, spoken: Spoken) -> None:
         _move_keys(face, line, by)
         _keep(face, spoken, (line.key_range[0] + by, line.key_range[1] + by))
     else:
+        if is_edited(face, line):
+            raise SelfTalkError(EDITED)
         drive = targets.drive_of(face)
         check(face, drive)
-        _renew(face, spoken, bake(drive, spoken, take))
+        _renew(face, spoken, bake(face, drive, spoken, take))
+
+
+def is_edited(face: bpy.types.Object, line: Line) -> bool:
+    """Whether the artist has edited or reduced the keys of a line."""
+    return line.name in controls.touched(face)
 
 
 def _move_keys(face: bpy.types.Object, line: Line, by: int) -> None:
@@ -1044,9 +1104,8 @@ def _clear(face: bpy.types.Object, line: Line) -> None:
 
 def _forget(face: bpy.types.Object, line: Line) -> None:
     """Remove a line's take and entry."""
-    takes = face.get(TAKES, {})
-    if line.id in takes:
-        del takes[line.id]
+    for name in (TAKES, controls.SEALS, controls.REDUCED):
+        face.get(name, {}).pop(line.id, None)
     lines = face.selftalk.lines
     lines.remove(next(i for i, other in enumerate(lines) if other.id == line.id))
 

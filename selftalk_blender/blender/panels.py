@@ -137,6 +137,7 @@ class SELFTALK_PT_animate(SidebarPanel, bpy.types.Panel):
 
 class SELFTALK_PT_export(SidebarPanel, bpy.types.Panel):
     bl_label = "Export"
+    bl_order = 100  # behind Adjust, which is registered later
 
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import compat, lines, preferences, strips, targets
+from . import compat, controls, lines, preferences, strips, targets
 
 
 def _is_mesh_here(settings: SceneSettings, candidate: bpy.types.Object) -> bool:
@@ -166,12 +166,14 @@ class FaceSettings(bpy.types.PropertyGroup):
         description="This mesh moves with the face of its character, by shape keys of one name",
         default=True,
     )
+    controls: bpy.props.PointerProperty(type=controls.ControlSettings)
     result: bpy.props.StringProperty(options={"HIDDEN"})
     notices: bpy.props.StringProperty(options={"HIDDEN"}, description="One per line")
 
 
 CLASSES = (
     *lines.CLASSES,
+    *controls.CLASSES,
     targets.MappingItem,
     StripSettings,
     SceneSettings,
