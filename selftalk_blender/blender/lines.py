@@ -473,7 +473,12 @@ def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iter
     created: list[str] = []
     made: dict[str, Made] = {}
     try:
+        data = []
+        for piece in take.pieces():
+            data.append(piece)
+            yield 0.05
         baked = [(spoken, bake(face, drive, spoken, known)) for spoken, known in todo]
+        yield 0.08
         _create_keys(face, [b for _, b in baked], created)
         yield 0.1
         for number, (spoken, curves) in enumerate(baked):
@@ -491,7 +496,7 @@ def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iter
     for line in made.values():
         line.put(face)
     writers.remove_cache(face)
-    _store(face, new.id, take)
+    _store(face, new.id, b"".join(data))
     for line_id in made:
         controls.seal(face, line_id)
     yield 1.0
@@ -502,14 +507,19 @@ def write_cache(face: bpy.types.Object, new: Spoken, take: Take, path: Any) -> I
 
     Yields, raises: as `writers.write_mesh_cache`.
     """
+    data = []
+    for piece in take.pieces():
+        data.append(piece)
+        yield 0.0
     todo = [
         (spoken, adjusted(face, spoken, known))
         for spoken, known in [(new, take), *_others(face, new.id)]
     ]
     motion, first_frame = compose([motion_of(spoken, known) for spoken, known in todo])
-    for done in writers.write_mesh_cache(face, motion, first_frame, path):
-        if done < 1.0:
-            yield done
+    with contextlib.closing(writers.write_mesh_cache(face, motion, first_frame, path)) as writing:
+        for done in writing:
+            if done < 1.0:
+                yield done
     for spoken, known in todo:
         line = find(face, spoken.id)
         if line is not None:
@@ -517,7 +527,7 @@ def write_cache(face: bpy.types.Object, new: Spoken, take: Take, path: Any) -> I
         eased, first = motion_of(spoken, known)
         _keep(face, spoken, (first, first + len(eased) - 1))
     _forget_dense(face, new.id)
-    _store(face, new.id, take)
+    _store(face, new.id, b"".join(data))
     yield 1.0
 
 
@@ -540,12 +550,12 @@ def _forget_dense(face: bpy.types.Object, line_id: str) -> None:
             _forget(face, find(face, other))
 
 
-def _store(face: bpy.types.Object, line_id: str, take: Take) -> None:
+def _store(face: bpy.types.Object, line_id: str, take: bytes) -> None:
     if TAKES not in face:
         face[TAKES] = {}
     # In the place of other bytes Blender keeps new ones up to their first zero alone.
     face[TAKES].pop(line_id, None)
-    face[TAKES][line_id] = take.to_bytes()
+    face[TAKES][line_id] = take
 
 
 @dataclass(eq=False)
@@ -674,8 +684,8 @@ def _fill(curve: bpy.types.FCurve, points: np.ndarray) -> None:
     if len(keys) != len(points):
         keys.clear()
         keys.add(len(points))
+        keys.foreach_set("interpolation", np.full(len(points), LINEAR, np.int32))
     keys.foreach_set("co", points.ravel())
-    keys.foreach_set("interpolation", np.full(len(points), LINEAR, np.int32))
     curve.update()
 
 
