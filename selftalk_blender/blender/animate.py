@@ -265,11 +265,13 @@ def _write(
         if neutral is not None:
             writing = _write_dense(plan, face, spoken, motion, neutral)
         else:
+            drive = targets.drive_of(face)
+            notices += drive.notices
             take = Take(motion.weights, motion.fps, job.loudness)
             if plan.cache is not None:
                 writing = lines.write_cache(face, spoken, take, plan.cache)
             else:
-                writing = lines.write(face, targets.drive_of(face), spoken, take)
+                writing = lines.write(face, drive, spoken, take)
         with contextlib.closing(writing):
             for done in writing:
                 if done < 1.0:  # afterwards it is written, and no longer to be cancelled

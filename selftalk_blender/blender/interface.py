@@ -6,14 +6,28 @@ import atexit
 
 import bpy
 
-from . import adjust, controls, jobs, operators, panels, preferences, properties
+from ..worker import client
+from . import (
+    adjust,
+    controls,
+    dialogue,
+    jobs,
+    operators,
+    panels,
+    preferences,
+    properties,
+    targets,
+)
 
 CLASSES: tuple[type, ...] = (
     *preferences.CLASSES,
     *properties.CLASSES,
+    *jobs.CLASSES,
     *operators.CLASSES,
     *panels.CLASSES,
     *adjust.CLASSES,
+    *dialogue.CLASSES,
+    *targets.CLASSES,
 )
 
 
@@ -23,6 +37,7 @@ def register() -> None:
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     properties.attach()
+    client.keep_log_in(preferences.log_folder())
     # Blender as a module crashes (4.2) or hangs (4.5) at its end while it knows of our classes.
     atexit.register(unregister)
 
@@ -31,6 +46,7 @@ def unregister() -> None:
     atexit.unregister(unregister)
     jobs.stop()
     controls.stop()
+    client.stop_workers()
     properties.detach()
     for cls in reversed(CLASSES):
         if cls.is_registered:

@@ -17,7 +17,8 @@ How lines play:
 - A mesh cache is one for all lines, which add up in it in the same way.
 
 The artist's actions, tracks, strips and curves stay, also curves that were added to our actions:
-such a curve keeps its channel from us.
+such a curve keeps its channel from us. What has drivers or is keyed in the artist's own active
+action is no channel of a drive in the first place (`targets`).
 """
 
 from __future__ import annotations
@@ -405,7 +406,7 @@ def check(face: bpy.types.Object, drive: Drive) -> None:
     for target, channels in _by_object(everything).items():
         names = {channel.path for channel in channels if channel.kind == "KEY"}
         if names:
-            writers.check_keys(target, names)
+            writers.check_keys(target)
             keys = target.data.shape_keys
             lacking = names - set(keys.key_blocks.keys() if keys is not None else ())
             if target == face:
@@ -414,8 +415,8 @@ def check(face: bpy.types.Object, drive: Drive) -> None:
                 raise SelfTalkError(
                     f"{target.name} has no shape key {min(lacking)}. Look at the mapping again."
                 )
-        for owner, ours in _by_owner(channels).items():
-            _check_owner(target, owner, {curve_of(channel) for channel in ours})
+        for owner in _by_owner(channels):
+            _check_owner(target, owner)
 
 
 def _by_object(channels: Sequence[Channel]) -> dict[bpy.types.Object, list[Channel]]:
@@ -439,35 +440,12 @@ def _by_owner(channels: Sequence[Channel]) -> dict[bpy.types.ID, list[Channel]]:
     return found
 
 
-def _check_owner(target: bpy.types.Object, owner: bpy.types.ID, curves: set[Curve]) -> None:
+def _check_owner(target: bpy.types.Object, owner: bpy.types.ID) -> None:
     data = owner.animation_data
-    if data is None:
-        return
-    if data.use_tweak_mode:
+    if data is not None and data.use_tweak_mode:
         raise SelfTalkError(
             f"An NLA strip of {target.name} is being tweaked. Leave Tweak Mode (Tab)."
         )
-    driven = curves & {(curve.data_path, curve.array_index) for curve in data.drivers}
-    if driven:
-        raise SelfTalkError(
-            f"{_called(min(driven))} of {target.name} has a driver, which SelfTalk leaves alone. "
-            "Remove the drivers of its face shapes, or choose the output Mesh Cache."
-        )
-    action = data.action
-    if action is None or LINE in action or writers.is_ours(action):
-        return
-    keyed = curves & {(c.data_path, c.array_index) for c in compat.playing_curves(owner)}
-    if keyed:
-        raise SelfTalkError(
-            f"{_called(min(keyed))} of {target.name} is keyed in the action {action.name}, which "
-            "SelfTalk leaves alone. Push it down or unlink it in the Action Editor, or choose the "
-            "output Mesh Cache."
-        )
-
-
-def _called(curve: Curve) -> str:
-    name = writers.key_name(curve[0])
-    return f"Shape key {name}" if name else curve[0]
 
 
 def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iterator[float]:
@@ -561,6 +539,8 @@ def _forget_dense(face: bpy.types.Object, line_id: str) -> None:
 def _store(face: bpy.types.Object, line_id: str, take: Take) -> None:
     if TAKES not in face:
         face[TAKES] = {}
+    # In the place of other bytes Blender keeps new ones up to their first zero alone.
+    face[TAKES].pop(line_id, None)
     face[TAKES][line_id] = take.to_bytes()
 
 
@@ -749,7 +729,8 @@ def arrange(face: bpy.types.Object) -> None:
         place
         for line in face.selftalk.lines
         for place in _line_places(face, line.id)
-        if (place.strip is not None) != nla
+        # The artist may have pushed it down by hand.
+        if (place.strip is not None, bool(place.action.get(RELATIVE))) != (nla, nla)
     ]
     for place in moved:
         muted = place.strip is not None and place.strip.mute
@@ -1017,27 +998,31 @@ def move(face: bpy.types.Object, line_id: str, spoken: Spoken) -> None:
     line, take = find(face, line_id), take_of(face, line_id)
     if line is None or take is None or not reaches(line, spoken):
         raise SelfTalkError(f"{spoken.name} is not animated that far. Animate it again.")
-    was = Spoken.of(line)
-    by = spoken.first_frame - was.first_frame
+    by = spoken.first_frame - line.first_frame
     if writers.has_cache(face):
         for _ in write_cache(face, spoken, take, writers.played_cache(face)):
             pass
-    elif replace(was, first_frame=spoken.first_frame, name=spoken.name, strip=spoken.strip) == (
-        replace(spoken, taken=was.taken)
-    ):
-        for place in _line_places(face, line_id):
-            muted = place.strip is not None and place.strip.mute
-            nla = place.strip is not None
-            _unplug(place)
-            for slot_place in [place]:
-                for curve in slot_place.curves:
-                    _shift(curve, by, 0.0)
-            _attach(face, place.owner, place.action, place.slot, nla, muted)
+    elif change(line, spoken) in ("", "Moved"):
+        _move_keys(face, line, by)
         _keep(face, spoken, (line.key_range[0] + by, line.key_range[1] + by))
     else:
         drive = targets.drive_of(face)
         check(face, drive)
         _renew(face, spoken, bake(face, drive, spoken, take))
+
+
+def _move_keys(face: bpy.types.Object, line: Line, by: int) -> None:
+    """Have all of a line's curves, also the artist's among them, come `by` frames later."""
+    places = _line_places(face, line.id)
+    muted = [place.strip is not None and place.strip.mute for place in places]
+    for place in places:
+        if place.strip is not None:
+            _unplug(place)
+        for curve in place.curves:
+            _shift(curve, by, 0.0)
+    for place, mute in zip(places, muted, strict=True):
+        if place.strip is not None:
+            _add_strip(place.owner, place.action, place.slot, mute)
 
 
 def reaches(line: Line, spoken: Spoken) -> bool:
@@ -1050,6 +1035,24 @@ def reaches(line: Line, spoken: Spoken) -> bool:
         and was.taken[0] - 1e-3 <= spoken.start
         and spoken.start + spoken.frames / spoken.fps <= stop
     )
+
+
+def change(line: Line, now: Spoken) -> str:
+    """What has changed of a line's strip since, or "": "Moved", "Trimmed", ..."""
+    was = Spoken.of(line)
+    if was.sound != now.sound:
+        return "Its sound is another, or the file has changed"
+    if abs(was.fps - now.fps) > 1e-4 * now.fps:
+        return "The frame rate has changed"
+    if abs(was.start - now.start) > 1e-3 or was.frames != now.frames:
+        return "Trimmed"
+    if was.pauses != now.pauses:
+        return "Its volume has changed"
+    return "Moved" if was.first_frame != now.first_frame else ""
+
+
+def has_take(face: bpy.types.Object, line_id: str) -> bool:
+    return line_id in face.get(TAKES, {})
 
 
 def remove(face: bpy.types.Object, line_id: str) -> None:
@@ -1072,7 +1075,7 @@ def remove(face: bpy.types.Object, line_id: str) -> None:
     if writers.has_cache(face):
         writers.remove_cache(face)
     _clear(face, line)
-    if take_of(face, line_id) is None:
+    if not has_take(face, line_id):
         writers.remove_dense(face)
     _forget(face, line)
     arrange(face)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import compat, controls, lines, strips
+from . import compat, controls, lines, preferences, strips, targets
 
 
 def _is_mesh_here(settings: SceneSettings, candidate: bpy.types.Object) -> bool:
@@ -15,14 +15,21 @@ def _strip_names(settings: SceneSettings, context: bpy.types.Context, typed: str
     return [strip.name for strip in strips.sound_strips(compat.sequencer_scene(context))]
 
 
+def _face_chosen(settings: SceneSettings, context: bpy.types.Context) -> None:
+    if settings.face is not None:
+        preferences.warm_up(context)
+
+
 def _strip_chosen(settings: SceneSettings, context: bpy.types.Context) -> None:
     if settings.sound_strip:
         settings.source = "STRIP"
+        preferences.warm_up(context)
 
 
 def _file_chosen(settings: SceneSettings, context: bpy.types.Context) -> None:
     if settings.sound_file:
         settings.source = "FILE"
+        preferences.warm_up(context)
 
 
 def _strip_listed(settings: SceneSettings, context: bpy.types.Context) -> None:
@@ -52,11 +59,12 @@ class SceneSettings(bpy.types.PropertyGroup):
     face: bpy.props.PointerProperty(
         name="Face",
         description=(
-            "The mesh that talks: SelfTalk's head, a MakeHuman or MPFB character, or the mesh "
-            "of a checkpoint of yours"
+            "The mesh that talks: SelfTalk's head, a MakeHuman or MPFB character, a character with "
+            "face shapes of its own, or the mesh of a checkpoint of yours"
         ),
         type=bpy.types.Object,
         poll=_is_mesh_here,
+        update=_face_chosen,
     )
     source: bpy.props.EnumProperty(
         name="Sound",
@@ -111,7 +119,10 @@ class FaceSettings(bpy.types.PropertyGroup):
     )
     cache_folder: bpy.props.StringProperty(
         name="Cache Folder",
-        description="Where the cache file goes; where empty, selftalk_cache beside the .blend",
+        description=(
+            "Where the cache file goes; where empty, the folder in the SelfTalk preferences, or "
+            "selftalk_cache beside the .blend"
+        ),
         subtype="DIR_PATH",
     )
     animator: bpy.props.StringProperty(
@@ -145,11 +156,29 @@ class FaceSettings(bpy.types.PropertyGroup):
         update=_play_lines,
     )
     controls: bpy.props.PointerProperty(type=controls.ControlSettings)
+    mapping: bpy.props.CollectionProperty(
+        name="Shapes",
+        description="What moves what; where empty, the face is analysed each time",
+        type=targets.MappingItem,
+    )
+    mapping_index: bpy.props.IntProperty(name="Line")
+    follows: bpy.props.BoolProperty(
+        name="Follows",
+        description="This mesh moves with the face of its character, by shape keys of one name",
+        default=True,
+    )
     result: bpy.props.StringProperty(options={"HIDDEN"})
     notices: bpy.props.StringProperty(options={"HIDDEN"}, description="One per line")
 
 
-CLASSES = (*lines.CLASSES, *controls.CLASSES, StripSettings, SceneSettings, FaceSettings)
+CLASSES = (
+    *lines.CLASSES,
+    *controls.CLASSES,
+    targets.MappingItem,
+    StripSettings,
+    SceneSettings,
+    FaceSettings,
+)
 
 
 def attach() -> None:

@@ -37,7 +37,7 @@ CACHE_FOLDER = "//selftalk_cache/"
 CACHE_SUFFIX = ".selftalk.mdd"
 # A weight below this all along moves the head's largest shape by less than 0.005 mm.
 STILL = 1e-4
-CHUNK_FRAMES = 32
+CHUNK_FRAMES = 16
 LINEAR = 1  # of Keyframe.interpolation, for foreach_set
 
 
@@ -91,8 +91,8 @@ def check_shape_keys(target: bpy.types.Object | None, template: Neutral | None =
         )
 
 
-def check_keys(target: bpy.types.Object, names: Collection[str]) -> None:
-    """Whether shape keys of these names, where a mesh has them, can be animated in 0..1.
+def check_keys(target: bpy.types.Object, names: Collection[str] = ()) -> None:
+    """Whether a mesh shows its shape keys as they are animated, and those of these names in 0..1.
 
     Raises:
         SelfTalkError: what stands in the way, and what to do about it.

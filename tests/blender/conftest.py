@@ -13,6 +13,7 @@ bpy = pytest.importorskip("bpy", reason="needs the bpy module (a real Blender)")
 
 import selftalk_blender
 from selftalk_blender.blender import face
+from selftalk_blender.worker import client
 
 
 @pytest.fixture(autouse=True)
@@ -22,22 +23,11 @@ def empty_scene() -> None:
 
 
 @pytest.fixture(autouse=True)
-def stand_in_loudness(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until the worker tells the loudness (branch `worker`)."""
-    import numpy as np
-
-    from selftalk_blender.worker.client import AnimateJob
-
-    if "loudness" in AnimateJob.__init__.__code__.co_names:
-        return
-    result = AnimateJob.result
-
-    def with_loudness(job):
-        motion = result(job)
-        job.loudness = np.full(len(motion), -20.0, np.float32)
-        return motion
-
-    monkeypatch.setattr(AnimateJob, "result", with_loudness)
+def own_process(tmp_path: Path) -> Iterator[None]:
+    """A test's animator serves that test alone, and its log goes with it."""
+    client.keep_log_in(tmp_path.parent / f"{tmp_path.name}-log")
+    yield
+    client.stop_workers()
 
 
 @pytest.fixture
