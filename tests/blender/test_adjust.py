@@ -289,3 +289,26 @@ def test_curves_of_the_artist_stay(head) -> None:
     bpy.ops.selftalk.reduce_keys()
     bpy.ops.selftalk.bake_again()
     assert [tuple(p.co) for p in place.curves.find(mine.data_path).keyframe_points] == [(1, 0.25)]
+
+
+def test_a_mapped_face_is_measured_by_its_own_shapes() -> None:
+    """Another mesh, with other names and shapes four times as large."""
+    mesh = bpy.data.meshes.new("Other")
+    polygons = [p for p in HEAD.polygons.tolist() if max(p) < 4000]
+    mesh.from_pydata(HEAD.vertices[:4000].tolist(), [], polygons)
+    other = bpy.data.objects.new("Other", mesh)
+    bpy.context.collection.objects.link(other)
+    other.shape_key_add(name="Basis")
+    for name, delta in zip(HEAD.shape_names, HEAD.shape_deltas[:, :4000], strict=True):
+        short = name.replace("Left", "_L").replace("Right", "_R")
+        key = other.shape_key_add(name=short[0].upper() + short[1:])
+        key.value = 0.0
+        key.data.foreach_set("co", (HEAD.vertices[:4000] + 4 * delta).ravel())
+    speak(other)
+    other.selftalk.controls.strength = 0.8
+    full = {frame: play(other, frame) for frame in range(1, FRAMES, 5)}
+    assert max(np.abs(full[f] - full[1]).max() for f in full) > 0.03
+    assert bpy.ops.selftalk.reduce_keys(error_mm=0.5) == {"FINISHED"}
+    assert curves(other)["JawOpen"].keyframe_points[0].interpolation == "BEZIER"
+    off = [np.linalg.norm(play(other, f) - full[f], axis=1).max() for f in full]
+    assert 0.1 < max(off) * 1000 <= 0.505
