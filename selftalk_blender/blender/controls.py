@@ -506,10 +506,10 @@ def locked(face: bpy.types.Object) -> str:
     """Why a face's controls do not change its motion now, or ""."""
     names = touched(face)
     if names:
-        one = len(names) == 1
+        whose = f"the line {names[0]}" if len(names) == 1 else f"{len(names)} lines"
         return (
-            f"The keys of {names[0] if one else f'{len(names)} lines'} were edited or reduced. "
-            "The controls are made from the recording again, and that would lose it."
+            f"The keys of {whose} were edited or reduced. Controls work on the recording's own: "
+            "press Bake Again to lose the edits and have these."
         )
     return ""
 

@@ -9,8 +9,7 @@ import pytest
 from mathutils import Vector
 from scenes import play
 
-import selftalk_blender
-from selftalk_blender.blender import adjust, controls, lines, targets
+from selftalk_blender.blender import adjust, controls, lines, targets, writers
 from selftalk_blender.core import Motion, bundled_template
 from selftalk_blender.core.controls import Controls, apply
 from selftalk_blender.core.take import Take
@@ -22,13 +21,6 @@ HEAD = bundled_template()
 WEIGHTS, LOUDNESS = sample()
 FRAMES = 120
 RATE = 24.0
-
-
-@pytest.fixture(autouse=True)
-def registered(empty_scene) -> None:
-    selftalk_blender.register()
-    yield
-    selftalk_blender.unregister()
 
 
 def spoken(line_id: str = "one", first_frame: int = 1) -> lines.Spoken:
@@ -250,3 +242,73 @@ def test_controls_can_be_set_before_there_is_any_line(head) -> None:
     assert "Animate the face first" in adjust.reduce_problem(bpy.context)
     speak(head)
     assert np.abs(play(head, 30) - shape(expected(strength=0.5)[29])).max() < 1e-5
+
+
+def test_each_step_is_undone_at_once(head) -> None:
+    speak(head)
+    full = len(curves(head)["jawOpen"].keyframe_points)
+    bpy.ops.ed.undo_push(message="spoken")
+    bpy.ops.selftalk.controls_preset("EXEC_DEFAULT", True, preset="STAGE")
+    bpy.ops.selftalk.reduce_keys("EXEC_DEFAULT", True)
+    bpy.ops.ed.undo()
+    head = bpy.data.objects["SelfTalk Head"]
+    assert len(curves(head)["jawOpen"].keyframe_points) == full
+    assert controls.touched(head) == [] and head.selftalk.controls.strength > 1
+    bpy.ops.ed.undo()
+    head = bpy.data.objects["SelfTalk Head"]
+    assert head.selftalk.controls.strength == 1.0
+    assert np.abs(play(head, 30) - shape(expected()[29])).max() < 1e-5
+
+
+def test_the_error_is_that_of_the_face_as_large_as_it_stands(head) -> None:
+    speak(head)
+    head.scale = (4.0, 4.0, 4.0)
+    bpy.context.view_layer.update()
+    full = {frame: play(head, frame) for frame in range(1, FRAMES, 5)}
+    bpy.ops.selftalk.reduce_keys(error_mm=0.5)
+    off = [np.linalg.norm(play(head, f) - full[f], axis=1).max() for f in full]
+    assert max(off) * 4.0 * 1000 <= 0.505
+
+
+def test_a_mesh_cache_follows_too(head, tmp_path) -> None:
+    bpy.context.scene.selftalk.face = head
+    path = writers.cache_path(head, str(tmp_path))
+    for _ in lines.write_cache(head, spoken(), Take(WEIGHTS, FPS, LOUDNESS), path):
+        pass
+    head.selftalk.controls.strength = 1.5
+    assert np.abs(play(head, 30) - shape(expected(strength=1.5)[29])).max() < 1e-5
+    assert "no keys" in adjust.reduce_problem(bpy.context)
+
+
+def test_curves_of_the_artist_stay(head) -> None:
+    speak(head)
+    place = next(iter(lines._line_places(head, "one")))
+    mine = place.curves.new('key_blocks["eyeBlinkLeft"].value')
+    mine.keyframe_points.insert(1, 0.25)
+    head.selftalk.controls.use_blinks = True
+    bpy.ops.selftalk.reduce_keys()
+    bpy.ops.selftalk.bake_again()
+    assert [tuple(p.co) for p in place.curves.find(mine.data_path).keyframe_points] == [(1, 0.25)]
+
+
+def test_a_mapped_face_is_measured_by_its_own_shapes() -> None:
+    """Another mesh, with other names and shapes four times as large."""
+    mesh = bpy.data.meshes.new("Other")
+    polygons = [p for p in HEAD.polygons.tolist() if max(p) < 4000]
+    mesh.from_pydata(HEAD.vertices[:4000].tolist(), [], polygons)
+    other = bpy.data.objects.new("Other", mesh)
+    bpy.context.collection.objects.link(other)
+    other.shape_key_add(name="Basis")
+    for name, delta in zip(HEAD.shape_names, HEAD.shape_deltas[:, :4000], strict=True):
+        short = name.replace("Left", "_L").replace("Right", "_R")
+        key = other.shape_key_add(name=short[0].upper() + short[1:])
+        key.value = 0.0
+        key.data.foreach_set("co", (HEAD.vertices[:4000] + 4 * delta).ravel())
+    speak(other)
+    other.selftalk.controls.strength = 0.8
+    full = {frame: play(other, frame) for frame in range(1, FRAMES, 5)}
+    assert max(np.abs(full[f] - full[1]).max() for f in full) > 0.03
+    assert bpy.ops.selftalk.reduce_keys(error_mm=0.5) == {"FINISHED"}
+    assert curves(other)["JawOpen"].keyframe_points[0].interpolation == "BEZIER"
+    off = [np.linalg.norm(play(other, f) - full[f], axis=1).max() for f in full]
+    assert 0.1 < max(off) * 1000 <= 0.505
