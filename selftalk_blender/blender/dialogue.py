@@ -18,9 +18,9 @@ NEW, CURRENT, MOVED, OLD, MUTED, UNFIT = "NEW", "CURRENT", "MOVED", "OLD", "MUTE
 ICONS = {
     NEW: "RADIOBUT_OFF",
     CURRENT: "CHECKMARK",
-    MOVED: "FILE_REFRESH",
+    MOVED: "ARROW_LEFTRIGHT",
     OLD: "FILE_REFRESH",
-    MUTED: "MUTE_IPO_ON",
+    MUTED: "MUTE_IPO_OFF",
     UNFIT: "ERROR",
 }
 NO_FACE = "No face says it. Choose one in the list, or choose a face above."

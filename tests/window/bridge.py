@@ -46,10 +46,13 @@ def enable(category: str | None = None) -> None:
     sys.path.insert(0, str(ROOT))
     bridge()
     import selftalk_blender
-    from selftalk_blender.blender import face, panels
+    from selftalk_blender.blender import face, interface, panels
 
     face.mesh_positions = mesh_positions
 
     if category is not None:
         panels.SidebarPanel.bl_category = category
+        for cls in interface.CLASSES:
+            if issubclass(cls, bpy.types.Panel):  # sub-panels open, so that they are drawn, too
+                cls.bl_options = getattr(cls, "bl_options", set()) - {"DEFAULT_CLOSED"}
     selftalk_blender.register()
