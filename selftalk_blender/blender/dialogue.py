@@ -257,6 +257,8 @@ def _to_do(
             report.failed[strip.name] = now.text
         elif now.kind == CURRENT and not everything:
             report.current.append(strip.name)
+        elif now.kind == OLD and not everything and _is_edited(sequencer, strip, face):
+            report.failed[strip.name] = f"{now.text}. {lines.EDITED}"
         else:
             try:
                 plan = None
@@ -267,6 +269,11 @@ def _to_do(
                 report.failed[strip.name] = str(error)
     _refuse_second_lines(todo, report)
     return todo
+
+
+def _is_edited(sequencer: bpy.types.Scene, strip: Any, face: bpy.types.Object) -> bool:
+    line = lines.line_of(face, sequencer.name, strip.name, None)
+    return line is not None and lines.is_edited(face, line)
 
 
 def _refuse_second_lines(todo: list[tuple[str, str, animate.Plan | None]], report: Report) -> None:

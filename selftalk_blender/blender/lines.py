@@ -56,6 +56,10 @@ REST_LINE = "rest"  # in place of an id: the action of the face at rest
 TRACK = "SelfTalk"
 # A channel that is nearer to its rest all along gets no curve (keys: 0.005 mm at most).
 STILL = 1e-4
+EDITED = (
+    "Its keys were edited or reduced by hand, and that would be lost. Choose the strip and press "
+    "Animate from Audio to have it anew."
+)
 LINEAR = 1  # of Keyframe.interpolation, for foreach_set
 
 Curve = tuple[str, int]  # RNA path on its owner, index in it (0 for a single number)
@@ -469,7 +473,12 @@ def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iter
     created: list[str] = []
     made: dict[str, Made] = {}
     try:
+        data = []
+        for piece in take.pieces():
+            data.append(piece)
+            yield 0.05
         baked = [(spoken, bake(face, drive, spoken, known)) for spoken, known in todo]
+        yield 0.08
         _create_keys(face, [b for _, b in baked], created)
         yield 0.1
         for number, (spoken, curves) in enumerate(baked):
@@ -487,7 +496,7 @@ def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iter
     for line in made.values():
         line.put(face)
     writers.remove_cache(face)
-    _store(face, new.id, take)
+    _store(face, new.id, b"".join(data))
     for line_id in made:
         controls.seal(face, line_id)
     yield 1.0
@@ -498,14 +507,19 @@ def write_cache(face: bpy.types.Object, new: Spoken, take: Take, path: Any) -> I
 
     Yields, raises: as `writers.write_mesh_cache`.
     """
+    data = []
+    for piece in take.pieces():
+        data.append(piece)
+        yield 0.0
     todo = [
         (spoken, adjusted(face, spoken, known))
         for spoken, known in [(new, take), *_others(face, new.id)]
     ]
     motion, first_frame = compose([motion_of(spoken, known) for spoken, known in todo])
-    for done in writers.write_mesh_cache(face, motion, first_frame, path):
-        if done < 1.0:
-            yield done
+    with contextlib.closing(writers.write_mesh_cache(face, motion, first_frame, path)) as writing:
+        for done in writing:
+            if done < 1.0:
+                yield done
     for spoken, known in todo:
         line = find(face, spoken.id)
         if line is not None:
@@ -513,7 +527,7 @@ def write_cache(face: bpy.types.Object, new: Spoken, take: Take, path: Any) -> I
         eased, first = motion_of(spoken, known)
         _keep(face, spoken, (first, first + len(eased) - 1))
     _forget_dense(face, new.id)
-    _store(face, new.id, take)
+    _store(face, new.id, b"".join(data))
     yield 1.0
 
 
@@ -536,12 +550,12 @@ def _forget_dense(face: bpy.types.Object, line_id: str) -> None:
             _forget(face, find(face, other))
 
 
-def _store(face: bpy.types.Object, line_id: str, take: Take) -> None:
+def _store(face: bpy.types.Object, line_id: str, take: bytes) -> None:
     if TAKES not in face:
         face[TAKES] = {}
     # In the place of other bytes Blender keeps new ones up to their first zero alone.
     face[TAKES].pop(line_id, None)
-    face[TAKES][line_id] = take.to_bytes()
+    face[TAKES][line_id] = take
 
 
 @dataclass(eq=False)
@@ -667,11 +681,12 @@ def _write_curves(
 def _fill(curve: bpy.types.FCurve, points: np.ndarray) -> None:
     """Give an F-curve linear keys (T, 2) of frames and values."""
     keys = curve.keyframe_points
-    if len(keys) != len(points):
+    # Reduced curves are Bezier from their first key on, and may have as many.
+    if len(keys) != len(points) or keys[0].interpolation != "LINEAR":
         keys.clear()
         keys.add(len(points))
+        keys.foreach_set("interpolation", np.full(len(points), LINEAR, np.int32))
     keys.foreach_set("co", points.ravel())
-    keys.foreach_set("interpolation", np.full(len(points), LINEAR, np.int32))
     curve.update()
 
 
@@ -993,7 +1008,8 @@ def move(face: bpy.types.Object, line_id: str, spoken: Spoken) -> None:
     A line that has only moved in time keeps its curves as they are, edited ones, too.
 
     Raises:
-        SelfTalkError: as `rebake`; there is no such line, or its take does not reach so far.
+        SelfTalkError: as `rebake`; there is no such line, its take does not reach so far, or
+            keys that the artist edited would be lost.
     """
     line, take = find(face, line_id), take_of(face, line_id)
     if line is None or take is None or not reaches(line, spoken):
@@ -1006,9 +1022,16 @@ def move(face: bpy.types.Object, line_id: str, spoken: Spoken) -> None:
         _move_keys(face, line, by)
         _keep(face, spoken, (line.key_range[0] + by, line.key_range[1] + by))
     else:
+        if is_edited(face, line):
+            raise SelfTalkError(EDITED)
         drive = targets.drive_of(face)
         check(face, drive)
         _renew(face, spoken, bake(face, drive, spoken, take))
+
+
+def is_edited(face: bpy.types.Object, line: Line) -> bool:
+    """Whether the artist has edited or reduced the keys of a line."""
+    return line.name in controls.touched(face)
 
 
 def _move_keys(face: bpy.types.Object, line: Line, by: int) -> None:
@@ -1092,9 +1115,8 @@ def _clear(face: bpy.types.Object, line: Line) -> None:
 
 def _forget(face: bpy.types.Object, line: Line) -> None:
     """Remove a line's take and entry."""
-    takes = face.get(TAKES, {})
-    if line.id in takes:
-        del takes[line.id]
+    for name in (TAKES, controls.SEALS, controls.REDUCED):
+        face.get(name, {}).pop(line.id, None)
     lines = face.selftalk.lines
     lines.remove(next(i for i, other in enumerate(lines) if other.id == line.id))
 

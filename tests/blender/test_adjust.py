@@ -154,7 +154,15 @@ def test_reduced_lines_are_kept_until_bake_again(head) -> None:
     with pytest.raises(RuntimeError, match="reduced"):
         bpy.ops.selftalk.reset_controls()
     bpy.ops.selftalk.bake_again()
-    assert len(curves(head)["jawOpen"].keyframe_points) > 2 * count
+    assert len(curves(head)["jawOpen"].keyframe_points) > 1.5 * count
+
+
+def test_bake_again_is_linear_again_even_with_as_many_keys(head) -> None:
+    speak(head)
+    bpy.ops.selftalk.reduce_keys(error_mm=0.01)
+    bpy.ops.selftalk.bake_again()
+    for curve in curves(head).values():
+        assert {point.interpolation for point in curve.keyframe_points} == {"LINEAR"}
 
 
 def test_an_untouched_line_is_not_taken_for_an_edited_one(head, tmp_path) -> None:

@@ -206,6 +206,23 @@ def test_a_trimmed_strip_is_placed_anew_and_a_longer_one_is_out_of_date(scene, h
     assert kinds()["ramp"] == "OLD"
 
 
+def test_edited_keys_are_not_lost_unasked(scene, head, tmp_path) -> None:
+    """Neither by placing a trimmed strip nor by Animate All after its sound has changed."""
+    bpy.ops.selftalk.animate_all()
+    keys = head.data.shape_keys
+    for line in head.selftalk.lines:
+        (place,) = lines._places(keys, line.id)
+        place.curves.find('key_blocks["jawOpen"].value').keyframe_points[48].co.y = 0.9
+    strip("ramp").frame_offset_start = 24
+    ramp(tmp_path / "reply.wav", 3.5)
+    report = run(dialogue.animate_all(bpy.context))
+    assert sorted(report.failed) == ["ramp", "reply"]
+    assert all("edited or reduced by hand" in reason for reason in report.failed.values())
+    assert seen(head, 59) == pytest.approx(0.9 * SECONDS, abs=1e-3)
+    bpy.ops.selftalk.animate_all(everything=True)
+    assert seen(head, 59) == pytest.approx(2.0, abs=1e-3)
+
+
 def test_a_sound_that_changed_is_out_of_date(scene, head, tmp_path) -> None:
     bpy.ops.selftalk.animate_all()
     ramp(tmp_path / "ramp.wav", 3.0)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import bpy
 import numpy as np
@@ -260,6 +261,20 @@ def test_caches_of_files_of_one_name_do_not_meet(
     assert all(place.is_relative_to(tmp_path / "caches") for place in places)
     settings.face.selftalk.cache_folder = str(tmp_path / "own")
     assert operators.plan_from_settings(bpy.context).cache.parent == tmp_path / "own"
+
+
+def test_the_preferences_show_the_log_and_open_it() -> None:
+    """The button is grey as long as nothing has been written."""
+    layout = MagicMock()
+    row = layout.split.return_value.row.return_value
+    for there in (False, True):
+        if there:
+            client.log_file().parent.mkdir(parents=True, exist_ok=True)
+            client.log_file().touch()
+        preferences.SelfTalkPreferences.draw(SimpleNamespace(layout=layout), bpy.context)
+        assert str(client.log_file()) in row.label.call_args.kwargs["text"]
+        assert row.row.return_value.enabled is there
+    assert row.row.return_value.operator.return_value.filepath == str(client.log_file())
 
 
 def test_without_a_window_nothing_is_warmed_up(tmp_path: Path) -> None:
