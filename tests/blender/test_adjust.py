@@ -159,7 +159,11 @@ def test_reduced_lines_are_kept_until_bake_again(head) -> None:
 
 def test_bake_again_is_linear_again_even_with_as_many_keys(head) -> None:
     speak(head)
+    head.scale = (100.0, 100.0, 100.0)  # so large that every key is needed
+    bpy.context.view_layer.update()
+    full = len(curves(head)["jawOpen"].keyframe_points)
     bpy.ops.selftalk.reduce_keys(error_mm=0.01)
+    assert len(curves(head)["jawOpen"].keyframe_points) == full
     bpy.ops.selftalk.bake_again()
     for curve in curves(head).values():
         assert {point.interpolation for point in curve.keyframe_points} == {"LINEAR"}
