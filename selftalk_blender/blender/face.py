@@ -110,7 +110,7 @@ def check(face: bpy.types.Object | None, template: Neutral | None = None) -> Non
         SelfTalkError: as `correspondence`.
     """
     target = usable(face)
-    positions = _positions(target.data)
+    positions = mesh_positions(target.data)
     keys = target.data.shape_keys
     driven = driven_keys(target, template)
     look = tuple(
@@ -266,7 +266,7 @@ def rest_vertices(face: bpy.types.Object, driven: frozenset[str] = frozenset()) 
     """
     mesh = face.data
     if mesh.shape_keys is None:
-        return _positions(mesh).reshape(-1, 3)
+        return mesh_positions(mesh).reshape(-1, 3)
     rest = key_positions(mesh.shape_keys.reference_key)
     for key in mesh.shape_keys.key_blocks[1:]:
         if key.mute or key.value == 0.0 or key.name in driven:
@@ -278,7 +278,7 @@ def rest_vertices(face: bpy.types.Object, driven: frozenset[str] = frozenset()) 
     return rest
 
 
-def _positions(mesh: bpy.types.Mesh) -> np.ndarray:
+def mesh_positions(mesh: bpy.types.Mesh) -> np.ndarray:
     """(V * 3,) float32 of a mesh without its shape keys."""
     positions = np.empty(len(mesh.vertices) * 3, np.float32)
     if len(positions):

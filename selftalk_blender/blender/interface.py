@@ -25,9 +25,9 @@ CLASSES: tuple[type, ...] = (
     *jobs.CLASSES,
     *operators.CLASSES,
     *panels.CLASSES,
+    *adjust.CLASSES,
     *dialogue.CLASSES,
     *targets.CLASSES,
-    *adjust.CLASSES,
 )
 
 
@@ -45,8 +45,8 @@ def register() -> None:
 def unregister() -> None:
     atexit.unregister(unregister)
     jobs.stop()
-    client.stop_workers()
     controls.stop()
+    client.stop_workers()
     properties.detach()
     for cls in reversed(CLASSES):
         if cls.is_registered:

@@ -346,11 +346,22 @@ def curve_of(channel: Channel) -> Curve:
 
 def _owners(face: bpy.types.Object, line: Line | None) -> Iterator[bpy.types.ID]:
     """What a line may have animated."""
-    parts = [part.object for part in line.parts] if line is not None else []
-    for target in dict.fromkeys([face, *(part for part in parts if part is not None)]):
+    parts = {part.object: None for part in line.parts if part.object} if line is not None else {}
+    if parts and line is not None and _has_twin(face, line):
+        # A duplicate of the face still names the parts of its original.
+        own = {channel.object for channel in targets.drive_of(face).channels}
+        parts = {part: None for part in parts if part.name in own}
+    for target in dict.fromkeys([face, *parts]):
         yield target
         if target.type == "MESH" and target.data.shape_keys is not None:
             yield target.data.shape_keys
+
+
+def _has_twin(face: bpy.types.Object, line: Line) -> bool:
+    return any(
+        TAKES in other and other != face and find(other, line.id) is not None
+        for other in bpy.data.objects
+    )
 
 
 def _places(owner: bpy.types.ID, line_id: str | None = None) -> list[Place]:
@@ -442,6 +453,12 @@ def _by_owner(channels: Sequence[Channel]) -> dict[bpy.types.ID, list[Channel]]:
             continue
         found.setdefault(owner_of(channel), []).append(channel)
     return found
+
+
+def _check_tweaking(face: bpy.types.Object) -> None:
+    for line in face.selftalk.lines:
+        for owner in _owners(face, line):
+            _check_owner(face, owner)
 
 
 def _check_owner(target: bpy.types.Object, owner: bpy.types.ID) -> None:
@@ -738,7 +755,14 @@ def plays_in_nla(face: bpy.types.Object) -> bool:
 
 
 def arrange(face: bpy.types.Object) -> None:
-    """Have all lines of a face played as they should be now; the rest strip follows."""
+    """Have all lines of a face played as they should be now; the rest strip follows.
+
+    Nothing while an NLA strip of theirs is being tweaked; the next line that is written does it.
+    """
+    try:
+        _check_tweaking(face)
+    except SelfTalkError:
+        return
     nla = plays_in_nla(face)
     moved = [
         place
@@ -1014,6 +1038,7 @@ def move(face: bpy.types.Object, line_id: str, spoken: Spoken) -> None:
     line, take = find(face, line_id), take_of(face, line_id)
     if line is None or take is None or not reaches(line, spoken):
         raise SelfTalkError(f"{spoken.name} is not animated that far. Animate it again.")
+    _check_tweaking(face)
     by = spoken.first_frame - line.first_frame
     if writers.has_cache(face):
         for _ in write_cache(face, spoken, take, writers.played_cache(face)):
@@ -1082,11 +1107,13 @@ def remove(face: bpy.types.Object, line_id: str) -> None:
     """Take a line off a face: its curves, its take and its entry. Others stay.
 
     Raises:
-        SelfTalkError: the mesh cache of the other lines cannot be written.
+        SelfTalkError: an NLA strip is being tweaked, or the mesh cache of the other lines cannot
+            be written.
     """
     line = find(face, line_id)
     if line is None:
         return
+    _check_tweaking(face)
     others = _others(face, line_id)
     if writers.has_cache(face) and others:
         path = writers.played_cache(face)

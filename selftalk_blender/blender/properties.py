@@ -155,6 +155,7 @@ class FaceSettings(bpy.types.PropertyGroup):
         ),
         update=_play_lines,
     )
+    controls: bpy.props.PointerProperty(type=controls.ControlSettings)
     mapping: bpy.props.CollectionProperty(
         name="Shapes",
         description="What moves what; where empty, the face is analysed each time",
@@ -166,7 +167,6 @@ class FaceSettings(bpy.types.PropertyGroup):
         description="This mesh moves with the face of its character, by shape keys of one name",
         default=True,
     )
-    controls: bpy.props.PointerProperty(type=controls.ControlSettings)
     result: bpy.props.StringProperty(options={"HIDDEN"})
     notices: bpy.props.StringProperty(options={"HIDDEN"}, description="One per line")
 

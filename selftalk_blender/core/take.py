@@ -67,7 +67,7 @@ class Take:
             "loudness": self.loudness.astype(np.float16),
         }
         file = io.BytesIO()
-        np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+        np.savez(file, allow_pickle=False, **arrays)
         packer = zlib.compressobj(1)  # the quickest level
         whole = file.getbuffer()
         for start in range(0, len(whole), PIECE):

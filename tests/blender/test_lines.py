@@ -290,6 +290,43 @@ def test_a_duplicate_speaks_for_itself(head) -> None:
     assert weights(other, 35)[JAW] > 0.8 and 0.45 < weights(head, 35)[JAW] < 0.51
 
 
+def test_a_duplicate_leaves_its_originals_teeth_alone(head) -> None:
+    """It was copied without them, but its lines know them."""
+    teeth = head.copy()
+    teeth.name, teeth.data, teeth.parent = "Teeth", head.data.copy(), head
+    bpy.context.collection.objects.link(teeth)
+    say(head, "one", 11)
+    other = head.copy()
+    other.data = head.data.copy()
+    bpy.context.collection.objects.link(other)
+    other[lines.TAKES] = {"id-one": take(2.0, 0.9).to_bytes()}
+    lines.rebake(other)
+    assert weights(other, 35)[JAW] > 0.8 and 0.45 < weights(teeth, 35)[JAW] < 0.51
+    lines.remove(other, "id-one")
+    assert 0.45 < weights(teeth, 35)[JAW] < 0.51 and weights(head, 35)[JAW] > 0.45
+
+
+def test_while_a_strip_is_tweaked_nothing_is_changed(head) -> None:
+    say(head, "one", 11)
+    say(head, "two", 100)
+    data = head.data.shape_keys.animation_data
+    track = next(t for t in data.nla_tracks if t.name == lines.TRACK)
+    data.nla_tracks.active = track
+    track.strips[0].select = True
+    data.use_tweak_mode = True
+    assert data.use_tweak_mode
+    for act in (
+        lambda: say(head, "one", 11),
+        lambda: lines.rebake(head),
+        lambda: lines.remove(head, "id-one"),
+    ):
+        with pytest.raises(SelfTalkError, match="being tweaked. Leave Tweak Mode"):
+            act()
+    head.selftalk.use_nla = True
+    data.use_tweak_mode = False
+    assert weights(head, 35)[JAW] > 0.45 and len(line_strips(head)) == 2
+
+
 def test_teeth_and_bones_follow_in_the_same_line(head) -> None:
     """One action with several slots (one action each on 4.2): keys of two meshes and a bone."""
     teeth = head.copy()
