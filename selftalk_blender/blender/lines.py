@@ -698,7 +698,8 @@ def _write_curves(
 def _fill(curve: bpy.types.FCurve, points: np.ndarray) -> None:
     """Give an F-curve linear keys (T, 2) of frames and values."""
     keys = curve.keyframe_points
-    if len(keys) != len(points):
+    # Reduced curves are Bezier from their first key on, and may have as many.
+    if len(keys) != len(points) or keys[0].interpolation != "LINEAR":
         keys.clear()
         keys.add(len(points))
         keys.foreach_set("interpolation", np.full(len(points), LINEAR, np.int32))
