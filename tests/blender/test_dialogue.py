@@ -162,6 +162,24 @@ def test_cancelled_whole_lines_stay_and_the_one_at_work_leaves_nothing(scene, he
     assert len(bpy.data.actions) == 1
 
 
+def test_interrupted_the_lines_that_are_done_are_one_undo_step(scene, head, monkeypatch) -> None:
+    """Control C, or Esc in a window: the operator finishes, so that undo knows of it."""
+    whole = animate.run
+
+    def interrupted(plan):
+        if plan.strip == "reply":
+            raise KeyboardInterrupt
+        return whole(plan)
+
+    monkeypatch.setattr(animate, "run", interrupted)
+    bpy.context.preferences.edit.use_global_undo = True
+    bpy.ops.ed.undo_push(message="before")
+    assert bpy.ops.selftalk.animate_all("EXEC_DEFAULT", True) == {"FINISHED"}
+    assert [line.name for line in head.selftalk.lines] == ["ramp"]
+    bpy.ops.ed.undo()
+    assert not len(bpy.data.objects["SelfTalk Head"].selftalk.lines)
+
+
 def test_one_undo_step_takes_all_lines_back(scene, head) -> None:
     bpy.context.preferences.edit.use_global_undo = True
     bpy.ops.ed.undo_push(message="before")
