@@ -1,0 +1,227 @@
+"""Characters to test with: the bundled head on rigs of several kinds."""
+
+from __future__ import annotations
+
+import addon_utils
+import bpy
+import numpy as np
+
+from selftalk_blender.blender import compat, face
+from selftalk_blender.core import rigs
+from selftalk_blender.core.template import bundled_template
+
+# Places of the bundled head -> bones of Rigify's human metarig, by where they begin.
+METARIG = {
+    "upper_lip": "lip.T.L",
+    "lower_lip": "lip.B.L",
+    "corner_left": "lip.T.L.001:tail",
+    "corner_right": "lip.T.R.001:tail",
+    "upper_lip_left": "lip.T.L.001",
+    "upper_lip_right": "lip.T.R.001",
+    "lower_lip_left": "lip.B.L.001",
+    "lower_lip_right": "lip.B.R.001",
+    "chin": "chin.001",
+    "eye_left": "eye.L",
+    "eye_right": "eye.R",
+    "brow_inner_left": "brow.T.L.003",
+    "brow_inner_right": "brow.T.R.003",
+    "lid_upper_left": "lid.T.L.002",
+    "lid_upper_right": "lid.T.R.002",
+}
+
+
+def rigify(skin: bool = False) -> bpy.types.Object:
+    """The bundled head on a generated Rigify human whose face was fitted to it.
+
+    Args:
+        skin: the newer modular face instead of super_face.
+    """
+    loaded, _ = addon_utils.check("rigify")
+    if not loaded:
+        addon_utils.enable("rigify", default_set=True)
+    bpy.ops.object.armature_human_metarig_add()
+    metarig = bpy.context.object
+    head = face.add_head(bpy.context, (0.0, 0.0, 0.0))
+    head.shape_key_clear()
+    _activate(metarig)
+    if skin:
+        bpy.ops.object.mode_set(mode="POSE")
+        metarig.data.bones.active = metarig.data.bones["face"]
+        bpy.ops.pose.rigify_upgrade_face()
+    bpy.ops.object.mode_set(mode="EDIT")
+    bones = metarig.data.edit_bones
+    source, target = [], []
+    for place, name in METARIG.items():
+        bone, _, end = name.partition(":")
+        if bone in bones:
+            source.append(bones[bone].tail[:] if end == "tail" else bones[bone].head[:])
+            target.append(rigs.places()[place])
+    # The whole rig goes to the head by rotation and scale, and the face the rest of the way.
+    warp = _warp(np.array(source, float), np.array(target, float))
+    kept = {bone.name: (bone.use_connect, bone.roll) for bone in bones}
+    for bone in bones:
+        bone.use_connect = False
+    ends = [(bone, warp(np.array([bone.head, bone.tail]))) for bone in bones]
+    for bone, (first, last) in ends:
+        bone.head, bone.tail = first, last
+    for bone in bones:
+        bone.use_connect, bone.roll = kept[bone.name]
+    bpy.ops.object.mode_set(mode="OBJECT")
+    bpy.ops.pose.rigify_generate()
+    rig = bpy.context.object
+    bpy.data.objects.remove(metarig)
+    skull = next(n for n in ("DEF-spine.006", "DEF-spine.005") if n in rig.data.bones)
+    deforming = [
+        bone.name
+        for bone in rig.data.bones
+        if bone.use_deform and _under(bone, ("ORG-face", "face")) and "eye" not in bone.name
+    ]
+    weigh(head, rig, deforming, skull)
+    return head
+
+
+def jaw_rig(name: str = "Jaw", mode: str = "QUATERNION", roll: float = 0.0) -> bpy.types.Object:
+    """The bundled head on two bones, head and jaw, as game characters have them."""
+    head = face.add_head(bpy.context, (0.0, 0.0, 0.0))
+    head.shape_key_clear()
+    rig = _armature({"Head": ((0, 0, 0), (0, 0, 0.12), None)})
+    _activate(rig)
+    bpy.ops.object.mode_set(mode="EDIT")
+    jaw = rig.data.edit_bones.new(name)
+    jaw.head = rigs.places()["jaw"]
+    jaw.tail = rigs.places()["chin"]
+    jaw.roll = roll
+    jaw.parent = rig.data.edit_bones["Head"]
+    bpy.ops.object.mode_set(mode="OBJECT")
+    rig.pose.bones[name].rotation_mode = mode
+    weigh(head, rig, [name], "Head")
+    return head
+
+
+def weigh(
+    head: bpy.types.Object, rig: bpy.types.Object, deforming: list[str], skull: str
+) -> None:
+    """Bind a head: what jawOpen moves goes with the lower bones, the rest with the upper ones."""
+    template = bundled_template()
+    at = template.vertices.astype(np.float64)
+    opened = np.linalg.norm(
+        template.shape_deltas[template.shape_names.index("jawOpen")], axis=1
+    )
+    # By its arm: all of the jaw turns by one angle.
+    arm = np.linalg.norm((at - rigs.places()["jaw"])[:, 1:], axis=1)
+    lower = np.clip(opened / arm / np.quantile(opened / arm, 0.97), 0, 1)
+    segments = {
+        name: (np.array(rig.data.bones[name].head_local), np.array(rig.data.bones[name].tail_local))
+        for name in deforming
+    }
+    below = [n for n in deforming if any(w in n.lower() for w in ("jaw", "chin", "lip.b", "teeth.b", "tongue"))]
+    above = [n for n in deforming if n not in below]
+    weights = {name: np.zeros(len(at)) for name in [*deforming, skull]}
+    for names, share in ((below, lower), (above, 1 - lower)):
+        if not names:
+            weights[skull] += share
+            continue
+        distance = np.stack([_distance(at, *segments[name]) for name in names])
+        close = np.exp(-((distance / 0.009) ** 2)) + 1e-12
+        held = np.exp(-((distance.min(0) / 0.02) ** 2))
+        if len(names) == 1:
+            held = np.ones(len(at))
+        for name, part in zip(names, close / close.sum(0), strict=True):
+            weights[name] += share * held * part
+        rest = share * (1 - held)
+        jaw = next((n for n in ("DEF-jaw_master", "DEF-jaw") if n in names), None)
+        weights[jaw if names is below and jaw else skull] += rest
+    for name, values in weights.items():
+        group = head.vertex_groups.new(name=name)
+        for level in np.unique(np.round(values[values > 1e-3], 2)):
+            group.add(
+                np.flatnonzero(np.round(values, 2) == level).tolist(), float(level), "REPLACE"
+            )
+    modifier = head.modifiers.new("Armature", "ARMATURE")
+    modifier.object = rig
+    bpy.context.view_layer.update()
+
+
+def slider_rig() -> bpy.types.Object:
+    """A jaw rig whose jaw bone is turned by the slider "Jaw" of the armature, 0..1."""
+    head = jaw_rig("jaw", "XYZ")
+    rig = head.modifiers["Armature"].object
+    rig["Jaw"] = 0.0
+    rig.id_properties_ui("Jaw").update(min=0.0, max=1.0, default=0.0)
+    driver = rig.pose.bones["jaw"].driver_add("rotation_euler", 0).driver
+    variable = driver.variables.new()
+    variable.targets[0].id = rig
+    variable.targets[0].data_path = '["Jaw"]'
+    driver.expression = f"{variable.name} * 0.6"
+    return head
+
+
+def talk(channels, values: np.ndarray) -> None:
+    """Set channels to one frame's values."""
+    for channel, value in zip(channels, values, strict=True):
+        owner = bpy.data.objects[channel.object]
+        if channel.index >= 0:
+            owner.path_resolve(channel.path)[channel.index] = value
+        else:
+            owner[channel.path[2:-2]] = float(value)
+            owner.update_tag()
+    bpy.context.view_layer.update()
+
+
+def shown(target: bpy.types.Object) -> np.ndarray:
+    """(V, 3) of a mesh as it is seen, in world space."""
+    bpy.context.view_layer.update()
+    evaluated = target.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    at = np.empty(len(evaluated.data.vertices) * 3, np.float32)
+    evaluated.data.vertices.foreach_get("co", at)
+    matrix = np.array(evaluated.matrix_world)
+    return at.reshape(-1, 3) @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def _armature(bones: dict) -> bpy.types.Object:
+    rig = bpy.data.objects.new("Rig", bpy.data.armatures.new("Rig"))
+    bpy.context.collection.objects.link(rig)
+    _activate(rig)
+    bpy.ops.object.mode_set(mode="EDIT")
+    for name, (first, last, parent) in bones.items():
+        bone = rig.data.edit_bones.new(name)
+        bone.head, bone.tail = first, last
+        if parent is not None:
+            bone.parent = rig.data.edit_bones[parent]
+    bpy.ops.object.mode_set(mode="OBJECT")
+    return rig
+
+
+def _activate(target: bpy.types.Object) -> None:
+    for other in bpy.context.selected_objects:
+        other.select_set(False)
+    target.select_set(True)
+    bpy.context.view_layer.objects.active = target
+
+
+def _under(bone: bpy.types.Bone, names: tuple[str, ...]) -> bool:
+    return any(parent.name in names for parent in bone.parent_recursive)
+
+
+def _distance(at: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """(V,) from points to a segment."""
+    along = last - first
+    share = np.clip((at - first) @ along / max(along @ along, 1e-12), 0, 1)
+    return np.linalg.norm(at - first - share[:, None] * along, axis=1)
+
+
+def _warp(source: np.ndarray, target: np.ndarray):
+    """The thin-plate spline (kernel r) that carries points onto others."""
+    count = len(source)
+    kernel = np.linalg.norm(source[:, None] - source[None], axis=-1)
+    affine = np.concatenate([np.ones((count, 1)), source], 1)
+    system = np.block([[kernel, affine], [affine.T, np.zeros((4, 4))]])
+    solved = np.linalg.solve(system, np.concatenate([target, np.zeros((4, 3))]))
+
+    def warp(points: np.ndarray) -> np.ndarray:
+        near = np.linalg.norm(points[:, None] - source[None], axis=-1)
+        return near @ solved[:count] + np.concatenate(
+            [np.ones((len(points), 1)), points], 1
+        ) @ solved[count:]
+
+    return warp
