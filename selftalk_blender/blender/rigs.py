@@ -110,9 +110,7 @@ def find(target: bpy.types.Object) -> Found:
     axes = [
         axis
         for control in (rig.controls if rig is not None else ())
-        for axis in _bone_axes(
-            armature, control, rig is not None and rig.constrained, animated, left_alone
-        )
+        for axis in _bone_axes(armature, rig, control, animated, left_alone)
     ]
     taken = {control.bone for control in (rig.controls if rig is not None else ())}
     axes += _board_axes(armature, taken, animated, left_alone)
@@ -146,19 +144,19 @@ def analyse(target: bpy.types.Object) -> str:
 
 def _bone_axes(
     armature: bpy.types.Object,
+    rig: rigs.Rig,
     control: rigs.Control,
-    constrained: bool,
     animated: Animated,
     left_alone: list[str],
 ) -> Iterator[rigs.Axis]:
     bone = armature.pose.bones[control.bone]
-    if not constrained and _held(bone):
+    if not rig.constrained and _held(bone):
         left_alone.append(f"Bone {bone.name} has the constraint {_held(bone)}: left alone.")
         return
     base = f'pose.bones["{bpy.utils.escape_identifier(bone.name)}"].'
     turn = ROTATION.get(bone.rotation_mode, "rotation_euler")
     numbers = [("location", i, bone.lock_location[i], False) for i in range(3)]
-    if control.part in (rigs.JAW, rigs.LID):
+    if control.part in rig.turning:
         if turn:
             # Of a quaternion, w stays 1: Blender normalises, and x, y, z are half the angle.
             shift = turn == "rotation_quaternion"
@@ -324,7 +322,7 @@ def calibrate(target: bpy.types.Object) -> Generator[float, None, None]:
     reach = np.sqrt((moves**2).sum(1)).max(0)
     matrix = rigs.solve(found.axes, points, jacobian, reach, frame)
     goes = reach * np.abs(matrix).max(0)
-    yield from _close(target, found.axes, matrix, {p: near[s] for p, s in spots.items()}, frame)
+    yield from _refine(target, found.axes, matrix, {p: near[s] for p, s in spots.items()}, frame)
     used = [i for i in range(len(found.axes)) if goes[i] > STILL * frame.scale]
     if not used:
         raise SelfTalkError(
@@ -382,32 +380,42 @@ def _measure(
     return moves
 
 
-def _close(
+def _refine(
     target: bpy.types.Object,
     axes: tuple[rigs.Axis, ...],
     matrix: np.ndarray,
     spots: dict[str, np.ndarray],
     frame: rigs.Frame,
 ) -> Iterator[float]:
-    """Have mouthClose close what jawOpen opens, by a look at both together; in place."""
+    """Have mouthClose close what jawOpen opens, and lids close, by a look at it; in place."""
     names = bundled_template().shape_names
     jaw, close = names.index("jawOpen"), names.index("mouthClose")
-    if not rigs.has_lips(axes):
-        return
-
-    def gap(values: np.ndarray) -> float:
-        at = _sample(target, axes, dict(zip(axes, values, strict=True)))
-        upper, lower = (at[spots[point]].mean(0) for point in rigs.GAPS[0])
-        return float(frame.up @ (upper - lower))
-
     rest = np.array([axis.rest for axis in axes])
     low, high = (np.array([getattr(axis, n) for axis in axes]) for n in ("low", "high"))
-    shut = gap(rest)
+
+    def heights(moved: np.ndarray) -> dict[str, float]:
+        values = np.clip(rest + moved, low, high)
+        at = _sample(target, axes, dict(zip(axes, values, strict=True)))
+        return {point: float(frame.up @ at[spot].mean(0)) for point, spot in spots.items()}
+
+    def gap(moved: np.ndarray) -> float:
+        now, (upper, lower) = heights(moved), rigs.GAPS[0]
+        return now[upper] - now[lower] - (still[upper] - still[lower])
+
+    still = heights(0 * rest)
     for _ in range(2):
-        opened = np.clip(rest + HALF_OPEN * matrix[jaw], low, high)
-        closed = np.clip(rest + HALF_OPEN * (matrix[jaw] + matrix[close]), low, high)
-        matrix[close] *= rigs.closed_by(gap(opened) - shut, gap(closed) - shut)
-        yield 0.95
+        if rigs.has_lips(axes):
+            opened = gap(HALF_OPEN * matrix[jaw])
+            closing = opened - gap(HALF_OPEN * (matrix[jaw] + matrix[close]))
+            matrix[close] *= rigs.stretch(opened, closing)
+            yield 0.95
+        for side in ("Left", "Right"):
+            row, point = names.index(f"eyeBlink{side}"), f"lid_upper_{side.lower()}"
+            if matrix[row].any():
+                down = still[point] - heights(matrix[row])[point]
+                wanted = -float(frame.up @ frame.linear @ rigs.motions(point)[row])
+                matrix[row] *= rigs.stretch(wanted, down)
+                yield 0.95
 
 
 def _sample(
@@ -482,13 +490,18 @@ def _watch(
                 f"Where the face of {target.name} is cannot be told from the bones of "
                 f"{found.armature.name}: they do not move its chin. Check its vertex groups."
             )
-        jaw = _jaw_field(found, moves)
+        with_jaw = _jaw_field(found, moves)
+        with_jaw = with_jaw > 0.5 * with_jaw.max()
         for point in (point for point in watched if point not in spots):
             distance = np.linalg.norm(at - frame(rigs.places()[point]), axis=1)
-            if jaw.max() > 0 and "lip" in point:
-                with_jaw = jaw > 0.5 * jaw.max()
+            if "lip" in point and with_jaw.any():
                 distance[with_jaw != ("lower" in point)] = np.inf
             spots[point] = np.argsort(distance)[:NEAR]
+        for upper, lower in rigs.GAPS:
+            for point, free in ((upper, ~with_jaw), (lower, with_jaw)):
+                edge = rigs.lip_edge(at, frame, point, free)
+                if edge is not None and with_jaw.any():
+                    spots[point] = np.array([edge])
     return {point: spots[point] for point in watched}, frame
 
 

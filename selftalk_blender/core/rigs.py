@@ -73,6 +73,7 @@ class Preset:
         sides: how left and right are written.
         needs: bones that tell this rig from others.
         constrained: whether the rig's own constraints stand on its controls.
+        turning: parts whose controls are turned as well as moved.
     """
 
     title: str
@@ -80,6 +81,7 @@ class Preset:
     sides: tuple[str, str]
     needs: tuple[str, ...]
     constrained: bool = False
+    turning: tuple[str, ...] = (JAW,)
 
     def controls(self, names: Collection[str]) -> tuple[Control, ...]:
         """Those of its controls that are among bone names."""
@@ -105,6 +107,8 @@ _RIGIFY = {
     "brow_middle_{s}": "brow.T.{s}.002",
     "brow_outer_{s}": "brow.T.{s}.001",
     "lid_upper_{s}": "lid.T.{s}.002",
+    "lid_upper_inner_{s}": "lid.T.{s}.003",
+    "lid_upper_outer_{s}": "lid.T.{s}.001",
     "lid_lower_{s}": "lid.B.{s}.002",
 }
 PRESETS = (
@@ -142,6 +146,7 @@ PRESETS = (
         ("l", "r"),
         ("c_jawbone.x", "c_lips_top.x", "c_lips_bot.x"),
         constrained=True,
+        turning=(JAW, LID),
     ),
     Preset(
         "MakeHuman default rig",
@@ -157,6 +162,7 @@ PRESETS = (
         },
         ("L", "R"),
         ("jaw", "oris01", "oris05"),
+        turning=(JAW, LID),
     ),
 )
 # What engines, scanners and exporters put before a bone's name.
@@ -178,6 +184,7 @@ class Rig:
         confidence: 0..1, the share of the rig's usual face controls that are there.
         reason: by which bones it was recognised.
         constrained: whether the rig's own constraints stand on its controls.
+        turning: parts whose controls are turned as well as moved.
     """
 
     title: str
@@ -185,6 +192,7 @@ class Rig:
     confidence: float
     reason: str
     constrained: bool = False
+    turning: tuple[str, ...] = (JAW,)
 
 
 def recognise(names: Iterable[str]) -> Rig | None:
@@ -202,7 +210,12 @@ def recognise(names: Iterable[str]) -> Rig | None:
             reason = f"it has the bones {', '.join(preset.needs[:-1])} and {preset.needs[-1]}"
             known.append(
                 Rig(
-                    preset.title, controls, len(controls) / usual, reason, preset.constrained
+                    preset.title,
+                    controls,
+                    len(controls) / usual,
+                    reason,
+                    preset.constrained,
+                    preset.turning,
                 )
             )
     if known:
@@ -328,11 +341,15 @@ def vertices() -> dict[str, int]:
         apart = np.linalg.norm(at[near, None] - at[None, others], axis=-1).min(1)
         return int(near[apart.argmin()])
 
-    def peak(shape: str, side: float = 0.0) -> int:
-        """Where a shape moves the skin most, on one side of the face (-1, 1) or on any (0)."""
+    def peak(shape: str, low: float = 0.0, high: float = 1.0) -> int:
+        """Where a shape moves the skin most, within a range of distances to the left."""
         moved = np.linalg.norm(template.shape_deltas[shapes.index(shape)], axis=1)
-        moved = np.where(at[:, 0] * side >= 0, moved, 0.0)
+        moved = np.where((at[:, 0] > low) & (at[:, 0] < high), moved, 0.0)
         return int(skin[moved[skin].argmax()])
+
+    def mirrored(vertex: int) -> int:
+        image = at[vertex] * (-1, 1, 1)
+        return int(skin[np.linalg.norm(at[skin] - image, axis=1).argmin()])
 
     upper, lower = template.regions["lips_upper"], template.regions["lips_lower"]
     corner = float(at[template.landmarks["mouth_corner_left"], 0])
@@ -347,19 +364,25 @@ def vertices() -> dict[str, int]:
             np.linalg.norm(template.shape_deltas[shapes.index("tongueOut")], axis=1).argmax()
         ),
     }
-    for side, sign in (("left", 1.0), ("right", -1.0)):
-        name = side.capitalize()
+    blink = peak("eyeBlinkLeft")
+    left = {
+        "upper_lip": front(upper, corner / 2),
+        "lower_lip": front(lower, corner / 2),
+        "inner_upper_lip": inner(upper, lower, corner / 2),
+        "inner_lower_lip": inner(lower, upper, corner / 2),
+        "cheek": peak("cheekPuff"),
+        "brow_inner": peak("browInnerUp"),
+        "brow_middle": peak("browDownLeft"),
+        "brow_outer": peak("browOuterUpLeft"),
+        "lid_upper": blink,
+        "lid_upper_inner": peak("eyeBlinkLeft", at[blink, 0] - 0.011, at[blink, 0] - 0.007),
+        "lid_upper_outer": peak("eyeBlinkLeft", at[blink, 0] + 0.007, at[blink, 0] + 0.011),
+        "lid_lower": peak("eyeSquintLeft"),
+    }
+    for name, vertex in left.items():
+        found[f"{name}_left"], found[f"{name}_right"] = vertex, mirrored(vertex)
+    for side in ("left", "right"):
         found[f"corner_{side}"] = template.landmarks[f"mouth_corner_{side}"]
-        found[f"upper_lip_{side}"] = front(upper, sign * corner / 2)
-        found[f"lower_lip_{side}"] = front(lower, sign * corner / 2)
-        found[f"inner_upper_lip_{side}"] = inner(upper, lower, sign * corner / 2)
-        found[f"inner_lower_lip_{side}"] = inner(lower, upper, sign * corner / 2)
-        found[f"cheek_{side}"] = peak("cheekPuff", sign)
-        found[f"brow_inner_{side}"] = peak("browInnerUp", sign)
-        found[f"brow_middle_{side}"] = peak(f"browDown{name}", sign)
-        found[f"brow_outer_{side}"] = peak(f"browOuterUp{name}", sign)
-        found[f"lid_upper_{side}"] = peak(f"eyeBlink{name}", sign)
-        found[f"lid_lower_{side}"] = peak(f"eyeSquint{name}", sign)
     return found
 
 
@@ -469,6 +492,26 @@ def chin_of(moved: np.ndarray, positions: np.ndarray, pivot: np.ndarray, up: np.
     direction = np.array([-own[1], own[2]]) / np.linalg.norm(own)
     score = direction[0] * (flat @ ahead) + direction[1] * height
     return int(np.where(firm, score, -np.inf).argmax())
+
+
+def lip_edge(
+    positions: np.ndarray, frame: Frame, point: str, belongs: np.ndarray
+) -> int | None:
+    """The vertex where a lip ends: the upper lip's lowest or the lower lip's highest.
+
+    Looked for around where the bundled head has it, and not behind it: there the mouth begins.
+
+    Args:
+        positions: (V, 3); point: a place of GAPS; belongs: (V,) bool, vertices of that lip's jaw.
+    """
+    there = positions - frame(places()[point])
+    left, behind, above = (there @ np.linalg.inv(frame.linear).T).T  # metres on the bundled head
+    near = belongs & (np.abs(left) < 0.004) & (np.abs(behind + 0.003) < 0.006)
+    near &= np.abs(above) < 0.015
+    if not near.any():
+        return None
+    height = above if "lower" in point else -above
+    return int(np.where(near, height, -np.inf).argmax())
 
 
 # --- How far each control goes ----------------------------------------------------------------
@@ -639,12 +682,13 @@ def values(
     return np.clip(result, low, high).astype(np.float32)
 
 
-def closed_by(gap_open: float, gap_closed: float) -> float:
-    """By how much mouthClose must be multiplied, from gaps measured with the jaw open, and with
-    as much mouthClose on top. A turning jaw goes along an arc, which no fixed map foresees."""
-    if gap_open - gap_closed < 0.3 * gap_open:
-        return 1.0  # mouthClose hardly closes this mouth; nothing to go by
-    return float(np.clip(gap_open / (gap_open - gap_closed), 0.7, 1.4))
+def stretch(wanted: float, got: float) -> float:
+    """By how much an amount is multiplied that goes a way other than wanted.
+
+    A turning jaw and a lid that slides over the eye go along arcs, which no fixed map foresees.
+    Where next to nothing is got, there is nothing to go by.
+    """
+    return float(np.clip(wanted / got, 0.7, 1.4)) if got > 0.3 * wanted > 0 else 1.0
 
 
 # --- Keys or bones ----------------------------------------------------------------------------

@@ -101,45 +101,65 @@ def jaw_rig(name: str = "Jaw", mode: str = "QUATERNION", roll: float = 0.0) -> b
 def weigh(
     head: bpy.types.Object, rig: bpy.types.Object, deforming: list[str], skull: str
 ) -> None:
-    """Bind a head: what jawOpen moves goes with the lower bones, the rest with the upper ones."""
+    """Bind a head: each part of it to the bones of that part, by distance.
+
+    What jawOpen moves goes with the lower bones and what eyeBlink moves with the upper lids, so
+    that lips and lids part.
+    """
     template = bundled_template()
     at = template.vertices.astype(np.float64)
-    opened = np.linalg.norm(
-        template.shape_deltas[template.shape_names.index("jawOpen")], axis=1
-    )
+    deltas = np.linalg.norm(template.shape_deltas, axis=2)
     # By its arm: all of the jaw turns by one angle.
-    arm = np.linalg.norm((at - rigs.places()["jaw"])[:, 1:], axis=1)
-    lower = np.clip(opened / arm / np.quantile(opened / arm, 0.97), 0, 1)
-    segments = {
-        name: (np.array(rig.data.bones[name].head_local), np.array(rig.data.bones[name].tail_local))
-        for name in deforming
-    }
-    below = [n for n in deforming if any(w in n.lower() for w in ("jaw", "chin", "lip.b", "teeth.b", "tongue"))]
-    above = [n for n in deforming if n not in below]
+    turned = deltas[template.shape_names.index("jawOpen")]
+    turned = turned / np.linalg.norm((at - rigs.places()["jaw"])[:, 1:], axis=1)
+    lower = np.clip(turned / np.quantile(turned, 0.97), 0, 1)
+    blink = sum(deltas[template.shape_names.index(f"eyeBlink{s}")] for s in ("Left", "Right"))
+    lids = np.zeros(len(at))
+    lids[template.regions["eyelids"]] = 1.0
+    upper_lids = lids * np.clip(blink / (0.6 * blink.max()), 0, 1)
+    firm = np.zeros(len(at))
+    firm[np.concatenate([template.regions[part] for part in ("eyes", "teeth_upper")])] = 1.0
+    jaw = next((n for n in ("DEF-jaw_master", "DEF-jaw", *deforming) if n in deforming), skull)
+
+    def named(*words: str) -> list[str]:
+        return [name for name in deforming if any(word in name.lower() for word in words)]
+
+    below = named("jaw", "chin", "lip.b", "teeth.b", "tongue")
+    lid_bones = named("lid.")
+    above = [name for name in deforming if name not in below and name not in lid_bones]
     weights = {name: np.zeros(len(at)) for name in [*deforming, skull]}
-    for names, share in ((below, lower), (above, 1 - lower)):
-        if not names:
-            weights[skull] += share
+    weights[skull] += firm
+    if not lid_bones:
+        lids, upper_lids = 0 * lids, 0 * lids
+    for names, share, rest in (
+        (below, lower * (1 - lids), jaw),
+        (above, (1 - lower) * (1 - lids), skull),
+        (named("lid.t"), upper_lids, skull),
+        (named("lid.b"), lids - upper_lids, skull),
+    ):
+        share = share * (1 - firm)
+        if len(names) < 2:
+            weights[names[0] if names else rest] += share
             continue
-        distance = np.stack([_distance(at, *segments[name]) for name in names])
-        close = np.exp(-((distance / 0.009) ** 2)) + 1e-12
+        distance = np.stack([_distance(at, *_ends(rig, name)) for name in names])
+        close = np.exp(-((distance / 0.007) ** 2)) + 1e-12
         held = np.exp(-((distance.min(0) / 0.02) ** 2))
-        if len(names) == 1:
-            held = np.ones(len(at))
         for name, part in zip(names, close / close.sum(0), strict=True):
             weights[name] += share * held * part
-        rest = share * (1 - held)
-        jaw = next((n for n in ("DEF-jaw_master", "DEF-jaw") if n in names), None)
-        weights[jaw if names is below and jaw else skull] += rest
+        weights[rest] += share * (1 - held)
     for name, values in weights.items():
         group = head.vertex_groups.new(name=name)
-        for level in np.unique(np.round(values[values > 1e-3], 2)):
-            group.add(
-                np.flatnonzero(np.round(values, 2) == level).tolist(), float(level), "REPLACE"
-            )
+        levels = np.round(values, 2)
+        for level in np.unique(levels[levels > 0]):
+            group.add(np.flatnonzero(levels == level).tolist(), float(level), "REPLACE")
     modifier = head.modifiers.new("Armature", "ARMATURE")
     modifier.object = rig
     bpy.context.view_layer.update()
+
+
+def _ends(rig: bpy.types.Object, name: str) -> tuple[np.ndarray, np.ndarray]:
+    bone = rig.data.bones[name]
+    return np.array(bone.head_local), np.array(bone.tail_local)
 
 
 def slider_rig() -> bpy.types.Object:
