@@ -6,13 +6,14 @@ import atexit
 
 import bpy
 
-from . import jobs, operators, panels, preferences, properties
+from . import jobs, operators, panels, preferences, properties, rig_panel
 
 CLASSES: tuple[type, ...] = (
     *preferences.CLASSES,
     *properties.CLASSES,
     *operators.CLASSES,
     *panels.CLASSES,
+    *rig_panel.CLASSES,
 )
 
 

@@ -18,18 +18,19 @@ import bpy
 import numpy as np
 
 from ..core import rigs
-from ..core.drive import Channel, Drive
+from ..core.drive import Channel, Drive, join
 from ..core.errors import SelfTalkError
 from ..core.template import bundled_template
 from . import compat, face
 
 CALIBRATION = "selftalk_rig"
-MARK = "selftalk_mark"  # of writers: an action that we made
+OURS = ("selftalk_mark", "selftalk_line")  # marks of actions that we made
 HALF_OPEN = 0.3  # of jawOpen: as far as speech usually goes
 TURN_STEP = 0.12  # radians; a jaw in speech turns by 0.05 to 0.25
 MOVE_STEP = 0.01  # of the size of what is near the face
 NEAR = 3  # vertices that stand for a place without a control of its own
 STILL = 2e-4  # metres on the bundled head; a control that never goes farther gets no curve
+UNBOUND = 1e6  # a slider that goes so far has no end
 NO_RIG = "No face rig: {} has no armature with a jaw bone or face sliders."
 Animated = dict[tuple[str, int], str]
 ROTATION = {"QUATERNION": "rotation_quaternion", "AXIS_ANGLE": ""}
@@ -59,15 +60,6 @@ class Calibration:
     axes: tuple[rigs.Axis, ...]
     matrix: np.ndarray
     jaw_alone: bool
-
-    @property
-    def served(self) -> frozenset[str]:
-        """The shapes that the rig can make."""
-        return frozenset(
-            name
-            for name, row in zip(bundled_template().shape_names, self.matrix, strict=True)
-            if row.any()
-        )
 
 
 # --- What there is ----------------------------------------------------------------------------
@@ -104,6 +96,10 @@ def find(target: bpy.types.Object) -> Found:
             f"The armature {armature.name} is in Rest Position, so its bones move nothing. Choose "
             "Pose Position in its Armature Data properties."
         )
+    if armature.mode == "EDIT":
+        raise SelfTalkError(
+            f"The armature {armature.name} is in Edit Mode. Leave it (Tab) and try again."
+        )
     rig = rigs.recognise(armature.data.bones.keys())
     left_alone: list[str] = []
     animated = _animated(armature)
@@ -129,17 +125,19 @@ def analyse(target: bpy.types.Object) -> str:
     Raises:
         SelfTalkError: as `find`.
     """
-    found = find(target)
-    bones = {axis.path: axis.part for axis in found.axes if axis.kind == "BONE"}
-    counts: dict[str, set[str]] = {}
-    for path, part in bones.items():
-        counts.setdefault(part, set()).add(path.rpartition(".")[0])
-    parts = [f"{len(bones)} {part}" for part, bones in counts.items()]
+    return line(find(target))
+
+
+def line(found: Found) -> str:
+    """What was found, in one line."""
+    bones = {(axis.part, axis.path.rpartition(".")[0]) for axis in found.axes if axis.index >= 0}
+    parts = [part for part, _ in bones]
+    what = [f"{parts.count(part)} {part}" for part in rigs.WATCHED if part in parts]
     sliders = sum(axis.kind == "PROPERTY" for axis in found.axes)
-    what = [f"{', '.join(parts)} control{'s' * (sum(map(len, counts.values())) > 1)}"] * bool(parts)
-    what += [f"{sliders} slider{'s' * (sliders > 1)}"] * bool(sliders)
-    title = found.rig.title if found.rig is not None else "Sliders"
-    return f"{title} of {found.armature.name}: {', '.join(what)}"
+    title = found.rig.title if found.rig is not None and bones else "Sliders"
+    pieces = [f"{', '.join(what)} bone{'s' * (len(bones) > 1)}"] * bool(bones)
+    pieces += [f"{sliders} slider{'s' * (sliders > 1)}"] * bool(sliders)
+    return f"{title} of {found.armature.name}: {', '.join(pieces)}"
 
 
 def _bone_axes(
@@ -252,6 +250,7 @@ def _slider_axes(
                 left_alone.append(f"Slider {name} of {owner.name} {reason}: left alone.")
                 continue
             about = holder.id_properties_ui(name).as_dict()
+            low, high = float(about["min"]), float(about["max"])
             yield rigs.Axis(
                 owner.name,
                 path,
@@ -259,8 +258,8 @@ def _slider_axes(
                 part[0],
                 kind="PROPERTY",
                 shapes=shapes,
-                low=float(about["min"]),
-                high=float(about["max"]),
+                low=low if low > -UNBOUND else -np.inf,
+                high=high if high < UNBOUND else np.inf,
                 rest=float(about["default"]),
             )
 
@@ -271,7 +270,7 @@ def _animated(owner: bpy.types.Object) -> dict[tuple[str, int], str]:
     if data is None:
         return {}
     found = {}
-    if data.action is not None and MARK not in data.action:
+    if data.action is not None and not any(mark in data.action for mark in OURS):
         for curve in compat.playing_curves(owner):
             place = curve.data_path, curve.array_index
             found[place] = f"is animated by the action {data.action.name}"
@@ -366,6 +365,8 @@ def _measure(
             step = TURN_STEP / (2 if "quaternion" in axis.path else 1)
         elif np.isfinite(axis.high):
             step = (axis.high - axis.rest) or (axis.low - axis.rest)
+        elif axis.kind == "PROPERTY":
+            step = 1.0
         there = _sample(target, found.axes, {axis: axis.rest + step})
         back, length = at, step
         if axis.turns:
@@ -403,12 +404,18 @@ def _refine(
         return now[upper] - now[lower] - (still[upper] - still[lower])
 
     still = heights(0 * rest)
+    opening = HALF_OPEN * bundled_template().gap_per_weight[jaw] / 1000 * frame.scale
     for _ in range(2):
+        opened = gap(HALF_OPEN * matrix[jaw])
+        factor = rigs.stretch(opening, opened)
         if rigs.has_lips(axes):
+            matrix[jaw] *= factor
             opened = gap(HALF_OPEN * matrix[jaw])
             closing = opened - gap(HALF_OPEN * (matrix[jaw] + matrix[close]))
             matrix[close] *= rigs.stretch(opened, closing)
-            yield 0.95
+        else:
+            matrix[rigs.gap_share() != 0] *= factor
+        yield 0.95
         for side in ("Left", "Right"):
             row, point = names.index(f"eyeBlink{side}"), f"lid_upper_{side.lower()}"
             if matrix[row].any():
@@ -589,12 +596,32 @@ def _signature(target: bpy.types.Object, found: Found) -> str:
 # --- What the animator drives -----------------------------------------------------------------
 
 
+def with_rig(target: bpy.types.Object, keys: Drive | None, keyed: frozenset[str]) -> Drive:
+    """What moves a face: its shape keys, its rig, or each its share, as the user chose.
+
+    Args:
+        keys: the drive of its shape keys; None where it has none that speak.
+        keyed: the shapes that these keys make.
+
+    Raises:
+        SelfTalkError: as `calibrate`; or the rig can make none of the shapes left to it.
+    """
+    choice = target.selftalk.rig_share
+    if keys is not None and rigs.keys_alone(choice, keyed):
+        return keys
+    if keys is not None and choice != "BONES":
+        try:
+            return join([keys, drive(target, keyed)])
+        except SelfTalkError as error:
+            return Drive(keys.channels, keys.solve, (*keys.notices, str(error)))
+    return drive(target)
+
+
 def drive(target: bpy.types.Object, keyed: frozenset[str] = frozenset()) -> Drive:
     """The bones and sliders of a face as a drive.
 
     Args:
-        keyed: the shapes that the face has keys for; what the bones then take over is the
-            user's choice (`Object.selftalk.rig_share`).
+        keyed: the shapes that are left to the face's keys.
 
     Raises:
         SelfTalkError: as `calibrate`.
@@ -634,8 +661,7 @@ def _share(
             pass
         kept = _stored(target, found)
         assert kept is not None
-    taken = rigs.share_of_bones(target.selftalk.rig_share, keyed, kept.served)
-    rows = np.array([name in taken for name in bundled_template().shape_names], np.float32)
+    rows = np.array([name not in keyed for name in bundled_template().shape_names], np.float32)
     matrix = kept.matrix * rows[:, None]
     used = np.flatnonzero(np.abs(matrix).max(0) > 0)
     gap = rigs.gap_share() * rows if kept.jaw_alone else None

@@ -326,9 +326,7 @@ def vertices() -> dict[str, int]:
     """Place -> vertex of the bundled head."""
     template = bundled_template()
     at, shapes = template.vertices, template.shape_names
-    skin = np.unique(
-        template.polygons[template.polygon_part == template.part_names.index("skin")]
-    )
+    skin = np.unique(template.polygons[template.polygon_part == template.part_names.index("skin")])
 
     def front(candidates: np.ndarray, x: float) -> int:
         """The most forward of those near a distance from the middle."""
@@ -494,9 +492,7 @@ def chin_of(moved: np.ndarray, positions: np.ndarray, pivot: np.ndarray, up: np.
     return int(np.where(firm, score, -np.inf).argmax())
 
 
-def lip_edge(
-    positions: np.ndarray, frame: Frame, point: str, belongs: np.ndarray
-) -> int | None:
+def lip_edge(positions: np.ndarray, frame: Frame, point: str, belongs: np.ndarray) -> int | None:
     """The vertex where a lip ends: the upper lip's lowest or the lower lip's highest.
 
     Looked for around where the bundled head has it, and not behind it: there the mouth begins.
@@ -694,18 +690,13 @@ def stretch(wanted: float, got: float) -> float:
 # --- Keys or bones ----------------------------------------------------------------------------
 
 
-def share_of_bones(choice: str, keyed: Collection[str], served: Collection[str]) -> frozenset[str]:
-    """The shapes that bones take over on a face that may have shape keys as well.
+def keys_alone(choice: str, keyed: Collection[str]) -> bool:
+    """Whether a face's shape keys move it without its rig.
 
     Args:
-        choice: "KEYS", "BONES", "BOTH" or "AUTO". BOTH gives each shape to its key where there is
-            one and to the bones where not. AUTO is BOTH, except that a face whose keys open the
-            jaw is left to them: its other keys were made to go with that one.
+        choice: "KEYS", "BONES", "BOTH" or "AUTO". AUTO leaves a face to its keys if they open
+            the jaw: its other keys were made to go with that one. Otherwise it is BOTH: each
+            shape by its key where there is one, else by the rig.
         keyed: shapes that the face has keys for.
-        served: shapes that its bones can make.
     """
-    if choice == "KEYS" or (choice == "AUTO" and "jawOpen" in keyed):
-        return frozenset()
-    if choice == "BONES":
-        return frozenset(served)
-    return frozenset(served) - frozenset(keyed)
+    return choice == "KEYS" or (choice == "AUTO" and "jawOpen" in keyed)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import addon_utils
+import bmesh
 import bpy
 import numpy as np
 
-from selftalk_blender.blender import compat, face
+from selftalk_blender.blender import face
 from selftalk_blender.core import rigs
 from selftalk_blender.core.template import bundled_template
 
@@ -98,9 +99,41 @@ def jaw_rig(name: str = "Jaw", mode: str = "QUATERNION", roll: float = 0.0) -> b
     return head
 
 
-def weigh(
-    head: bpy.types.Object, rig: bpy.types.Object, deforming: list[str], skull: str
-) -> None:
+LOWER = ("jaw", "chin", "lip.b", "lips_bot", "teeth.b", "tongue", "oris01", "oris02", "oris07")
+
+
+def named_rig(bones: dict[str, str], jaw: str, lower: tuple[str, ...]) -> bpy.types.Object:
+    """The bundled head on a rig of plain bones.
+
+    Args:
+        bones: bone -> the place of the bundled head that it stands at.
+        jaw: the bone of the jaw; lower: those that hang on it.
+    """
+    places = rigs.places()
+    ends = {"Head": ((0, 0, 0), (0, 0, 0.12), None), jaw: (places["jaw"], places["chin"], "Head")}
+    for name, place in bones.items():
+        ahead = places[place] + (0.0, -0.008, 0.0)
+        ends[name] = (places[place], ahead, jaw if name in lower else "Head")
+    head = face.add_head(bpy.context, (0.0, 0.0, 0.0))
+    head.shape_key_clear()
+    rig = _armature(ends)
+    weigh(head, rig, [jaw, *bones], "Head")
+    return head
+
+
+def cut(head: bpy.types.Object) -> np.ndarray:
+    """Take the ears off a head, so that it is a mesh that nobody knows; the vertices left."""
+    mesh = bmesh.new()
+    mesh.from_mesh(head.data)
+    mesh.verts.ensure_lookup_table()
+    ears = bundled_template().regions["ears"]
+    bmesh.ops.delete(mesh, geom=[mesh.verts[i] for i in ears], context="VERTS")
+    mesh.to_mesh(head.data)
+    mesh.free()
+    return np.setdiff1d(np.arange(len(bundled_template().vertices)), ears)
+
+
+def weigh(head: bpy.types.Object, rig: bpy.types.Object, deforming: list[str], skull: str) -> None:
     """Bind a head: each part of it to the bones of that part, by distance.
 
     What jawOpen moves goes with the lower bones and what eyeBlink moves with the upper lids, so
@@ -124,7 +157,7 @@ def weigh(
     def named(*words: str) -> list[str]:
         return [name for name in deforming if any(word in name.lower() for word in words)]
 
-    below = named("jaw", "chin", "lip.b", "teeth.b", "tongue")
+    below = named(*LOWER)
     lid_bones = named("lid.")
     above = [name for name in deforming if name not in below and name not in lid_bones]
     weights = {name: np.zeros(len(at)) for name in [*deforming, skull]}
@@ -240,8 +273,9 @@ def _warp(source: np.ndarray, target: np.ndarray):
 
     def warp(points: np.ndarray) -> np.ndarray:
         near = np.linalg.norm(points[:, None] - source[None], axis=-1)
-        return near @ solved[:count] + np.concatenate(
-            [np.ones((len(points), 1)), points], 1
-        ) @ solved[count:]
+        return (
+            near @ solved[:count]
+            + np.concatenate([np.ones((len(points), 1)), points], 1) @ solved[count:]
+        )
 
     return warp
