@@ -564,6 +564,12 @@ def solve(
     """
     names = bundled_template().shape_names
     wanted = np.stack([motions(point) for point in points], 1) @ frame.linear.T  # (52, S, 3)
+    # What a constraint holds back costs as much as what goes freely: it is not pushed harder.
+    together: dict[tuple[str, str], float] = {}
+    for axis, far in zip(axes, reach, strict=True):
+        vector = (axis.object, axis.path)
+        together[vector] = max(together.get(vector, 0.0), float(far))
+    reach = np.array([together[axis.object, axis.path] for axis in axes])
     left = wanted.copy()
     matrix = np.zeros((len(names), len(axes)))
     for part in (JAW, MOUTH, BROW, LID, TONGUE):

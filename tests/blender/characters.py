@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import addon_utils
-import bmesh
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import bpy
 import numpy as np
 
@@ -31,15 +34,37 @@ METARIG = {
 }
 
 
-def rigify(skin: bool = False) -> bpy.types.Object:
+def rigify(skin: bool, folder: Path) -> bpy.types.Object:
     """The bundled head on a generated Rigify human whose face was fitted to it.
+
+    Made by another process: Blender 4.5 as a module hangs at its end where Rigify was on.
 
     Args:
         skin: the newer modular face instead of super_face.
+        folder: where a file may be written.
     """
-    loaded, _ = addon_utils.check("rigify")
-    if not loaded:
-        addon_utils.enable("rigify", default_set=True)
+    path = folder / "rigify.blend"
+    root = Path(__file__).parents[2]
+    subprocess.run(
+        [sys.executable, __file__, str(path), *["skin"] * skin],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    with bpy.data.libraries.load(str(path)) as (_, into):
+        into.objects = ["Character"]
+    head = into.objects[0]
+    for made in (head, head.modifiers["Armature"].object):
+        bpy.context.collection.objects.link(made)
+    bpy.context.view_layer.update()
+    return head
+
+
+def make_rigify(skin: bool) -> bpy.types.Object:
+    """As `rigify`, in this Blender."""
+    import addon_utils  # found through bpy alone
+
+    addon_utils.enable("rigify", default_set=True)
     bpy.ops.object.armature_human_metarig_add()
     metarig = bpy.context.object
     head = face.add_head(bpy.context, (0.0, 0.0, 0.0))
@@ -123,6 +148,8 @@ def named_rig(bones: dict[str, str], jaw: str, lower: tuple[str, ...]) -> bpy.ty
 
 def cut(head: bpy.types.Object) -> np.ndarray:
     """Take the ears off a head, so that it is a mesh that nobody knows; the vertices left."""
+    import bmesh  # found through bpy alone
+
     mesh = bmesh.new()
     mesh.from_mesh(head.data)
     mesh.verts.ensure_lookup_table()
@@ -279,3 +306,10 @@ def _warp(source: np.ndarray, target: np.ndarray):
         )
 
     return warp
+
+
+if __name__ == "__main__":
+    bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+    make_rigify("skin" in sys.argv).name = "Character"
+    bpy.ops.wm.save_as_mainfile(filepath=sys.argv[1])
+    os._exit(0)

@@ -84,8 +84,8 @@ def rig_of(target):
 
 
 @pytest.mark.parametrize(("skin", "title"), [(False, "Rigify face"), (True, "Rigify face (skin)")])
-def test_a_rigify_face_opens_closes_and_rounds_its_lips(skin, title):
-    head = characters.rigify(skin)
+def test_a_rigify_face_opens_closes_and_rounds_its_lips(skin, title, tmp_path):
+    head = characters.rigify(skin, tmp_path)
     kept = characters.cut(head)
     rig = rig_of(head)
     assert rigs.analyse(head) == f"{title} of rig: 1 jaw, 11 mouth, 6 brow, 8 lid, 1 tongue bones"
