@@ -20,6 +20,7 @@ import numpy as np
 from ..core import rigs
 from ..core.drive import Channel, Drive, join
 from ..core.errors import SelfTalkError
+from ..core.target import Analysis
 from ..core.template import bundled_template
 from . import compat, face
 
@@ -293,6 +294,14 @@ def _stored(target: bpy.types.Object, found: Found) -> Calibration | None:
         return Calibration(axes, matrix.reshape(-1, len(axes)), bool(kept["jaw_alone"]))
     except (KeyError, TypeError, ValueError):
         return None  # edited by hand, or of another version
+
+
+def is_measured(target: bpy.types.Object) -> bool:
+    """Whether a face's rig needs no measuring: it was, or there is none."""
+    try:
+        return _stored(target, find(target)) is not None
+    except SelfTalkError:
+        return True
 
 
 def calibrate(target: bpy.types.Object) -> Generator[float, None, None]:
@@ -596,12 +605,30 @@ def _signature(target: bpy.types.Object, found: Found) -> str:
 # --- What the animator drives -----------------------------------------------------------------
 
 
-def with_rig(target: bpy.types.Object, keys: Drive | None, keyed: frozenset[str]) -> Drive:
+def judge(target: bpy.types.Object | None) -> Analysis:
+    """What a mesh object is and how it can talk, by its keys, its vertices or its rig; quick.
+
+    Raises:
+        SelfTalkError: it may not be written at all, as `face.usable`.
+    """
+    found = face.analyse(target)
+    if found.talks:
+        return found
+    try:
+        return Analysis("RIG", analyse(face.usable(target)))
+    except SelfTalkError:
+        return found
+
+
+def with_rig(
+    target: bpy.types.Object, keys: Drive | None, keyed: frozenset[str], measure: bool = True
+) -> Drive:
     """What moves a face: its shape keys, its rig, or each its share, as the user chose.
 
     Args:
         keys: the drive of its shape keys; None where it has none that speak.
         keyed: the shapes that these keys make.
+        measure: as for `drive`.
 
     Raises:
         SelfTalkError: as `calibrate`; or the rig can make none of the shapes left to it.
@@ -611,21 +638,33 @@ def with_rig(target: bpy.types.Object, keys: Drive | None, keyed: frozenset[str]
         return keys
     if keys is not None and choice != "BONES":
         try:
-            return join([keys, drive(target, keyed)])
+            return join([keys, drive(target, keyed, measure)])
         except SelfTalkError as error:
             return Drive(keys.channels, keys.solve, (*keys.notices, str(error)))
-    return drive(target)
+    return drive(target, measure=measure)
 
 
-def drive(target: bpy.types.Object, keyed: frozenset[str] = frozenset()) -> Drive:
+def drive(
+    target: bpy.types.Object, keyed: frozenset[str] = frozenset(), measure: bool = True
+) -> Drive:
     """The bones and sliders of a face as a drive.
 
     Args:
         keyed: the shapes that are left to the face's keys.
+        measure: whether a rig may be measured that was not yet. Panels must not, for nothing
+            may be moved while they are drawn: they get all channels that may be moved, at rest.
 
     Raises:
         SelfTalkError: as `calibrate`.
     """
+    found = find(target)
+    if not measure and _stored(target, found) is None:
+        still = np.array([axis.rest for axis in found.axes])
+        return Drive(
+            tuple(Channel(axis.object, axis.kind, axis.path, axis.index) for axis in found.axes),
+            lambda weights: np.tile(still, (len(weights), 1)),
+            found.left_alone,
+        )
     axes, matrix, gap, notices = _share(target, keyed)
     rest, low, high = (np.array([getattr(a, n) for a in axes]) for n in ("rest", "low", "high"))
     return Drive(
