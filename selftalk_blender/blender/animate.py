@@ -143,7 +143,7 @@ def plan(
     elif neutral is not None:
         writers.check_shape_keys(face, neutral)
     else:
-        lines.check(face, targets.drive_of(face))
+        lines.check(face, targets.drive_of(face, measure=False))
     find_python(python)
     if clip:
         source = strips.absolute(os.fspath(clip))
@@ -265,6 +265,8 @@ def _write(
         if neutral is not None:
             writing = _write_dense(plan, face, spoken, motion, neutral)
         else:
+            for _ in targets.prepare(face):
+                yield Progress(ANIMATOR_SHARE, "Measuring the rig")
             drive = targets.drive_of(face)
             notices += drive.notices
             take = Take(motion.weights, motion.fps, job.loudness)

@@ -16,6 +16,7 @@ from . import (
     panels,
     preferences,
     properties,
+    rig_panel,
     targets,
 )
 
@@ -25,6 +26,7 @@ CLASSES: tuple[type, ...] = (
     *jobs.CLASSES,
     *operators.CLASSES,
     *panels.CLASSES,
+    *rig_panel.CLASSES,
     *adjust.CLASSES,
     *dialogue.CLASSES,
     *targets.CLASSES,

@@ -349,7 +349,7 @@ def _owners(face: bpy.types.Object, line: Line | None) -> Iterator[bpy.types.ID]
     parts = {part.object: None for part in line.parts if part.object} if line is not None else {}
     if parts and line is not None and _has_twin(face, line):
         # A duplicate of the face still names the parts of its original.
-        own = {channel.object for channel in targets.drive_of(face).channels}
+        own = {channel.object for channel in targets.drive_of(face, measure=False).channels}
         parts = {part: None for part in parts if part.name in own}
     for target in dict.fromkeys([face, *parts]):
         yield target

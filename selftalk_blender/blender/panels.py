@@ -8,7 +8,7 @@ from pathlib import Path
 import bpy
 
 from ..core.errors import SelfTalkError
-from . import compat, face, jobs, operators, preferences, properties, strips
+from . import compat, face, jobs, operators, preferences, properties, rigs, strips
 
 SEVERAL_FACES = (".pkl", ".npz")  # endings of template files that may hold several
 CHARACTER = 6.2  # mean width in pixels at interface scale 1; a bit wide, so that no line is cut
@@ -37,7 +37,7 @@ def face_line(target: bpy.types.Object) -> str:
     if neutral is not None:
         face.check(target, neutral)
         return f"{len(neutral.vertices)} vertices, those of {Path(neutral.source[0]).name}"
-    analysis = face.analyse(target)
+    analysis = rigs.judge(target)
     if not analysis.talks:
         raise SelfTalkError(" ".join((f"{analysis.line}.", *analysis.reasons)))
     return analysis.line
@@ -48,7 +48,7 @@ def shows_animator(target: bpy.types.Object) -> bool:
     if target.selftalk.animator or target.selftalk.template:
         return True
     try:
-        return not face.analyse(target).talks
+        return not rigs.judge(target).talks
     except SelfTalkError:
         return False  # first things first
 

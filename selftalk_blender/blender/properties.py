@@ -146,6 +146,21 @@ class FaceSettings(bpy.types.PropertyGroup):
         name="Subject",
         description="Whose face, where the template's file holds several",
     )
+    rig_share: bpy.props.EnumProperty(
+        name="Driven by",
+        description="What moves the face where it has both shape keys and a face rig",
+        items=(
+            (
+                "AUTO",
+                "Automatic",
+                "The shape keys where they open the jaw; else the bones, and beside them the keys "
+                "that there are",
+            ),
+            ("KEYS", "Shape Keys", "The shape keys alone; the rig stays as it is posed"),
+            ("BONES", "Bones", "The rig's bones and sliders alone; the shape keys stay"),
+            ("BOTH", "Both", "Each shape by its key where there is one, else by the bones"),
+        ),
+    )
     lines: bpy.props.CollectionProperty(type=lines.Line)
     use_nla: bpy.props.BoolProperty(
         name="Lines as NLA Strips",

@@ -16,10 +16,10 @@ from ..core.mouth import find_mouth
 from ..core.names import Names, arkit_keys, recognise
 from ..core.template import bundled_template
 from ..core.visemes import RECIPES
-from . import compat
+from . import compat, rigs
 from . import face as faces
 
-analyse = faces.analyse
+analyse = rigs.judge
 
 # Custom properties by which an action is known to be SelfTalk's (`writers`, `lines`).
 OURS = ("selftalk_mark", "selftalk_line")
@@ -340,13 +340,48 @@ def _inside(face: bpy.types.Object, other: bpy.types.Object) -> bool:
 # --- The drive -------------------------------------------------------------------------------
 
 
-def drive_of(face: bpy.types.Object | None) -> Drive:
-    """What moves a face: its own channels and those of the meshes that follow it.
+def drive_of(face: bpy.types.Object | None, measure: bool = True) -> Drive:
+    """What moves a face: its own channels, those of the meshes that follow it, and its rig.
+
+    Args:
+        measure: as for `rigs.drive`; False where a panel asks.
 
     Raises:
         SelfTalkError: why it cannot talk.
     """
     target = faces.usable(face)
+    if rigs.armature_of(target) is None:
+        return _drive_of_keys(target)
+    if analyse(target).kind == "RIG" and not target.selftalk.mapping:
+        return rigs.with_rig(target, None, frozenset(), measure)
+    keyed = frozenset(entry.source for entry in usable_entries(target)[0])
+    try:
+        keys = _drive_of_keys(target)
+    except SelfTalkError as error:
+        try:
+            return rigs.with_rig(target, None, frozenset(), measure)
+        except SelfTalkError:
+            raise error from None
+    try:
+        return rigs.with_rig(target, keys, keyed, measure)
+    except SelfTalkError:
+        if target.selftalk.rig_share == "BONES":
+            raise
+        return keys
+
+
+def prepare(face: bpy.types.Object) -> Iterator[float]:
+    """Measure the rig of a face if it moves the face and was not measured yet.
+
+    Raises:
+        SelfTalkError: as `rigs.calibrate`.
+    """
+    channels = drive_of(face, measure=False).channels
+    if any(channel.kind != "KEY" for channel in channels) and not rigs.is_measured(face):
+        yield from rigs.calibrate(face)
+
+
+def _drive_of_keys(target: bpy.types.Object) -> Drive:
     same_head = analyse(target).kind == "TEMPLATE"
     entries, notices = usable_entries(target)
     if not entries:
@@ -495,7 +530,7 @@ class SELFTALK_OT_analyse_face(FaceOperator, bpy.types.Operator):
         try:
             analysis = analyse(target)
             keep_mapping(target, detect(target))
-            notices = drive_of(target).notices
+            notices = drive_of(target, measure=False).notices
         except SelfTalkError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

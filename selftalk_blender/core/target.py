@@ -13,7 +13,7 @@ from .names import Names, recognise
 from .retarget import match_by_index
 from .template import bundled_template
 
-KINDS = ("TEMPLATE", "ARKIT", "VISEMES", "UNKNOWN")
+KINDS = ("TEMPLATE", "ARKIT", "VISEMES", "RIG", "UNKNOWN")
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Analysis:
 
     Attributes:
         kind: of KINDS. TEMPLATE has the bundled head's vertices, so that shapes that it lacks can
-            be made; ARKIT speaks by ARKit's names; VISEMES by mouths for sounds.
+            be made; ARKIT speaks by ARKit's names; VISEMES by mouths for sounds;
+            RIG by bones or sliders alone.
         line: one line for the panel.
         reasons: sentences on why it is that, or is not more.
     """
