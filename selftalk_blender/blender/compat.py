@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import addon_utils
@@ -122,6 +122,13 @@ def slot_curves(action: bpy.types.Action, number: int) -> Any:
     strip = layer.strips[0] if layer.strips else layer.strips.new(type="KEYFRAME")
     slot = next(slot for slot in action.slots if slot.handle == number)
     return strip.channelbag(slot, ensure=True).fcurves
+
+
+def keep_slots(action: bpy.types.Action, numbers: Collection[int]) -> None:
+    """Remove all slots of an action but these, with their curves."""
+    if SLOTTED_ACTIONS:
+        for slot in [slot for slot in action.slots if slot.handle not in numbers]:
+            action.slots.remove(slot)
 
 
 def play_action(

@@ -16,13 +16,11 @@ from ..core.mouth import find_mouth
 from ..core.names import Names, arkit_keys, recognise
 from ..core.template import bundled_template
 from ..core.visemes import RECIPES
-from . import compat, rigs
+from . import artist, rigs
 from . import face as faces
 
 analyse = rigs.judge
 
-# Custom properties by which an action is known to be SelfTalk's (`writers`, `lines`).
-OURS = ("selftalk_mark", "selftalk_line")
 TAKES = "selftalk_takes"  # of a face that has lines of its own (`lines`)
 # Another mesh without an armature belongs to a face if its middle is in the face's box, grown by
 # this share.
@@ -173,27 +171,7 @@ def left_alone(target: bpy.types.Object, name: str) -> str:
         return "is the shape that the others start from"
     if key.mute:
         return "is muted"
-    data = keys.animation_data
-    if data is None:
-        return ""
-    path = f'key_blocks["{bpy.utils.escape_identifier(name)}"].value'
-    if any(curve.data_path == path for curve in data.drivers):
-        return "has a driver"
-    action = data.action
-    if (
-        action is not None
-        and not any(mark in action for mark in OURS)
-        and any(curve.data_path == path for curve in compat.playing_curves(keys))
-    ):
-        return f"is keyed in your action {action.name}"
-    for track in data.nla_tracks:
-        for strip in track.strips if not track.mute else ():
-            keyed = strip.action is not None and not any(mark in strip.action for mark in OURS)
-            if keyed and not strip.mute:
-                curves = compat.strip_curves(strip)
-                if any(curve.data_path == path for curve in curves):
-                    return f"is keyed in your NLA strip {strip.name}"
-    return ""
+    return artist.holds(keys, f'key_blocks["{bpy.utils.escape_identifier(name)}"].value')
 
 
 def _range(target: bpy.types.Object, name: str, gains: Sequence[float]) -> tuple[float, float]:
@@ -338,6 +316,12 @@ def _same_character(face: bpy.types.Object, other: bpy.types.Object) -> bool:
         return _inside(face, other)
     # What lies about in the scene itself, as after an import, has to be a piece of the head.
     return bool(shared) and _inside(face, other, wholly=True)
+
+
+def is_inside(face: bpy.types.Object, other: bpy.types.Object) -> bool:
+    """Whether a mesh is a piece of a head by its place: eyes, teeth, hair."""
+    larger = max(other.dimensions) > 1.5 * max(face.dimensions)
+    return not larger and _inside(face, other)
 
 
 def _inside(face: bpy.types.Object, other: bpy.types.Object, wholly: bool = False) -> bool:

@@ -218,8 +218,9 @@ def test_a_key_of_the_artists_action_is_left_alone_but_not_one_of_ours() -> None
     keys.key_blocks["jawOpen"].keyframe_insert("value", frame=1)
     name = keys.animation_data.action.name
     assert f"jawOpen of Stranger is keyed in your action {name}" in notices(target)
-    keys.animation_data.action["selftalk_mark"] = []
+    slot = compat.slot_number(keys.animation_data)
     keys.animation_data.action["selftalk_line"] = "one"
+    keys.animation_data.action["selftalk_curves"] = [f'{slot} 0 key_blocks["jawOpen"].value']
     assert not notices(target)
 
 
