@@ -53,6 +53,23 @@ def normals_of(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     return normals / np.where(length == 0, 1.0, length)
 
 
+def weld_borders(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """(V,) for each vertex the one that stands for it: itself, or one in its place.
+
+    Files of games and halves that were mirrored split the surface along seams. Vertices on open
+    edges alone are joined, so that lips that touch stay apart.
+    """
+    stands = np.arange(len(vertices))
+    border = border_of(triangles)
+    if not len(border):
+        return stands
+    size = np.ptp(vertices[triangles].reshape(-1, 3), axis=0).max()
+    grid = np.round((vertices[border] - vertices[border].min(0)) / (size * 1e-6 + 1e-30))
+    _, first, which = np.unique(grid, axis=0, return_index=True, return_inverse=True)
+    stands[border] = border[first[which.ravel()]]
+    return stands
+
+
 def islands_of(count: int, edges: np.ndarray) -> np.ndarray:
     """(count,) number of the loose part that each vertex is in, 0, 1, ... by smallest vertex.
 
