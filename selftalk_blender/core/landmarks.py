@@ -21,16 +21,16 @@ from .template import FaceTemplate, bundled_template
 
 # Left and right are the character's. The vertex of the bundled head, and what to point at.
 LANDMARKS: dict[str, tuple[int, str]] = {
-    "mouth_left": (2620, "Left corner of the mouth"),
-    "mouth_right": (402, "Right corner of the mouth"),
+    "mouth_left": (2643, "Left corner of the mouth"),
+    "mouth_right": (426, "Right corner of the mouth"),
     "upper_lip": (474, "Middle of the upper lip, where it meets the lower lip"),
     "lower_lip": (493, "Middle of the lower lip, where it meets the upper lip"),
-    "chin": (1614, "Lowest point of the chin, in the middle"),
-    "nose": (294, "Tip of the nose"),
-    "eye_left_inner": (2312, "Inner corner of the left eye"),
-    "eye_left_outer": (2266, "Outer corner of the left eye"),
-    "eye_right_inner": (70, "Inner corner of the right eye"),
-    "eye_right_outer": (24, "Outer corner of the right eye"),
+    "chin": (1739, "Lowest point of the chin, in the middle"),
+    "nose": (1497, "Tip of the nose"),
+    "eye_left_inner": (3227, "Inner corner of the left eye"),
+    "eye_left_outer": (2257, "Outer corner of the left eye"),
+    "eye_right_inner": (1077, "Inner corner of the right eye"),
+    "eye_right_outer": (15, "Outer corner of the right eye"),
 }
 NAMES = tuple(LANDMARKS)
 
@@ -62,7 +62,7 @@ class Landmarks:
     notices: tuple[str, ...] = ()
 
 
-def template_landmarks(template: FaceTemplate | None = None) -> np.ndarray:
+def template_landmarks() -> np.ndarray:
     """(10,) vertex indices on the bundled head, in the order of `NAMES`."""
     return np.array([index for index, _ in LANDMARKS.values()])
 
