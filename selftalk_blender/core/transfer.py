@@ -113,7 +113,7 @@ def _on_laid(
             yield 0.35 * begin / count
         for column, shape in enumerate(chosen):
             moved[shape, :skin] = solved[:, column]
-    for part in (*MOUTH_PARTS, "eye_l", "eye_r"):
+    for part in (*MOUTH_PARTS, *EYES):
         index = part_vertices(template, part)
         middle = template.vertices[index].mean(0)
         size = np.linalg.norm(laid[index] - laid[index].mean(0)) / np.linalg.norm(
@@ -140,23 +140,34 @@ class _Places:
 
     corners: np.ndarray  # (n, 3)
     weights: np.ndarray  # (n, 3)
+    ways: np.ndarray  # (n, 3 corners, 3) from the corners to the place, metres
     apart: np.ndarray  # (n,) metres
     aside: np.ndarray  # (n,) cosine of the angle between the surfaces
 
-    def of(self, moved: np.ndarray) -> np.ndarray:
-        """(n, 3) displacements from those of the laid head (V, 3)."""
-        return np.einsum("nk,nkc->nc", self.weights.astype(np.float32), moved[self.corners])
+    def of(self, moved: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+        """(n, 3) displacements from those of the laid head (V, 3) and their gradients (V, 3, 3).
+
+        Not flat over each triangle, else its edges would be seen on a finer mesh: the corners'
+        linear motions are blended (Boubekeur and Alexa, Phong Tessellation, 2008, with its 3/4).
+        """
+        flat = np.einsum("nk,nkc->nc", self.weights, moved[self.corners])
+        bent = np.einsum("nk,nkcd,nkd->nc", self.weights, gradients[self.corners], self.ways)
+        return flat + np.float32(0.75) * bent
 
 
 def _find(
-    points: np.ndarray, normals: np.ndarray, laid: np.ndarray, triangles: np.ndarray
+    points: np.ndarray,
+    normals: np.ndarray,
+    laid: np.ndarray,
+    triangles: np.ndarray,
+    turn: float = TURN,
 ) -> _Places:
     """Where points (n, 3) are on the laid head: near, and on a surface that faces as they do."""
     facing = normals_of(laid, triangles)
     used = np.unique(triangles)
     pick = used[
         nearest(
-            np.hstack([points, normals * TURN]), np.hstack([laid[used], facing[used] * TURN])
+            np.hstack([points, normals * turn]), np.hstack([laid[used], facing[used] * turn])
         )
     ]
     order = np.argsort(triangles.ravel(), kind="stable")
@@ -171,9 +182,36 @@ def _find(
         better = apart < best[rows]
         rows = rows[better]
         best[rows], corners[rows], weights[rows] = apart[better], some[better], inside[better]
-    there = np.einsum("nk,nkc->nc", weights, facing[corners])
-    aside = np.einsum("nc,nc->n", there, normals)
-    return _Places(corners, weights, np.sqrt(best), aside)
+    place = np.einsum("nk,nkc->nc", weights, laid[corners])
+    ways = place[:, None] - laid[corners]
+    aside = np.einsum("nk,nkc,nc->n", weights, facing[corners], normals)
+    return _Places(
+        corners, weights.astype(np.float32), ways.astype(np.float32), np.sqrt(best), aside
+    )
+
+
+class _Gradients:
+    """How displacements of the laid head change along its surface."""
+
+    def __init__(self, laid: np.ndarray, triangles: np.ndarray) -> None:
+        a, b, c = (laid[triangles[:, corner]] for corner in range(3))
+        self.triangles = triangles
+        self.count = len(laid)
+        self.inverse = np.linalg.inv(_frames(laid, triangles))[:, :2]
+        self.area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+        total = np.bincount(triangles.ravel(), np.repeat(self.area, 3), self.count)
+        self.total = np.where(total == 0, 1.0, total)
+
+    def of(self, moved: np.ndarray) -> np.ndarray:
+        """(V, 3, 3) float32 at the vertices, of displacements (V, 3): means by area."""
+        a, b, c = (moved[self.triangles[:, corner]] for corner in range(3))
+        each = np.stack([b - a, c - a], 2) @ self.inverse * self.area[:, None, None]
+        corners = self.triangles.ravel()
+        summed = [
+            np.bincount(corners, np.repeat(entry, 3), self.count) / self.total
+            for entry in each.reshape(-1, 9).T
+        ]
+        return np.stack(summed, 1).reshape(-1, 3, 3).astype(np.float32)
 
 
 def _on_mesh(
@@ -194,14 +232,15 @@ def _on_mesh(
     places = _find(fit.placed[near], normals[near], fit.laid, skin_triangles)
     yield 0.5
     sure = np.exp(-((places.apart / DOUBT) ** 2)) * (places.aside > ASIDE)
+    gradients = _Gradients(fit.laid, skin_triangles)
     spread = _Spread(near, joined[fit.skin], count, sure)
     names = range(len(moved))
     for shape in names:
-        copied = places.of(moved[shape])
+        copied = places.of(moved[shape], gradients.of(moved[shape]))
         if np.abs(copied).max(initial=0) > STILL:
             deltas[shape, near] = yield from spread.smooth(copied)
         yield 0.5 + 0.45 * (shape + 1) / len(moved)
-    _follow(template, fit, joined, moved, deltas, skin)
+    _follow(template, fit, joined, moved, deltas)
     return deltas[:, stands]
 
 
@@ -247,7 +286,138 @@ def _follow(
     triangles: np.ndarray,
     moved: np.ndarray,
     deltas: np.ndarray,
-    skin: np.ndarray,
 ) -> None:
     """Move the loose parts, in place: eyeballs turn, teeth go with their jaw, the rest follows."""
-    return
+    loose = triangles[~fit.skin]
+    if not len(loose):
+        return
+    used = np.unique(loose)
+    place = np.zeros(len(fit.placed), np.int64)
+    place[used] = np.arange(len(used))
+    edges = place[edges_of(loose)]
+    island = islands_of(len(used), edges)
+    points = fit.placed[used]
+    index = {part: part_vertices(template, part) for part in (*MOUTH_PARTS, *EYES)}
+    parts = {part: _Part(fit.laid[rows], moved[:, rows]) for part, rows in index.items()}
+    inside = np.union1d(
+        np.concatenate([index[part] for part in MOUTH_PARTS]), template.regions["inside_mouth"]
+    )
+    whole = nearest(points, fit.laid)
+    in_mouth = np.isin(whole, inside)
+    skin_triangles = template_triangles(template)
+    for number in range(int(island.max()) + 1):
+        rows = np.flatnonzero(island == number)
+        some = points[rows]
+        eye = next((eye for eye in EYES if parts[eye].is_like(some)), None)
+        if eye is not None:
+            result = parts[eye].turned(some)
+        elif in_mouth[rows].mean() > 0.6:
+            own = edges[island[edges[:, 0]] == number]
+            result = _in_mouth(parts, some, np.searchsorted(rows, own))
+        else:
+            result = _on_skin(some, fit.laid, skin_triangles, moved)
+        deltas[:, used[rows]] = result
+
+
+EYES = ("eye_l", "eye_r")
+LOOSE = 0.01, 0.03  # metres off the skin up to which a loose part goes with it, wholly and at all
+SMALL = 0.008  # metres: what is smaller goes as one piece
+
+
+class _Part:
+    """One of the laid head's parts and how its shapes move it: (n, 3) and (K, n, 3)."""
+
+    def __init__(self, points: np.ndarray, moved: np.ndarray) -> None:
+        self.points, self.moved = points, moved
+        self.middle = (points.min(0) + points.max(0)) / 2
+        self.radius = float(np.ptp(points, axis=0).max()) / 2
+        self.known = self._table(points)
+
+    def _table(self, points: np.ndarray) -> np.ndarray:
+        """(m, 4): places in the part's own size, and 1."""
+        return np.hstack([(points - self.middle) / self.radius, np.ones((len(points), 1))])
+
+    def field(self, points: np.ndarray) -> np.ndarray:
+        """(K, m, 3) at any points, by the linear field nearest to the part's own motion."""
+        count = len(self.moved)
+        flat = self.moved.transpose(1, 0, 2).reshape(len(self.points), -1).astype(np.float64)
+        # Flat or straight parts leave a direction open: there nothing changes.
+        linear = np.linalg.lstsq(self.known, flat, rcond=0.02)[0]
+        there = self._table(points) @ linear
+        return there.reshape(len(points), count, 3).transpose(1, 0, 2).astype(np.float32)
+
+    def is_like(self, points: np.ndarray) -> bool:
+        """Whether a loose part (m, 3) is an eyeball, or a shell of one, in this one's place."""
+        size = np.ptp(points, axis=0)
+        away = np.linalg.norm(points - self.middle, axis=1)
+        return bool(
+            np.sort(size)[1] > 0.8 * self.radius
+            and size.max() < 3.2 * self.radius
+            and np.quantile(away, 0.9) < 1.6 * self.radius
+            and np.linalg.norm((points.min(0) + points.max(0)) / 2 - self.middle) < self.radius
+        )
+
+    def turned(self, points: np.ndarray) -> np.ndarray:
+        """(K, m, 3) of an eyeball of any size, about its own middle."""
+        middle, radius = _sphere(points)
+        if np.linalg.norm(middle - self.middle) > 0.7 * self.radius:
+            middle, radius = self.middle, self.radius
+        ratio = self.radius / radius
+        return self.field((points - middle) * ratio + self.middle) / np.float32(ratio)
+
+
+def _sphere(points: np.ndarray) -> tuple[np.ndarray, float]:
+    """Middle and radius of the sphere nearest to points (m, 3), linear least squares."""
+    middle = points.mean(0)
+    some = points - middle
+    table = np.hstack([2 * some, np.ones((len(some), 1))])
+    solved = np.linalg.lstsq(table, (some**2).sum(1), rcond=None)[0]
+    return middle + solved[:3], float(np.sqrt(max(solved[3] + (solved[:3] ** 2).sum(), 1e-12)))
+
+
+def _in_mouth(
+    parts: dict[str, _Part], points: np.ndarray, edges: np.ndarray
+) -> np.ndarray:
+    """(K, m, 3) of teeth, gums and tongue: each goes with the nearest of the laid head's."""
+    single = np.ptp(points, axis=0).max() < parts["teeth_upper"].radius  # a tooth
+    names = MOUTH_PARTS[:2] if single else MOUTH_PARTS
+    everything = np.concatenate([parts[part].points for part in names])
+    kind = np.repeat(np.arange(len(names)), [len(parts[part].points) for part in names])
+    pick = nearest(points, everything)
+    votes = np.bincount(kind[pick], minlength=3) / len(points)
+    chosen = int(votes.argmax())
+    if (single or votes.max() > 0.8) and chosen < 2:
+        return parts[MOUTH_PARTS[chosen]].field(points)
+    tongue = parts["tongue"].moved[:, nearest(points, parts["tongue"].points)]
+    if votes.max() > 0.8:
+        return _relaxed(tongue, edges)
+    fields = [*(parts[part].field(points) for part in MOUTH_PARTS[:2]), tongue]
+    return _relaxed(np.choose(kind[pick][None, :, None], fields), edges)
+
+
+def _relaxed(moved: np.ndarray, edges: np.ndarray, rounds: int = 10) -> np.ndarray:
+    """(K, m, 3) with each vertex moved to the mean of itself and its neighbours, some times."""
+    count = moved.shape[1]
+    rows = np.concatenate([edges[:, 0], edges[:, 1], np.arange(count)])
+    columns = np.concatenate([edges[:, 1], edges[:, 0], np.arange(count)])
+    degree = np.bincount(rows, minlength=count)
+    mean = Sparse(count, rows, columns, 1.0 / degree[rows])
+    flat = moved.transpose(1, 0, 2).reshape(count, -1)
+    for _ in range(rounds):
+        flat = mean @ flat
+    return flat.reshape(count, -1, 3).transpose(1, 0, 2)
+
+
+def _on_skin(
+    points: np.ndarray, laid: np.ndarray, triangles: np.ndarray, moved: np.ndarray
+) -> np.ndarray:
+    """(K, m, 3) of lashes, brows, beards: they go with the skin below them."""
+    place = _find(points, np.zeros_like(points), laid, triangles, turn=0.0)
+    share = np.clip((LOOSE[1] - place.apart) / (LOOSE[1] - LOOSE[0]), 0.0, 1.0)
+    gradients = _Gradients(laid, triangles)
+    result = np.zeros((len(moved), len(points), 3), np.float32)
+    for shape in range(len(moved)):
+        result[shape] = place.of(moved[shape], gradients.of(moved[shape])) * share[:, None]
+    if np.ptp(points, axis=0).max() < SMALL:
+        result[:] = result.mean(1, keepdims=True)
+    return result
