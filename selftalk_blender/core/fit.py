@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import SelfTalkError
-from .landmarks import LANDMARKS, skin_of, template_landmarks
+from .landmarks import LANDMARKS, eye_rims, front_view, skin_of, template_landmarks
 from .retarget import similarity
 from .sparse import Sparse, finished
 from .surface import border_of, edges_of, nearest, normals_of, triangulate, weld_borders
@@ -91,9 +91,37 @@ def fit_template(
     back = np.linalg.inv(linear)
     surface = surface.moved(back, -back @ shift)
     yield 0.1
+    placed = (vertices - shift) @ back.T
     marks = (landmarks - shift) @ back.T
-    laid = yield from _lay(template, surface, marks)
-    return Fit(linear, shift, (vertices - shift) @ back.T, skin, _with_parts(template, laid))
+    index, ways = _guides(template, placed, triangles[skin], marks)
+    laid = yield from _lay(template, surface, index, ways)
+    return Fit(linear, shift, placed, skin, _with_parts(template, laid))
+
+
+def _guides(
+    template: FaceTemplate, placed: np.ndarray, skin: np.ndarray, marks: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) vertices of the bundled head whose way is known, and their ways (n, 3).
+
+    They are the landmarks', and those along the edges of the eyelids where a view from the front
+    shows them on both heads: nearest points alone take lids for sockets.
+    """
+    source = template.vertices.astype(np.float64)
+    own = source[template_landmarks()]
+    index, ways = [template_landmarks()], [marks - own]
+    here, there = (
+        eye_rims(front_view(points, triangles), places)
+        for points, triangles, places in (
+            (source, template_triangles(template), own),
+            (placed, skin, marks),
+        )
+    )
+    for side in here.keys() & there.keys():
+        index.append(nearest(here[side], source[: len(template.regions["skin"])]))
+        ways.append(there[side] - here[side])
+    way = np.concatenate(ways)
+    length = np.linalg.norm(way, axis=1, keepdims=True)
+    return np.concatenate(index), way * np.maximum(1 - KNOWN_TO / np.maximum(length, KNOWN_TO), 0)
 
 
 class _Surface:
@@ -173,20 +201,21 @@ def _front(template: FaceTemplate, normals: np.ndarray) -> np.ndarray:
 
 
 def _lay(
-    template: FaceTemplate, surface: _Surface, marks: np.ndarray
+    template: FaceTemplate, surface: _Surface, index: np.ndarray, ways: np.ndarray
 ) -> Generator[float, None, np.ndarray]:
     """(n, 3) places of the template's skin vertices, which are its first n."""
     count = len(template.regions["skin"])
     source = template.vertices[:count].astype(np.float64)
-    triangles, index = template_triangles(template), template_landmarks()
-    way = marks - source[index]
-    length = np.linalg.norm(way, axis=1, keepdims=True)
-    way *= np.maximum(1 - KNOWN_TO / np.maximum(length, KNOWN_TO), 0)
-    base = source + _spread(source, index, way)
-    goal = base[index]
+    triangles = template_triangles(template)
+    base = source + _spread(source, index, ways)
+    goal = source[index] + ways
 
-    inside, rim = np.zeros(count, bool), np.zeros(count, bool)
+    inside, rim, socket = (np.zeros(count, bool) for _ in range(3))
     inside[template.regions["inside_mouth"]] = True
+    for eye in EYES:
+        ball = template.vertices[part_vertices(template, eye)]
+        middle, radius = (ball.min(0) + ball.max(0)) / 2, np.ptp(ball[:, 0]) / 2
+        socket |= np.linalg.norm(source - middle, axis=1) < 1.03 * radius
     rim[template.regions["neck_boundary"]] = True
     edges = edges_of(triangles)
     ends = np.concatenate([edges[:, 0], edges[:, 1]]), np.concatenate([edges[:, 1], edges[:, 0]])
@@ -201,13 +230,13 @@ def _lay(
         for turn in range(ROUNDS):
             yield 0.1 + 0.9 * (number * ROUNDS + turn) / (len(STIFFNESS) * ROUNDS)
             pull, weight = near.pull(laid, normals_of(laid, triangles), SLIDE)
-            weight = weight * ~rim
+            weight = weight * ~rim * np.where(socket, 0.03, 1.0)
             if stiffness > 1:
                 weight = np.where(inside, 0.1 * weight, weight)
             right = weight[:, None] * (laid + pull - base)
             held = weight + 1e-6
-            held[index] += firm
-            right[index] += firm * (goal - base[index])
+            np.add.at(held, index, firm)
+            np.add.at(right, index, firm * (goal - base[index]))
             values = np.concatenate([np.full(len(ends[0]), -stiffness), stiffness * degree + held])
             system = Sparse(count, rows, columns, values)
             laid = base + finished(system.solve(right, laid - base))
@@ -247,6 +276,7 @@ def _with_parts(template: FaceTemplate, laid: np.ndarray) -> np.ndarray:
     return result
 
 
+EYES = ("eye_l", "eye_r")
 MOUTH_PARTS = ("teeth_upper", "teeth_lower", "tongue")
 
 

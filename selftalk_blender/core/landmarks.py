@@ -243,13 +243,18 @@ def _lay(
 # --- Looking at it --------------------------------------------------------------------------
 
 
+def front_view(placed: np.ndarray, triangles: np.ndarray) -> DepthMap:
+    """The face of a mesh laid over the bundled head, from the front."""
+    return depth_map(placed, triangles, (-0.07, 0.02), (0.07, 0.21), PIXEL)
+
+
 def _look(placed: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """(10, 3) landmarks of a mesh laid over the bundled head, and what is uncertain."""
     template = bundled_template()
     expected = {
         name: template.vertices[index].astype(np.float64) for name, (index, _) in LANDMARKS.items()
     }
-    view = depth_map(placed, triangles, (-0.07, 0.02), (0.07, 0.21), PIXEL)
+    view = front_view(placed, triangles)
     notices = []
     found = dict(expected)
     for name, place in expected.items():  # where nothing better is found: the surface there
@@ -354,24 +359,68 @@ def _chin(view: DepthMap, lip: np.ndarray) -> np.ndarray | None:
 
 def _eyes(view: DepthMap, expected: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Corners of the eyes: the ends of the openings in the skin."""
-    near = np.maximum(view.near, -1.0)
-    # Behind an opening the skin lies far back: steps down and up again in a column of pixels.
-    drop = np.diff(near, axis=0)
     found = {}
     for side, sign in (("left", 1), ("right", -1)):
-        middle = (expected[f"eye_{side}_inner"] + expected[f"eye_{side}_outer"]) / 2
-        first, last = view.row(middle[2] + 0.016), view.row(middle[2] - 0.016)
-        left, right = (view.column(middle[0] + reach) for reach in (-0.024, 0.024))
-        down, up = drop[first:last, left:right] < -SOCKET, drop[first:last, left:right] > SOCKET
-        opening = _between(down, up)
-        columns = left + _longest(opening.any(0))
-        if not len(columns) or not 0.012 < len(columns) * view.pixel < 0.046:
+        names = f"eye_{side}_inner", f"eye_{side}_outer"
+        opening = _opening(view, (expected[names[0]] + expected[names[1]]) / 2)
+        if opening is None:
             continue
-        for name, column, step in (("inner", columns[0], -1), ("outer", columns[-1], 1)):
-            end = column if sign > 0 else columns[0] + columns[-1] - column
-            row = first + 1 + int(np.flatnonzero(opening[:, end - left]).mean())
-            found[f"eye_{side}_{name}"] = _beside(view, row, end, step * sign)
+        columns, upper, lower = opening
+        for name, end, step in ((names[0], 0, -1), (names[1], -1, 1)):
+            at = end if sign > 0 else -1 - end
+            row = int(upper[at] + lower[at]) // 2
+            found[name] = _beside(view, row, int(columns[at]), step * sign)
     return found
+
+
+def eye_rims(view: DepthMap, marks: np.ndarray) -> dict[str, np.ndarray]:
+    """By "left" and "right", (2 * len(ALONG), 3) points on the upper and lower lids' edges.
+
+    Args:
+        view: of the skin, laid over the bundled head.
+        marks: (10, 3) landmarks there. An opening whose ends are not at them is left out.
+    """
+    found = {}
+    for side in ("left", "right"):
+        ends = np.array([marks[NAMES.index(f"eye_{side}_{end}")] for end in ("inner", "outer")])
+        opening = _opening(view, ends.mean(0))
+        if opening is None:
+            continue
+        columns, upper, lower = opening
+        seen = view.left + (columns[[0, -1]] + 0.5) * view.pixel
+        if np.abs(seen - np.sort(ends[:, 0])).max() > 0.004:
+            continue
+        chosen = np.round((len(columns) - 1) * ALONG).astype(int)
+        found[side] = np.array(
+            [view.point(upper[at] - 1, columns[at]) for at in chosen]
+            + [view.point(lower[at] + 1, columns[at]) for at in chosen]
+        )
+    return found
+
+
+ALONG = np.linspace(0.12, 0.88, 9)  # of an eye's width
+
+
+def _opening(
+    view: DepthMap, middle: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Columns of pixels of the eye's opening around a place, first and last row in each, or None.
+
+    Behind an opening the skin lies far back: steps down and up again in a column of pixels.
+    """
+    first, last = view.row(middle[2] + 0.016), view.row(middle[2] - 0.016)
+    left, right = (view.column(middle[0] + reach) for reach in (-0.024, 0.024))
+    drop = np.diff(np.maximum(view.near, -1.0), axis=0)[first:last, left:right]
+    if not drop.size:
+        return None
+    opening = _between(drop < -SOCKET, drop > SOCKET)
+    columns = _longest(opening.any(0))
+    if not 0.012 < len(columns) * view.pixel < 0.046:
+        return None
+    columns = columns[opening[:, columns].any(0)]
+    upper = first + 1 + opening[:, columns].argmax(0)
+    lower = first + len(opening) - opening[::-1, columns].argmax(0) - 1
+    return left + columns, upper, lower
 
 
 SOCKET = 0.0015  # metres between two neighbouring pixels that are no slope

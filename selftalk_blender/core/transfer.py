@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .fit import MOUTH_PARTS, Fit, part_vertices, template_triangles
+from .fit import EYES, MOUTH_PARTS, Fit, part_vertices, template_triangles
+from .landmarks import eye_rims, front_view, template_landmarks
 from .sparse import Sparse
 from .surface import (
     barycentric,
@@ -24,7 +25,11 @@ from .template import FaceTemplate, bundled_template
 TURN = 0.02
 # From so far off, or turned away by so much, a point's neighbours know better.
 DOUBT, ASIDE = 0.004, 0.3
-ANCHOR = 10.0  # pull of a shape's own displacement against its gradients, per square metre
+ANCHOR = 1e4  # pull of a shape's own displacement against its gradients, per square metre
+MEET = 3.0  # pull on pairs that are to meet
+OVERLAP = 0.0008  # metres by which a closed lid lies on the other
+# Shapes that bring lids or lips together.
+MEETING = ("eyeBlinkLeft", "eyeBlinkRight", "mouthClose")
 SMOOTH = 0.3  # pull of a vertex's neighbours against its own displacement, where that is sure
 STILL = 2e-6  # metres that are no movement
 COLUMNS = 12  # solved at a time: some milliseconds for each step
@@ -56,9 +61,7 @@ def transfer_shapes(
 # --- From the bundled head to the same head as it is laid ----------------------------------
 
 
-def _on_laid(
-    template: FaceTemplate, laid: np.ndarray
-) -> Generator[float, None, np.ndarray]:
+def _on_laid(template: FaceTemplate, laid: np.ndarray) -> Generator[float, None, np.ndarray]:
     """(K, V, 3) shapes of the laid head: each triangle turns and stretches as it does at home.
 
     Deformation transfer (Sumner and Popović, SIGGRAPH 2004) between meshes of one topology, as a
@@ -75,44 +78,52 @@ def _on_laid(
     hats = np.stack([-(inverse[:, 0] + inverse[:, 1]), inverse[:, 0], inverse[:, 1]], 1)
     a, b, c = (there[triangles[:, corner]] for corner in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
-    share = np.bincount(triangles.ravel(), np.repeat(area / 3, 3), skin) * ANCHOR * 1e3
+    share = np.bincount(triangles.ravel(), np.repeat(area / 3, 3), skin) * ANCHOR
     everyone = np.arange(skin)
-    system = Sparse(
-        skin,
+    entries = (
         np.concatenate([np.repeat(triangles, 3, 1).ravel(), everyone]),
         np.concatenate([np.tile(triangles, (1, 3)).ravel(), everyone]),
-        np.concatenate(
-            [np.einsum("tia,tja,t->tij", hats, hats, area).ravel(), share + 1e-12]
-        ),
+        np.concatenate([np.einsum("tia,tja,t->tij", hats, hats, area).ravel(), share + 1e-12]),
     )
+    shapes = template.shape_deltas[:, :skin].astype(np.float64)
     moved = np.array(template.shape_deltas, np.float32)
-    count = len(template.shape_names)
-    for begin in range(0, count, COLUMNS // 3):
-        chosen = range(begin, min(begin + COLUMNS // 3, count))
+    names = template.shape_names
+    usual = Sparse(skin, *entries)
+    batches = [
+        [names.index(name) for name in names[begin : begin + COLUMNS // 3] if name not in MEETING]
+        for begin in range(0, len(names), COLUMNS // 3)
+    ]
+    # Those that meet come last: where the jaw went is known by then.
+    for number, chosen in enumerate(batches + [[names.index(name)] for name in MEETING]):
         right = np.zeros((skin, len(chosen), 3))
-        start = np.zeros_like(right)
+        more = 1.0
+        if number >= len(batches):
+            pairs, goal, more = _meetings(template, there, moved[:, :skin], names[chosen[0]])
         for column, shape in enumerate(chosen):
-            delta = template.shape_deltas[shape, :skin].astype(np.float64)
-            gradient = _frames(home + delta, triangles) @ back - np.eye(3)
+            gradient = more * (_frames(home + shapes[shape], triangles) @ back - np.eye(3))
             parts = np.einsum("tka,tca,t->tck", gradient, hats, area)
             for axis in range(3):
                 right[:, column, axis] = np.bincount(
                     triangles.ravel(), parts[:, :, axis].ravel(), skin
                 )
-            right[:, column] += share[:, None] * delta
-            start[:, column] = delta
-        steps = system.solve(
-            right.reshape(skin, -1), start.reshape(skin, -1), tolerance=1e-4, most=300
-        )
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                solved = end.value.reshape(skin, len(chosen), 3)
-                break
-            yield 0.35 * begin / count
-        for column, shape in enumerate(chosen):
-            moved[shape, :skin] = solved[:, column]
+            right[:, column] += more * share[:, None] * shapes[shape]
+        system = usual
+        if number >= len(batches):
+            system = Sparse(
+                skin,
+                np.concatenate([entries[0], pairs.T.ravel(), pairs.T.ravel()]),
+                np.concatenate([entries[1], pairs.T.ravel(), pairs[:, ::-1].T.ravel()]),
+                np.concatenate([entries[2], np.repeat([MEET, -MEET], 2 * len(pairs))]),
+            )
+            for axis in range(3):
+                right[:, 0, axis] += MEET * (
+                    np.bincount(pairs[:, 0], goal[:, axis], skin)
+                    - np.bincount(pairs[:, 1], goal[:, axis], skin)
+                )
+        start = shapes[chosen].transpose(1, 0, 2).reshape(skin, -1)
+        steps = system.solve(right.reshape(skin, -1), start, tolerance=1e-4, most=300)
+        solved = yield from _relayed(steps, number / (len(batches) + len(MEETING)))
+        moved[chosen, :skin] = solved.reshape(skin, -1, 3).transpose(1, 0, 2)
     for part in (*MOUTH_PARTS, *EYES):
         index = part_vertices(template, part)
         middle = template.vertices[index].mean(0)
@@ -121,6 +132,60 @@ def _on_laid(
         )
         moved[:, index] *= np.float32(size)
     return moved
+
+
+def _relayed(
+    steps: Generator[float, None, np.ndarray], done: float
+) -> Generator[float, None, np.ndarray]:
+    """The result of a solver, whose steps count as one and the same share done."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+        yield done
+
+
+def _meetings(
+    template: FaceTemplate, there: np.ndarray, moved: np.ndarray, name: str
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Pairs of vertices (m, 2) that a shape brings together; how far it has to move the first
+    of them against the second (m, 3) on the laid head to do so there; and by how much that is
+    more than at home. Gradients alone do not know how far the lids of another head are open.
+    """
+    if name != "mouthClose":
+        return _lids(template, there, name)
+    index = np.union1d(template.regions["lips"], template.regions["inside_mouth"])
+    jaw, close = (template.shape_names.index(shape) for shape in ("jawOpen", name))
+    home = template.vertices[index].astype(np.float64)
+    apart = home + template.shape_deltas[jaw, index]
+    met = apart + template.shape_deltas[close, index]
+    far = np.linalg.norm(apart[:, None] - apart, axis=2) > 0.003
+    near = np.linalg.norm(met[:, None] - met, axis=2) < 0.002
+    first, second = np.nonzero(np.triu(far & near))
+    pairs = np.stack([index[first], index[second]], 1)
+    # As near to each other as they are at rest, here as there.
+    change = (met - home)[first] - (met - home)[second]
+    return pairs, change - (moved[jaw, pairs[:, 0]] - moved[jaw, pairs[:, 1]]), 1.0
+
+
+def _lids(
+    template: FaceTemplate, there: np.ndarray, name: str
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """As `_meetings`, of a blink: the edge of the upper lid comes to that of the lower lid.
+
+    At home it goes on over the lower lid, by 3 mm; elsewhere that would look wrong.
+    """
+    skin = template.vertices[: len(there)].astype(np.float64)
+    view = front_view(skin, template_triangles(template))
+    rim = eye_rims(view, skin[template_landmarks()])[name.removeprefix("eyeBlink").lower()]
+    pairs = np.unique(nearest(rim, skin).reshape(2, -1).T, axis=0)
+    upper, lower = pairs.T
+    delta = template.shape_deltas[template.shape_names.index(name)]
+    goal = there[lower] - there[upper] - [0.0, 0.0, OVERLAP]
+    goal[:, 0] = delta[upper, 0] - delta[lower, 0]
+    travel = (delta[upper, 2] - delta[lower, 2]).sum()
+    return pairs, goal, float(goal[:, 2].sum() / travel)
 
 
 def _frames(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -319,7 +384,6 @@ def _follow(
         deltas[:, used[rows]] = result
 
 
-EYES = ("eye_l", "eye_r")
 LOOSE = 0.01, 0.03  # metres off the skin up to which a loose part goes with it, wholly and at all
 SMALL = 0.008  # metres: what is smaller goes as one piece
 
