@@ -6,13 +6,14 @@ import atexit
 
 import bpy
 
-from . import jobs, operators, panels, preferences, properties
+from . import face_shapes, jobs, operators, panels, preferences, properties
 
 CLASSES: tuple[type, ...] = (
     *preferences.CLASSES,
     *properties.CLASSES,
     *operators.CLASSES,
     *panels.CLASSES,
+    *face_shapes.CLASSES,
 )
 
 

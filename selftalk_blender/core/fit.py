@@ -9,7 +9,7 @@ import numpy as np
 
 from .errors import SelfTalkError
 from .landmarks import LANDMARKS, eye_rims, front_view, skin_of, template_landmarks
-from .retarget import similarity
+from .retarget import Correspondence, similarity
 from .sparse import Sparse, finished
 from .surface import border_of, edges_of, nearest, normals_of, triangulate, weld_borders
 from .template import FaceTemplate, bundled_template
@@ -122,6 +122,26 @@ def _guides(
     way = np.concatenate(ways)
     length = np.linalg.norm(way, axis=1, keepdims=True)
     return np.concatenate(index), way * np.maximum(1 - KNOWN_TO / np.maximum(length, KNOWN_TO), 0)
+
+
+def fit_known(vertices: np.ndarray, triangles: np.ndarray, match: Correspondence) -> Fit:
+    """The fit to a mesh of the bundled head's topology, whose vertices are known by number.
+
+    Args:
+        vertices: (V', 3); there may be more than the match knows of.
+        triangles: (T, 3) vertex indices.
+        match: which vertices they are.
+    """
+    template = bundled_template()
+    known, there = match.template_index, match.target_index
+    linear = match.linear
+    shift = vertices[there].mean(0) - linear @ template.vertices[known].mean(0)
+    placed = (vertices - shift) @ np.linalg.inv(linear).T
+    laid = template.vertices.astype(np.float64)
+    laid[known] = placed[there]
+    laid = _with_parts(template, laid[: len(template.regions["skin"])])
+    laid[known] = placed[there]
+    return Fit(linear, shift, placed, skin_of(placed, triangles), laid)
 
 
 class _Surface:
