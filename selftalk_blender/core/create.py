@@ -17,7 +17,7 @@ from .fit import Fit, fit_known, fit_template
 from .landmarks import Landmarks, suggest_landmarks
 from .retarget import match_by_index
 from .template import bundled_template
-from .transfer import transfer_shapes
+from .transfer import lips_are_joined, transfer_shapes
 
 Result = TypeVar("Result")
 # Share of the whole that each stage takes.
@@ -77,6 +77,12 @@ def create_face_shapes(
     if fit is None:
         fit = yield from _part(fit_template(vertices, triangles, points), 1)
     deltas = yield from _part(transfer_shapes(fit, triangles), 2)
+    if lips_are_joined(fit, triangles, deltas):
+        notices += (
+            "The lips of this mesh are one surface, so its mouth stretches where it should open. "
+            "Cut the mesh along the line between the lips, add an inside of the mouth, and "
+            "create the shapes anew.",
+        )
     return FaceShapes(deltas, points, notices)
 
 

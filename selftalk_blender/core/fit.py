@@ -18,9 +18,10 @@ from .template import FaceTemplate, bundled_template
 # the nearest points are looked for anew at each.
 STIFFNESS = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.05, 0.05)
 ROUNDS = 3
-FIRM = 0.5  # metres of the mesh's landmarks are pulled by this much more than a vertex
 TURN = 0.03  # metres that a wrong direction of the surface counts for
 FAR = 0.02  # metres from which a nearest point hardly counts
+# The same inside the mouth and behind the eyelids, where the other head may have nothing.
+FAR_INSIDE = 0.008
 SLIDE = 0.15  # how much of the way along the surface to the nearest point is gone at a time
 # Landmarks are known to some 2 mm: closer than that the surfaces tell better.
 KNOWN_TO = 0.002
@@ -178,7 +179,7 @@ class _Surface:
         return other
 
     def pull(
-        self, points: np.ndarray, normals: np.ndarray, slide: float
+        self, points: np.ndarray, normals: np.ndarray, slide: float, far: np.ndarray | float
     ) -> tuple[np.ndarray, np.ndarray]:
         """(n, 3) how far points are to go, mostly along the normals there; (n,) their weights."""
         there = np.hstack([self.points, self.normals * TURN])
@@ -186,7 +187,7 @@ class _Surface:
         way, facing = self.points[pick] - points, self.normals[pick]
         ahead = np.einsum("ij,ij->i", way, facing)[:, None] * facing
         alike = np.einsum("ij,ij->i", facing, normals) > 0.5
-        weight = np.exp(-np.einsum("ij,ij->i", way, way) / FAR**2) * alike * ~self.border[pick]
+        weight = np.exp(-np.einsum("ij,ij->i", way, way) / far**2) * alike * ~self.border[pick]
         return ahead + slide * (way - ahead), weight
 
 
@@ -201,7 +202,7 @@ def _align(
     for _ in range(15):
         back = np.linalg.inv(linear)
         near = surface.moved(back, -back @ shift).around(source[front])
-        way, weight = near.pull(source[front], normals[front], SLIDE)
+        way, weight = near.pull(source[front], normals[front], SLIDE, FAR)
         kept = weight > np.quantile(weight, 0.2)
         target = (source[front] + way)[kept]
         turn, _ = similarity(source[front][kept], target)
@@ -237,6 +238,7 @@ def _lay(
         middle, radius = (ball.min(0) + ball.max(0)) / 2, np.ptp(ball[:, 0]) / 2
         socket |= np.linalg.norm(source - middle, axis=1) < 1.03 * radius
     rim[template.regions["neck_boundary"]] = True
+    far = np.where(inside | socket, FAR_INSIDE, FAR)
     edges = edges_of(triangles)
     ends = np.concatenate([edges[:, 0], edges[:, 1]]), np.concatenate([edges[:, 1], edges[:, 0]])
     degree = np.bincount(edges.ravel(), minlength=count)
@@ -249,7 +251,7 @@ def _lay(
         firm = 20.0 if stiffness > 1 else 2.0
         for turn in range(ROUNDS):
             yield 0.1 + 0.9 * (number * ROUNDS + turn) / (len(STIFFNESS) * ROUNDS)
-            pull, weight = near.pull(laid, normals_of(laid, triangles), SLIDE)
+            pull, weight = near.pull(laid, normals_of(laid, triangles), SLIDE, far)
             weight = weight * ~rim * np.where(socket, 0.03, 1.0)
             if stiffness > 1:
                 weight = np.where(inside, 0.1 * weight, weight)

@@ -44,6 +44,7 @@ TURN = 0.03  # metres that a wrong direction of the surface counts for
 # Distance of the bundled head's front to the mesh, metres: people are below 5 mm, a sphere and
 # the back of a head above 10.
 FARTHEST = 0.009
+NEAR = 0.0055
 REACH = np.array([0.12, 0.14, 0.15])  # half of the box that a head is looked for in, metres
 SKIN_SHARE = 0.08  # of the front's points: a loose part along so many is skin
 PIXEL = 0.0005
@@ -70,8 +71,7 @@ def template_landmarks() -> np.ndarray:
 def suggest_landmarks(
     vertices: np.ndarray, triangles: np.ndarray
 ) -> Generator[float, None, Landmarks]:
-    """Find a face's landmarks; no axes, units or position are assumed, only that it is upright
-    in one of the 24 ways of a cube, give or take 40 degrees.
+    """Find a face's landmarks; no axes, units or position are assumed.
 
     Args:
         vertices: (V, 3); left is the character's left if the axes are right-handed.
@@ -86,12 +86,22 @@ def suggest_landmarks(
     vertices = np.asarray(vertices, np.float64)
     if len(triangles) < FEW or not np.isfinite(vertices).all():
         raise SelfTalkError(NO_FACE)
-    rotation, scale, shift, misfit = yield from _find_front(vertices, triangles)
+    # Upright along its axes, as most are; else along those of its own shape.
+    own = np.linalg.eigh(np.cov(vertices.T))[1]
+    found = None
+    for number, frame in enumerate((np.eye(3), own * np.sign(np.linalg.det(own)))):
+        if found is None or found[3] > NEAR:
+            other = yield from _find_front(vertices, triangles, frame, 0.4 * number)
+            found = other if found is None or other[3] < found[3] else found
+    assert found is not None
+    rotation, scale, shift, misfit = found
     if not misfit < FARTHEST:
         raise SelfTalkError(NO_FACE)
     yield 0.85
     placed = scale * vertices @ rotation.T + shift
     points, notices = _look(placed, triangles[skin_of(placed, triangles)])
+    if misfit > NEAR and NO_LIPS in notices:
+        raise SelfTalkError(NO_FACE)
     yield 1.0
     return Landmarks((points - shift) @ rotation / scale, notices)
 
@@ -128,6 +138,7 @@ def _directions(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     return cross / np.where(length == 0, 1.0, length)
 
 
+NO_LIPS = "The line between the lips was not found; check the mouth's landmarks."
 NO_FACE = (
     "No face was found on this mesh. Choose the mesh with the face, or place the ten landmarks "
     "by hand."
@@ -165,9 +176,12 @@ def _orientations() -> list[np.ndarray]:
 
 
 def _find_front(
-    vertices: np.ndarray, triangles: np.ndarray
+    vertices: np.ndarray, triangles: np.ndarray, frame: np.ndarray, begun: float
 ) -> Generator[float, None, tuple[np.ndarray, float, np.ndarray, float]]:
-    """Rotation, scale and shift that bring the mesh's face onto the bundled head's, and misfit."""
+    """Rotation, scale and shift that bring the mesh's face onto the bundled head's, and misfit.
+
+    The 24 ways to stand in a frame (3, 3: its axes in columns) are tried.
+    """
     template = bundled_template()
     points, _ = front = _front(template)
     normals = normals_of(vertices, triangles)
@@ -179,7 +193,8 @@ def _find_front(
     random = np.random.default_rng(0)
     starts = []
     for number, turn in enumerate(_orientations()):
-        yield 0.5 * number / 24
+        yield begun + 0.25 * number / 24
+        turn = turn @ frame.T
         turned = vertices @ turn.T
         low, high = turned.min(0), turned.max(0)
         for share in SHARES:
@@ -197,7 +212,7 @@ def _find_front(
     starts.sort(key=lambda placed: placed[3])
     ends = []
     for number, (turn, scale, shift, _) in enumerate(starts[:PROMISING]):
-        yield 0.5 + 0.3 * number / PROMISING
+        yield begun + 0.25 + 0.15 * number / PROMISING
         placed = _lay(vertices, normals, front, (turn, scale, shift), 25, random)
         if placed is not None:
             ends.append(placed)
@@ -266,7 +281,7 @@ def _look(placed: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, tuple[
     found["nose"] = view.point(row, view.column(0.0))
     lips = _mouth(view, expected)
     if lips is None:
-        notices.append("The line between the lips was not found; check the mouth's landmarks.")
+        notices.append(NO_LIPS)
     else:
         found |= lips
     chin = _chin(view, found["lower_lip"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .fit import EYES, MOUTH_PARTS, Fit, part_vertices, template_triangles
-from .landmarks import eye_rims, front_view, template_landmarks
+from .landmarks import LANDMARKS, eye_rims, front_view, template_landmarks
 from .sparse import Sparse
 from .surface import (
     barycentric,
@@ -28,6 +28,7 @@ DOUBT, ASIDE = 0.004, 0.3
 ANCHOR = 1e4  # pull of a shape's own displacement against its gradients, per square metre
 MEET = 3.0  # pull on pairs that are to meet
 OVERLAP = 0.0008  # metres by which a closed lid lies on the other
+JOINED = 0.008  # metres by which no edge of lips that are apart grows
 # Shapes that bring lids or lips together.
 MEETING = ("eyeBlinkLeft", "eyeBlinkRight", "mouthClose")
 SMOOTH = 0.3  # pull of a vertex's neighbours against its own displacement, where that is sure
@@ -56,6 +57,24 @@ def transfer_shapes(
     yield 0.4
     deltas = yield from _on_mesh(template, fit, triangles, moved)
     return deltas @ fit.linear.T.astype(np.float32)
+
+
+def lips_are_joined(fit: Fit, triangles: np.ndarray, deltas: np.ndarray) -> bool:
+    """Whether jawOpen stretches edges across the middle of the mouth instead of opening it."""
+    template = bundled_template()
+    edges = edges_of(triangles[fit.skin])
+    jaw = deltas[template.shape_names.index("jawOpen")] @ np.linalg.inv(fit.linear).T
+    rest, opened = (
+        np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1)
+        for points in (fit.placed, fit.placed + jaw)
+    )
+    left, right, upper = (
+        fit.laid[LANDMARKS[name][0]] for name in ("mouth_left", "mouth_right", "upper_lip")
+    )
+    middle = fit.placed[edges].mean(1) - upper
+    reach = 0.3 * (left - right)[0]
+    here = (np.abs(middle[:, 0]) < reach) & (np.linalg.norm(middle, axis=1) < 0.03)
+    return bool(np.count_nonzero(here & (opened - rest > JOINED)) > 2)
 
 
 # --- From the bundled head to the same head as it is laid ----------------------------------
