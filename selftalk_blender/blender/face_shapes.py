@@ -138,9 +138,7 @@ def parts_of(context: bpy.types.Context, target: bpy.types.Object) -> list[bpy.t
 
 def landmark_objects(target: bpy.types.Object) -> dict[str, bpy.types.Object]:
     """The empties that mark a face, by landmark."""
-    return {
-        child[LANDMARK]: child for child in target.children if child.get(LANDMARK) in LANDMARKS
-    }
+    return {child[LANDMARK]: child for child in target.children if child.get(LANDMARK) in LANDMARKS}
 
 
 def plan(context: bpy.types.Context, target: bpy.types.Object | None) -> Plan:
@@ -304,8 +302,10 @@ def create(plan: Plan) -> Generator[Progress, None, str]:
     objects = []
     for piece in plan.pieces:
         target = bpy.data.objects.get(piece.name)
-        if target is None or target.type != "MESH" or len(target.data.vertices) != len(
-            piece.vertices
+        if (
+            target is None
+            or target.type != "MESH"
+            or len(target.data.vertices) != len(piece.vertices)
         ):
             raise SelfTalkError(f"{piece.name} was changed meanwhile. Create its shapes again.")
         _check_mesh(face.usable(target))

@@ -36,9 +36,7 @@ STILL = 2e-6  # metres that are no movement
 COLUMNS = 12  # solved at a time: some milliseconds for each step
 
 
-def transfer_shapes(
-    fit: Fit, triangles: np.ndarray
-) -> Generator[float, None, np.ndarray]:
+def transfer_shapes(fit: Fit, triangles: np.ndarray) -> Generator[float, None, np.ndarray]:
     """The shapes of the bundled head on a mesh.
 
     Args:
@@ -250,9 +248,7 @@ def _find(
     facing = normals_of(laid, triangles)
     used = np.unique(triangles)
     pick = used[
-        nearest(
-            np.hstack([points, normals * turn]), np.hstack([laid[used], facing[used] * turn])
-        )
+        nearest(np.hstack([points, normals * turn]), np.hstack([laid[used], facing[used] * turn]))
     ]
     order = np.argsort(triangles.ravel(), kind="stable")
     counts = np.bincount(triangles.ravel(), minlength=len(laid))
@@ -357,7 +353,7 @@ class _Spread:
         )
 
     def smooth(self, copied: np.ndarray) -> Generator[float, None, np.ndarray]:
-        """(n, 3): least squares of sure (d - copied)² and of the differences along doubtful edges."""
+        """(n, 3): least squares of sure (d - copied)² and of differences along doubtful edges."""
         return self.system.solve(self.sure * copied, copied, tolerance=1e-3, most=200)
 
 
@@ -458,9 +454,7 @@ def _sphere(points: np.ndarray) -> tuple[np.ndarray, float]:
     return middle + solved[:3], float(np.sqrt(max(solved[3] + (solved[:3] ** 2).sum(), 1e-12)))
 
 
-def _in_mouth(
-    parts: dict[str, _Part], points: np.ndarray, edges: np.ndarray
-) -> np.ndarray:
+def _in_mouth(parts: dict[str, _Part], points: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """(K, m, 3) of teeth, gums and tongue: each goes with the nearest of the laid head's."""
     single = np.ptp(points, axis=0).max() < parts["teeth_upper"].radius  # a tooth
     names = MOUTH_PARTS[:2] if single else MOUTH_PARTS
@@ -473,7 +467,7 @@ def _in_mouth(
         return parts[MOUTH_PARTS[chosen]].field(points)
     tongue = parts["tongue"].moved[:, nearest(points, parts["tongue"].points)]
     if votes.max() > 0.8:
-        return _relaxed(tongue, edges)
+        return _relaxed(tongue, edges, rounds=2)
     fields = [*(parts[part].field(points) for part in MOUTH_PARTS[:2]), tongue]
     return _relaxed(np.choose(kind[pick][None, :, None], fields), edges)
 
