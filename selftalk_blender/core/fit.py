@@ -17,14 +17,16 @@ from .template import FaceTemplate, bundled_template
 # How stiff the bundled head is, step by step, against a pull of 1 on each vertex; and how often
 # the nearest points are looked for anew at each.
 STIFFNESS = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.05, 0.05)
+STIFF_LIDS = 1.0
 ROUNDS = 3
 TURN = 0.03  # metres that a wrong direction of the surface counts for
 FAR = 0.02  # metres from which a nearest point hardly counts
 # The same inside the mouth and behind the eyelids, where the other head may have nothing.
 FAR_INSIDE = 0.008
 SLIDE = 0.15  # how much of the way along the surface to the nearest point is gone at a time
-# Landmarks are known to some 2 mm: closer than that the surfaces tell better.
-KNOWN_TO = 0.002
+# Landmarks are known to some 2 mm, and lids in a view to 0.7: closer than that the surfaces
+# tell better.
+KNOWN_TO, SEEN_TO = 0.002, 0.0007
 # RMS distance of ten landmarks to the bundled head's as a share of their size: people 0.1.
 UNLIKE = 0.3
 POINTS = 30_000  # of the mesh that are looked at
@@ -109,7 +111,7 @@ def _guides(
     """
     source = template.vertices.astype(np.float64)
     own = source[template_landmarks()]
-    index, ways = [template_landmarks()], [marks - own]
+    index, ways = [template_landmarks()], [_beyond(marks - own, KNOWN_TO)]
     here, there = (
         eye_rims(front_view(points, triangles), places)
         for points, triangles, places in (
@@ -119,10 +121,14 @@ def _guides(
     )
     for side in here.keys() & there.keys():
         index.append(nearest(here[side], source[: len(template.regions["skin"])]))
-        ways.append(there[side] - here[side])
-    way = np.concatenate(ways)
+        ways.append(_beyond(there[side] - here[side], SEEN_TO))
+    return np.concatenate(index), np.concatenate(ways)
+
+
+def _beyond(way: np.ndarray, known: float) -> np.ndarray:
+    """Ways (n, 3) without what may be chance."""
     length = np.linalg.norm(way, axis=1, keepdims=True)
-    return np.concatenate(index), way * np.maximum(1 - KNOWN_TO / np.maximum(length, KNOWN_TO), 0)
+    return way * np.maximum(1 - known / np.maximum(length, known), 0)
 
 
 def fit_known(vertices: np.ndarray, triangles: np.ndarray, match: Correspondence) -> Fit:
@@ -241,7 +247,10 @@ def _lay(
     far = np.where(inside | socket, FAR_INSIDE, FAR)
     edges = edges_of(triangles)
     ends = np.concatenate([edges[:, 0], edges[:, 1]]), np.concatenate([edges[:, 1], edges[:, 0]])
-    degree = np.bincount(edges.ravel(), minlength=count)
+    # Lids are thin and folded: each layer would take the other's place.
+    lids = socket.copy()
+    lids[template.regions["eyelids"]] = True
+    folded = lids[edges].any(1)
     everyone = np.arange(count)
     rows, columns = np.concatenate([ends[0], everyone]), np.concatenate([ends[1], everyone])
 
@@ -249,6 +258,8 @@ def _lay(
     near = surface.around(base)
     for number, stiffness in enumerate(STIFFNESS):
         firm = 20.0 if stiffness > 1 else 2.0
+        hold = np.where(folded, max(stiffness, STIFF_LIDS), stiffness)
+        total = np.bincount(edges.ravel(), np.repeat(hold, 2), count)
         for turn in range(ROUNDS):
             yield 0.1 + 0.9 * (number * ROUNDS + turn) / (len(STIFFNESS) * ROUNDS)
             pull, weight = near.pull(laid, normals_of(laid, triangles), SLIDE, far)
@@ -259,7 +270,7 @@ def _lay(
             held = weight + 1e-6
             np.add.at(held, index, firm)
             np.add.at(right, index, firm * (goal - base[index]))
-            values = np.concatenate([np.full(len(ends[0]), -stiffness), stiffness * degree + held])
+            values = np.concatenate([-hold, -hold, total + held])
             system = Sparse(count, rows, columns, values)
             laid = base + finished(system.solve(right, laid - base))
     return laid

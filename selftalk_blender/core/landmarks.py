@@ -425,25 +425,34 @@ def _opening(
     """
     first, last = view.row(middle[2] + 0.016), view.row(middle[2] - 0.016)
     left, right = (view.column(middle[0] + reach) for reach in (-0.024, 0.024))
-    drop = np.diff(np.maximum(view.near, -1.0), axis=0)[first:last, left:right]
-    if not drop.size:
+    near = np.maximum(view.near, -1.0)[first : last + 1, left:right]
+    if min(near.shape) < 2:
         return None
-    opening = _between(drop < -SOCKET, drop > SOCKET)
+    opening = _between(near)
     columns = _longest(opening.any(0))
     if not 0.012 < len(columns) * view.pixel < 0.046:
         return None
     columns = columns[opening[:, columns].any(0)]
-    upper = first + 1 + opening[:, columns].argmax(0)
-    lower = first + len(opening) - opening[::-1, columns].argmax(0) - 1
+    upper = first + opening[:, columns].argmax(0)
+    lower = first + len(opening) - 1 - opening[::-1, columns].argmax(0)
     return left + columns, upper, lower
 
 
 SOCKET = 0.0015  # metres between two neighbouring pixels that are no slope
 
 
-def _between(down: np.ndarray, up: np.ndarray) -> np.ndarray:
-    """(H, W) pixels after the first step down and before the last step up of their column."""
-    return np.logical_or.accumulate(down, 0) & np.logical_or.accumulate(up[::-1], 0)[::-1]
+def _between(near: np.ndarray) -> np.ndarray:
+    """(H, W) pixels around the deepest one of each column, up to steps down to it and up from it.
+
+    Of several steps on a side that nearest to the deepest pixel counts: lids have folds.
+    """
+    drop = np.diff(near, axis=0)
+    rows = np.arange(len(drop))[:, None]
+    deepest = near.argmin(0)
+    above = np.where((drop < -SOCKET) & (rows < deepest), rows, -1).max(0)
+    below = np.where((drop > SOCKET) & (rows >= deepest), rows, len(drop)).min(0)
+    found = (rows > above) & (rows <= below) & (above >= 0) & (below < len(drop))
+    return np.asarray(found)
 
 
 def _longest(present: np.ndarray) -> np.ndarray:

@@ -25,8 +25,10 @@ from .template import FaceTemplate, bundled_template
 TURN = 0.02
 # From so far off, or turned away by so much, a point's neighbours know better.
 DOUBT, ASIDE = 0.004, 0.3
-ANCHOR = 1e4  # pull of a shape's own displacement against its gradients, per square metre
+ANCHOR = 50.0  # pull of a shape's own displacement against its gradients, per square metre
 MEET = 3.0  # pull on pairs that are to meet
+TORN = 0.003  # metres that an edge may grow, beside its own length
+FEW = 0.05  # share of the vertices that is no lip but a stray patch of one
 OVERLAP = 0.0008  # metres by which a closed lid lies on the other
 JOINED = 0.008  # metres by which no edge of lips that are apart grows
 # Shapes that bring lids or lips together.
@@ -309,11 +311,15 @@ def _on_mesh(
     normals = normals_of(fit.placed, joined)
     if _inside_out(fit.placed, joined[fit.skin]):
         normals = -normals
+    gradients = _Gradients(fit.laid, skin_triangles)
     places = _find(fit.placed[near], normals[near], fit.laid, skin_triangles)
     yield 0.5
     sure = np.exp(-((places.apart / DOUBT) ** 2)) * (places.aside > ASIDE)
-    gradients = _Gradients(fit.laid, skin_triangles)
-    spread = _Spread(near, joined[fit.skin], count, sure)
+    links = _links(near, joined[fit.skin], count)
+    for name in ("jawOpen", "eyeBlinkLeft", "eyeBlinkRight"):
+        shape = moved[template.shape_names.index(name)]
+        sure[_strays(fit.placed[near], places.of(shape, gradients.of(shape)), links)] = 0.0
+    spread = _Spread(links, sure)
     names = range(len(moved))
     for shape in names:
         copied = places.of(moved[shape], gradients.of(moved[shape]))
@@ -330,23 +336,43 @@ def _inside_out(vertices: np.ndarray, triangles: np.ndarray) -> bool:
     return bool(np.einsum("ij,ij->", a - middle, np.cross(b - a, c - a)) < 0)
 
 
+def _links(near: np.ndarray, triangles: np.ndarray, count: int) -> np.ndarray:
+    """(E, 2) edges between the vertices `near`, by their place in it."""
+    place = np.full(count, -1)
+    place[near] = np.arange(len(near))
+    edges = place[edges_of(triangles)]
+    return edges[(edges >= 0).all(1)]
+
+
+def _strays(points: np.ndarray, moved: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """(n,) which vertices an opening jaw or a closing lid would tear off from those around them.
+
+    Where lips press against each other, some of one lip may have been found on the other. They
+    are few, and all edges from them to the rest would be torn; those of lips that are joined
+    hold together at the corners.
+    """
+    a, b = edges.T
+    length = np.linalg.norm(points[a] - points[b], axis=1)
+    torn = np.linalg.norm(moved[a] - moved[b], axis=1) > TORN + length
+    patch = islands_of(len(points), edges[~torn])
+    at_tear = np.zeros(len(points), bool)
+    at_tear[edges[torn]] = True
+    small = np.bincount(patch)[patch] < len(points) * FEW
+    torn_patches = np.unique(patch[at_tear & small])
+    return np.isin(patch, torn_patches)
+
+
 class _Spread:
     """Displacements that are sure here and doubtful there, made whole over the mesh's edges."""
 
-    def __init__(
-        self, near: np.ndarray, triangles: np.ndarray, count: int, sure: np.ndarray
-    ) -> None:
-        place = np.full(count, -1)
-        place[near] = np.arange(len(near))
-        edges = place[edges_of(triangles)]
-        edges = edges[(edges >= 0).all(1)]
+    def __init__(self, edges: np.ndarray, sure: np.ndarray) -> None:
         # Where both ends are sure, nothing is smoothed.
         pull = SMOOTH * (1 - sure[edges[:, 0]] * sure[edges[:, 1]])
-        total = np.bincount(edges.ravel(), np.repeat(pull, 2), len(near))
-        everyone = np.arange(len(near))
+        total = np.bincount(edges.ravel(), np.repeat(pull, 2), len(sure))
+        everyone = np.arange(len(sure))
         self.sure = sure[:, None]
         self.system = Sparse(
-            len(near),
+            len(sure),
             np.concatenate([edges[:, 0], edges[:, 1], everyone]),
             np.concatenate([edges[:, 1], edges[:, 0], everyone]),
             np.concatenate([-pull, -pull, total + sure + 1e-5]),
