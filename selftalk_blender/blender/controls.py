@@ -10,9 +10,10 @@ a few sums; `problem` sees whether they still are. A line that never was sealed 
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import bpy
@@ -607,16 +608,23 @@ def locked(face: bpy.types.Object) -> str:
     return ""
 
 
-def set_all(face: bpy.types.Object, values: dict[str, float]) -> None:
-    """Set several controls of a face, and bake once."""
+@contextlib.contextmanager
+def at_once(face: bpy.types.Object) -> Iterator[None]:
+    """Have controls of a face set within a block, and bake once after it."""
     global _quiet
     _quiet = True
     try:
-        for name, value in values.items():
-            setattr(face.selftalk.controls, name, value)
+        yield
     finally:
         _quiet = False
     bake_soon(face)
+
+
+def set_all(face: bpy.types.Object, values: dict[str, float]) -> None:
+    """Set several controls of a face, and bake once."""
+    with at_once(face):
+        for name, value in values.items():
+            setattr(face.selftalk.controls, name, value)
 
 
 def defaults() -> dict[str, float]:

@@ -58,7 +58,7 @@ TRACK = "SelfTalk"
 STILL = 1e-4
 EDITED = (
     "Its keys were edited or reduced by hand, and that would be lost. Choose the strip and press "
-    "Animate from Audio to have it anew."
+    "Animate from Audio to have it again."
 )
 LINEAR = 1  # of Keyframe.interpolation, for foreach_set
 

@@ -16,7 +16,7 @@ from ..core.mouth import find_mouth
 from ..core.names import Names, arkit_keys, recognise
 from ..core.template import bundled_template
 from ..core.visemes import RECIPES
-from . import artist, rigs
+from . import artist, glance, rigs
 from . import face as faces
 
 analyse = rigs.judge
@@ -350,19 +350,20 @@ def drive_of(face: bpy.types.Object | None, measure: bool = True) -> Drive:
     """What moves a face: its own channels, those of the meshes that follow it, and its rig.
 
     Args:
-        measure: as for `rigs.drive`; False where a panel asks.
+        measure: as for `rigs.drive`; False where a panel asks, which also leaves out what every
+            vertex of every shape key would be read for: the channels are right, values are not.
 
     Raises:
         SelfTalkError: why it cannot talk.
     """
     target = faces.usable(face)
     if rigs.armature_of(target) is None:
-        return _drive_of_keys(target)
+        return _drive_of_keys(target, measure)
     if analyse(target).kind == "RIG" and not target.selftalk.mapping:
         return rigs.with_rig(target, None, frozenset(), measure)
     keyed = frozenset(entry.source for entry in usable_entries(target)[0])
     try:
-        keys = _drive_of_keys(target)
+        keys = _drive_of_keys(target, measure)
     except SelfTalkError as error:
         try:
             return rigs.with_rig(target, None, frozenset(), measure)
@@ -387,7 +388,7 @@ def prepare(face: bpy.types.Object) -> Iterator[float]:
         yield from rigs.calibrate(face)
 
 
-def _drive_of_keys(target: bpy.types.Object) -> Drive:
+def _drive_of_keys(target: bpy.types.Object, measure: bool) -> Drive:
     same_head = analyse(target).kind == "TEMPLATE"
     entries, notices = usable_entries(target)
     if not entries:
@@ -405,7 +406,7 @@ def _drive_of_keys(target: bpy.types.Object) -> Drive:
             f"{key.slider_max:g}, not from {low:g} to {high:g}; the motion keeps within it. Press "
             "Widen Sliders to let it go farther."
         )
-    features = {} if same_head else lip_features(target, entries)
+    features = lip_features(target, entries) if measure and not same_head else {}
     drive = build_drive(entries, ranges, features, tuple(notices), same_head)
     return join([drive, *_followers(target, drive, entries)])
 
@@ -505,11 +506,37 @@ def _lip_features(
 
 def problem_of(context: bpy.types.Context) -> str:
     """Why the chosen face cannot be analysed, or ""."""
+    target = context.scene.selftalk.face
+
+    def ask() -> str:
+        try:
+            faces.usable(target)
+        except SelfTalkError as error:
+            return str(error)
+        return ""
+
+    return glance.once("usable", (context.scene, target), ask)
+
+
+def _part_words(target: bpy.types.Object) -> list[tuple[str, str]]:
+    """Names of the meshes that may follow a face, each with why it cannot, or ""."""
+    return [(part.name, part_problem(part)) for part in parts_of(target)]
+
+
+def _mapping_words(target: bpy.types.Object) -> tuple[list[str], str]:
+    """Sentences on lines of a face's mapping that move nothing, and one on its sliders, or ""."""
     try:
-        faces.usable(context.scene.selftalk.face)
-    except SelfTalkError as error:
-        return str(error)
-    return ""
+        entries, notices = usable_entries(target)
+        narrow = narrow_keys(target, entries)
+    except SelfTalkError:
+        return [], ""  # the panel Face says it
+    if not narrow:
+        return notices, ""
+    more = f" and {len(narrow) - 1} more" if len(narrow) > 1 else ""
+    return notices, (
+        f"The slider of {narrow[0][0].name}{more} ends before the motion does, which keeps "
+        "within it."
+    )
 
 
 class FaceOperator:
@@ -526,10 +553,10 @@ class FaceOperator:
 
 
 class SELFTALK_OT_analyse_face(FaceOperator, bpy.types.Operator):
-    """Look at the face's shapes anew and fill the list of what moves what. Edits are lost"""
+    """Look at the face's shapes again and fill the list of what moves what. Edits are lost"""
 
     bl_idname = "selftalk.analyse_face"
-    bl_label = "Analyse"
+    bl_label = "Analyse Face"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         target = context.scene.selftalk.face
@@ -550,7 +577,7 @@ class SELFTALK_OT_mapping_add(FaceOperator, bpy.types.Operator):
     """Add a line to the list of what moves what"""
 
     bl_idname = "selftalk.mapping_add"
-    bl_label = "Add Line"
+    bl_label = "Add Shape Line"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         settings = context.scene.selftalk.face.selftalk
@@ -564,7 +591,7 @@ class SELFTALK_OT_mapping_remove(FaceOperator, bpy.types.Operator):
     """Remove the chosen line. Without any line the face is analysed each time"""
 
     bl_idname = "selftalk.mapping_remove"
-    bl_label = "Remove Line"
+    bl_label = "Remove Shape Line"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         settings = context.scene.selftalk.face.selftalk
@@ -621,27 +648,21 @@ class SELFTALK_PT_shapes(bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         layout, target = self.layout, context.scene.selftalk.face
         settings = target.selftalk
-        layout.operator("selftalk.analyse_face", icon="VIEWZOOM")
+        layout.operator("selftalk.analyse_face", text="Analyse", icon="VIEWZOOM")
         if settings.mapping:
             self.draw_mapping(layout, settings)
-        for part in parts_of(target):
-            row = layout.row()
-            row.prop(part.selftalk, "follows", text=part.name)
-            problem = part_problem(part)
+        for name, problem in glance.once("parts", (target,), lambda: _part_words(target)):
+            part = bpy.data.objects.get(name)
+            if part is None:
+                continue
+            layout.row().prop(part.selftalk, "follows", text=name)
             if problem and part.selftalk.follows:
                 self.say(layout, context, problem)
-        try:
-            entries, notices = usable_entries(target)
-            narrow = narrow_keys(target, entries)
-        except SelfTalkError:
-            return  # the panel Face says it
+        notices, narrow = glance.once("mapping", (target,), lambda: _mapping_words(target))
         for notice in notices:
             self.say(layout, context, notice)
         if narrow:
-            first = f"The slider of {narrow[0][0].name}"
-            more = f" and {len(narrow) - 1} more" if len(narrow) > 1 else ""
-            text = f"{first}{more} ends before the motion does, which keeps within it."
-            self.say(layout, context, text)
+            self.say(layout, context, narrow)
             layout.operator("selftalk.widen_sliders")
 
     def draw_mapping(self, layout: bpy.types.UILayout, settings) -> None:
