@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Any
 
 import bpy
 import numpy as np
 from bl_operators.presets import AddPresetBase
 
 from ..core.errors import SelfTalkError
-from ..core.reduce import Keys, Reduced, reduce_keys
+from ..core.reduce import Keys, Reduced, reducing
 from ..core.template import bundled_template
 from . import controls, glance, jobs, lines, operators, panels, writers
+from . import face as faces
 
 # What a preset sets besides the defaults of PRESET_CONTROLS; blinks and the like stay as chosen.
 PRESETS = {
@@ -44,7 +47,7 @@ ERROR_MM = 0.5
 # Where lips meet they may be off by this share of it alone.
 CLOSED_SHARE = 0.25
 CLOSED_MM = 0.5  # inner-lip gap on the bundled head
-BEZIER, ALIGNED = 2, 3  # of Keyframe.interpolation and .handle_left_type, for foreach_set
+LINEAR, BEZIER, ALIGNED = 1, 2, 3  # of Keyframe.interpolation and .handle_left_type, for foreach_set
 # mm that a custom property of a rig is taken to move the face for 1: as a wide open jaw does.
 PROPERTY_MM = 40.0
 
@@ -98,10 +101,10 @@ def bake_problem(context: bpy.types.Context) -> str:
 
 @dataclass(eq=False)
 class Line:
-    """The curves of one line, read: what `reduce_keys` takes.
+    """The curves of one line, read: what `reducing` takes.
 
     Attributes:
-        curves: C of them.
+        curves: C of them: owner, path, index.
         first_frame: scene frame of the first row.
         values: (T, C) at scene frames.
         deltas: (C, V, 3) mm that 1 of each curve moves each vertex that moves at all.
@@ -109,7 +112,7 @@ class Line:
     """
 
     id: str
-    curves: list[bpy.types.FCurve]
+    curves: list[tuple[str, str, int]]
     first_frame: int
     values: np.ndarray
     deltas: np.ndarray
@@ -132,14 +135,23 @@ def reduce_lines(face: bpy.types.Object, error_mm: float) -> jobs.Steps:
     ids = [line.id for line in face.selftalk.lines]
     for number, line_id in enumerate(ids):
         yield jobs.Progress(number / len(ids), "Reducing keys")
-        line = _read(face, line_id, error_mm)
+        now = jobs.Progress(number / len(ids), "Reducing keys")
+        yield now
+        reading = _read(face, line_id, error_mm)
+        line = yield from _paced(reading, now)
         if line is not None:
-            done.append((line, reduce_keys(line.values, line.deltas, line.allowed)))
+            steps = reducing(line.values, line.deltas, line.allowed)
+            done.append((line, (yield from _paced(steps, now))))
     if not done:
         raise SelfTalkError("The lines of this face have no keys of SelfTalk's to reduce.")
     yield jobs.Progress(1.0, "Writing")
-    for line, reduced in done:
-        for curve, keys in zip(line.curves, reduced.curves, strict=True):
+    # The curves anew: while the window was free, the artist may have removed some.
+    curves = [_curves(face, line.id) for line, _ in done]
+    for found, (line, _) in zip(curves, done, strict=True):
+        if [_name(owner, curve) for owner, curve in found] != line.curves:
+            raise SelfTalkError("The keys were changed meanwhile. Press Reduce Keys again.")
+    for found, (line, reduced) in zip(curves, done, strict=True):
+        for (_, curve), keys in zip(found, reduced.curves, strict=True):
             write_keys(curve, keys, line.first_frame)
         controls.mark_reduced(face, line.id, reduced.error_mm)
     results = [reduced for _, reduced in done]
@@ -168,61 +180,101 @@ def write_keys(curve: bpy.types.FCurve, keys: Keys, first_frame: int) -> None:
     curve.update()
 
 
-def _read(face: bpy.types.Object, line_id: str, error_mm: float) -> Line | None:
-    """A line's curves as they are now, whoever made their keys; None where there are none."""
-    line = lines.find(face, line_id)
-    found = [
+def _paced(steps: Generator[None, None, Any], now: jobs.Progress) -> Generator[Any, None, Any]:
+    """Work in small pieces, as a job; what it returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+        yield now
+
+
+def _curves(
+    face: bpy.types.Object, line_id: str
+) -> list[tuple[bpy.types.ID, bpy.types.FCurve]]:
+    """A line's curves that can be reduced, and whose they are."""
+    return [
         (owner, curve)
         for owner, curve, _ in lines.curves(face, line_id)
         if len(curve.keyframe_points) and not len(curve.modifiers)
     ]
+
+
+def _name(owner: bpy.types.ID, curve: bpy.types.FCurve) -> tuple[str, str, int]:
+    return owner.name, curve.data_path, curve.array_index
+
+
+def _read(
+    face: bpy.types.Object, line_id: str, error_mm: float
+) -> Generator[None, None, Line | None]:
+    """A line's curves as they are now, whoever made their keys; None where there are none."""
+    line = lines.find(face, line_id)
+    found = _curves(face, line_id)
     if line is None or not found:
         return None
     first, last = line.key_range
-    frames = range(first, last + 1)
-    values = np.array([[curve.evaluate(frame) for frame in frames] for _, curve in found]).T
+    names = [_name(owner, curve) for owner, curve in found]
+    values = np.stack([_values(curve, first, last) for _, curve in found], 1)
     allowed = np.full(len(values), error_mm)
-    take = lines.take_of(face, line_id)
+    spoken, take = lines.Spoken.of(line), lines.take_of(face, line_id)
+    moved = [(owner, curve.data_path) for owner, curve in found]
+    yield
     if take is not None:
-        spoken = lines.Spoken.of(line)
         motion, start = lines.motion_of(spoken, lines.adjusted(face, spoken, take))
         if start == first and len(motion) == len(values):
             closed = bundled_template().gap_mm(motion.weights) < CLOSED_MM
             allowed[closed] = CLOSED_SHARE * error_mm
-    deltas = _deltas([(owner, curve) for owner, curve in found])
-    return Line(line_id, [curve for _, curve in found], first, values, deltas, allowed)
+    yield
+    deltas = yield from _deltas(moved)
+    return Line(line_id, names, first, values, deltas, allowed)
 
 
-def _deltas(curves: list[tuple[bpy.types.ID, bpy.types.FCurve]]) -> np.ndarray:
-    """(C, V, 3) float32 mm by which 1 of each curve moves what it moves.
+def _values(curve: bpy.types.FCurve, first: int, last: int) -> np.ndarray:
+    """(T,) of a curve at scene frames."""
+    points, frames = curve.keyframe_points, np.arange(first, last + 1)
+    kinds = np.empty(len(points), np.int32)
+    points.foreach_get("interpolation", kinds)
+    at = np.empty(2 * len(points), np.float32)
+    points.foreach_get("co", at)
+    if (kinds == LINEAR).all():  # as we baked it: far faster
+        return np.interp(frames, at[::2], at[1::2])
+    return np.array([curve.evaluate(frame) for frame in frames.tolist()])
+
+
+def _deltas(
+    curves: list[tuple[bpy.types.ID, str]],
+) -> Generator[None, None, np.ndarray]:
+    """(C, V, 3) float32 mm by which 1 of each curve (its owner and path) moves what it moves.
 
     A shape key's are those of its mesh. For anything else stands one vertex of its own: the
     farthest that it turns or shifts.
     """
     blocks: list[np.ndarray] = []
-    meshes: dict[bpy.types.Key, list[tuple[int, bpy.types.ShapeKey]]] = {}
-    for number, (owner, curve) in enumerate(curves):
-        name = writers.key_name(curve.data_path)
+    meshes: dict[bpy.types.Key, list[tuple[int, str]]] = {}
+    for number, (owner, path) in enumerate(curves):
+        name = writers.key_name(path)
         if isinstance(owner, bpy.types.Key) and name in owner.key_blocks:
-            meshes.setdefault(owner, []).append((number, owner.key_blocks[name]))
+            meshes.setdefault(owner, []).append((number, name))
         else:
             alone = np.zeros((len(curves), 1, 3), np.float32)
-            alone[number, 0, 0] = _reach_mm(owner, curve.data_path)
+            alone[number, 0, 0] = _reach_mm(owner, path)
             blocks.append(alone)
     for keys, shapes in meshes.items():
-        block = np.zeros((len(curves), len(keys.reference_key.data), 3), np.float32)
-        to_mm = _mm_of(keys)
-        for number, shape in shapes:
-            block[number] = (_positions(shape) - _positions(shape.relative_key)) @ to_mm
-        moved = np.abs(block).max((0, 2)) > 1e-4
-        blocks.append(block[:, moved])
+        to_mm, offsets = _mm_of(keys), []
+        for _, name in shapes:
+            offsets.append(faces.key_offsets(keys.key_blocks[name]) @ to_mm)
+            yield
+        moved = np.zeros(len(offsets[0]), bool)
+        for offset in offsets:
+            moved |= np.abs(offset).max(1) > 1e-4
+        yield
+        block = np.zeros((len(curves), np.count_nonzero(moved), 3), np.float32)
+        for (number, _), offset in zip(shapes, offsets, strict=True):
+            block[number] = offset[moved]
+        blocks.append(block)
+        yield
     return np.concatenate(blocks, 1)
-
-
-def _positions(key: bpy.types.ShapeKey) -> np.ndarray:
-    positions = np.empty(len(key.data) * 3, np.float32)
-    key.data.foreach_get("co", positions)
-    return positions.reshape(-1, 3)
 
 
 def _mm_of(keys: bpy.types.Key) -> np.ndarray:

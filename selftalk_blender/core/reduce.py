@@ -12,6 +12,7 @@ large; but the error is that of the farthest vertex of the face under all curves
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 # How much the slope of the frames themselves counts, against one frame's error: keys beside each
 # other leave no frame between that would tell.
 SLOPE_WEIGHT = 0.01
-CHUNK = 2_000_000  # numbers of geometry looked at together
+CHUNK = 500_000  # numbers of geometry looked at together
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,19 @@ class Reduced:
 
 
 def reduce_keys(values: np.ndarray, deltas: np.ndarray, error_mm: float | np.ndarray) -> Reduced:
-    """Few keys for curves that move a face together.
+    """As `reducing`, at once."""
+    steps = reducing(values, deltas, error_mm)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def reducing(
+    values: np.ndarray, deltas: np.ndarray, error_mm: float | np.ndarray
+) -> Generator[None, None, Reduced]:
+    """Few keys for curves that move a face together; yields after each small piece of work.
 
     A curve's ends become keys, and its extremes do, with level handles, where it turns by more
     than what may be off.
@@ -118,13 +131,14 @@ def reduce_keys(values: np.ndarray, deltas: np.ndarray, error_mm: float | np.nda
     # Each curve by itself, cheaply; then all together, on the vertices that turn out to matter.
     limit = allowed[None] / np.maximum(peak, 1e-9)[:, None]  # (C, T)
     while chain.split(np.abs(chain.error()) > limit):
-        pass
+        yield
     watched = np.unique(moved.argmax(1))
     while True:
         while chain.split_worst(deltas[:, watched], allowed):
-            pass
+            yield
         error = chain.error()
-        far, vertex = _farthest(error, deltas)
+        yield
+        far, vertex = yield from _looking(error, deltas)
         if (far <= allowed).all():
             break
         watched = np.union1d(watched, vertex[far > allowed])
@@ -172,17 +186,28 @@ def _farthest(error: np.ndarray, deltas: np.ndarray) -> tuple[np.ndarray, np.nda
         error: (C, T) of the curves.
         deltas: (C, V, 3) mm.
     """
-    flat = deltas.reshape(len(deltas), -1)
+    looking = _looking(error, deltas)
+    while True:
+        try:
+            next(looking)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def _looking(
+    error: np.ndarray, deltas: np.ndarray
+) -> Generator[None, None, tuple[np.ndarray, np.ndarray]]:
+    """As `_farthest`, bit by bit."""
+    flat = deltas.reshape(len(deltas), -1).astype(np.float32, copy=False)
     far, vertex = np.empty(error.shape[1]), np.empty(error.shape[1], np.int64)
     step = max(1, CHUNK // max(flat.shape[1], 1))
     for start in range(0, len(far), step):
         part = slice(start, start + step)
-        off = (error[:, part].T.astype(np.float32) @ flat.astype(np.float32, copy=False)).reshape(
-            -1, deltas.shape[1], 3
-        )
+        off = (error[:, part].T.astype(np.float32) @ flat).reshape(-1, deltas.shape[1], 3)
         distance = np.sqrt(np.einsum("tvx,tvx->tv", off, off))
         vertex[part] = distance.argmax(1)
         far[part] = distance.max(1)
+        yield
     return far, vertex
 
 

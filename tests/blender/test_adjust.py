@@ -1,6 +1,8 @@
 """The artist's controls in real Blender: heard at once, undone, and never at the cost of edits."""
 
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import bpy
@@ -12,7 +14,7 @@ from scenes import play
 from selftalk_blender.blender import adjust, controls, lines, targets, writers
 from selftalk_blender.core import Motion, bundled_template
 from selftalk_blender.core.controls import Controls, apply
-from selftalk_blender.core.reduce import Keys
+from selftalk_blender.core.reduce import Keys, reduce_keys
 from selftalk_blender.core.take import Take
 
 sys.path.append(str(Path(__file__).parents[1] / "core"))
@@ -113,12 +115,37 @@ def test_reduced_keys_play_as_core_says_within_the_error(head, error_mm) -> None
             assert (point.handle_left_type, point.handle_right_type) == ("ALIGNED", "ALIGNED")
 
 
+def run(steps, pace: list[float] | None = None) -> list:
+    """What a generator returns; how long each of its steps took is added to `pace`."""
+    while True:
+        begun = time.process_time()
+        try:
+            next(steps)
+        except StopIteration as end:
+            return [end.value]
+        finally:
+            if pace is not None:
+                pace.append(time.process_time() - begun)
+
+
+def test_reducing_a_minute_lets_the_window_draw(head) -> None:
+    take = Take(np.tile(WEIGHTS, (12, 1)), FPS, np.tile(LOUDNESS, 12))
+    new = replace(spoken(), taken=(0.0, len(take.weights) / FPS), frames=1440)
+    for _ in lines.write(head, targets.drive_of(head), new, take):
+        pass
+    pace: list[float] = []
+    ((before, after, error),) = run(adjust.reduce_lines(head, 0.5), pace)
+    assert before > 3 * after and error <= 0.5
+    assert np.sort(pace)[-2] < 0.08 and max(pace) < 0.15, sorted(pace)[-5:]
+
+
 def test_blender_draws_the_curve_that_core_computed(head) -> None:
     speak(head)
-    line = adjust._read(head, "one", 0.5)
-    reduced = adjust.reduce_keys(line.values, line.deltas, line.allowed)
+    (line,) = run(adjust._read(head, "one", 0.5))
+    reduced = reduce_keys(line.values, line.deltas, line.allowed)
     between = np.arange(0, len(line.values) - 1, 0.25)
-    for curve, keys in zip(line.curves, reduced.curves, strict=True):
+    found = [curve for _, curve, _ in lines.curves(head, "one")]
+    for curve, keys in zip(found, reduced.curves, strict=True):
         adjust.write_keys(curve, keys, line.first_frame)
         drawn = [curve.evaluate(line.first_frame + frame) for frame in between]
         assert np.abs(drawn - keys.at(between)).max() < 2e-5
