@@ -47,7 +47,11 @@ ERROR_MM = 0.5
 # Where lips meet they may be off by this share of it alone.
 CLOSED_SHARE = 0.25
 CLOSED_MM = 0.5  # inner-lip gap on the bundled head
-LINEAR, BEZIER, ALIGNED = 1, 2, 3  # of Keyframe.interpolation and .handle_left_type, for foreach_set
+LINEAR, BEZIER, ALIGNED = (
+    1,
+    2,
+    3,
+)  # of Keyframe.interpolation and .handle_left_type, for foreach_set
 # mm that a custom property of a rig is taken to move the face for 1: as a wide open jaw does.
 PROPERTY_MM = 40.0
 
@@ -190,9 +194,7 @@ def _paced(steps: Generator[None, None, Any], now: jobs.Progress) -> Generator[A
         yield now
 
 
-def _curves(
-    face: bpy.types.Object, line_id: str
-) -> list[tuple[bpy.types.ID, bpy.types.FCurve]]:
+def _curves(face: bpy.types.Object, line_id: str) -> list[tuple[bpy.types.ID, bpy.types.FCurve]]:
     """A line's curves that can be reduced, and whose they are."""
     return [
         (owner, curve)

@@ -394,11 +394,10 @@ def _place_of_face(face: bpy.types.Object) -> tuple[np.ndarray, float, float] | 
     keys = face.data.shape_keys
     names = recognise(faces.key_names(face))
     chosen = [name for name in (*names.arkit, *names.visemes) if keys is not None]
-    if len(face.data.vertices) > len(bundled_template().vertices):
-        if not chosen and faces.analyse(face).kind == "TEMPLATE":
-            return np.zeros(3), 1.0, np.inf  # a body, whose shapes will be created
     if not chosen:
-        return None
+        more = len(face.data.vertices) > len(bundled_template().vertices)
+        body = more and faces.analyse(face).kind == "TEMPLATE"  # its shapes will be created
+        return (np.zeros(3), 1.0, np.inf) if body else None
     at = faces.key_positions(keys.reference_key)
     moved = np.zeros(len(at), bool)
     for name in chosen[:: max(1, len(chosen) // 8)]:

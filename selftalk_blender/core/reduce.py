@@ -87,7 +87,7 @@ def reduce_keys(values: np.ndarray, deltas: np.ndarray, error_mm: float | np.nda
         try:
             next(steps)
         except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+            return end.value
 
 
 def reducing(
@@ -191,7 +191,7 @@ def _farthest(error: np.ndarray, deltas: np.ndarray) -> tuple[np.ndarray, np.nda
         try:
             next(looking)
         except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+            return end.value
 
 
 def _looking(
