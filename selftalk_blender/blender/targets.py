@@ -16,17 +16,17 @@ from ..core.mouth import find_mouth
 from ..core.names import Names, arkit_keys, recognise
 from ..core.template import bundled_template
 from ..core.visemes import RECIPES
-from . import compat, rigs
+from . import artist, rigs
 from . import face as faces
 
 analyse = rigs.judge
 
-# Custom properties by which an action is known to be SelfTalk's (`writers`, `lines`).
-OURS = ("selftalk_mark", "selftalk_line")
 TAKES = "selftalk_takes"  # of a face that has lines of its own (`lines`)
 # Another mesh without an armature belongs to a face if its middle is in the face's box, grown by
 # this share.
 AROUND = 0.1
+# And if nothing but their place says so, only if it is no larger than this share of the face.
+PIECE = 0.7
 NO_SHAPES = (
     "None of the shape keys of {} can be moved. See the reasons under Shapes, or press Analyse."
 )
@@ -171,17 +171,7 @@ def left_alone(target: bpy.types.Object, name: str) -> str:
         return "is the shape that the others start from"
     if key.mute:
         return "is muted"
-    data = keys.animation_data
-    if data is None:
-        return ""
-    path = f'key_blocks["{bpy.utils.escape_identifier(name)}"].value'
-    if any(curve.data_path == path for curve in data.drivers):
-        return "has a driver"
-    action = data.action
-    if action is None or any(mark in action for mark in OURS):
-        return ""
-    keyed = any(curve.data_path == path for curve in compat.playing_curves(keys))
-    return f"is keyed in your action {action.name}" if keyed else ""
+    return artist.holds(keys, f'key_blocks["{bpy.utils.escape_identifier(name)}"].value')
 
 
 def _range(target: bpy.types.Object, name: str, gains: Sequence[float]) -> tuple[float, float]:
@@ -277,8 +267,8 @@ def parts_of(face: bpy.types.Object) -> list[bpy.types.Object]:
     """Other meshes of the same character that share shape names: teeth, lashes, a beard.
 
     Of the same armature, or children of the face; without an armature also those beside it, with
-    its parent or in its collection, that lie in the face's box. Never one that has lines of its
-    own or that shares the face's mesh.
+    its parent or in its collection, that lie in the face's box (wholly, where the collection is
+    the scene's own). Never one that has lines of its own or that shares the face's mesh.
     """
     names = set(faces.key_names(face))
     if face.selftalk.mapping:
@@ -321,20 +311,36 @@ def _same_character(face: bpy.types.Object, other: bpy.types.Object) -> bool:
         return armature == others
     siblings = face.parent is not None and face.parent == other.parent
     scenes = {scene.collection for scene in face.users_scene}
-    together = (set(face.users_collection) & set(other.users_collection)) - scenes
-    return bool(siblings or together) and _inside(face, other)
+    shared = set(face.users_collection) & set(other.users_collection)
+    if siblings or shared - scenes:
+        return _inside(face, other)
+    # What lies about in the scene itself, as after an import, has to be a piece of the head.
+    return bool(shared) and _inside(face, other, wholly=True)
 
 
-def _inside(face: bpy.types.Object, other: bpy.types.Object) -> bool:
-    """Whether the middle of a mesh lies in another's box, as both stand in the scene."""
-    middle = sum((Vector(corner) for corner in other.bound_box), Vector()) / 8
+def is_inside(face: bpy.types.Object, other: bpy.types.Object) -> bool:
+    """Whether a mesh is a piece of a head by its place: eyes, teeth, hair."""
+    larger = max(other.dimensions) > 1.5 * max(face.dimensions)
+    return not larger and _inside(face, other)
+
+
+def _inside(face: bpy.types.Object, other: bpy.types.Object, wholly: bool = False) -> bool:
+    """Whether the middle of a mesh lies in another's box, as both stand in the scene.
+
+    Args:
+        wholly: ask that all of it does, and that it is clearly smaller.
+    """
     if not abs(face.matrix_world.determinant()) > 0:
         return False
-    place = np.array(face.matrix_world.inverted() @ (other.matrix_world @ middle))
+    into = face.matrix_world.inverted() @ other.matrix_world
+    box = np.array([into @ Vector(corner) for corner in other.bound_box])
     corners = np.array(face.bound_box)
     low, high = corners.min(0), corners.max(0)
     margin = AROUND * (high - low).max()
-    return bool(((low - margin <= place) & (place <= high + margin)).all())
+    places = box if wholly else box.mean(0)
+    smaller = np.ptp(box, axis=0).max() < PIECE * (high - low).max()
+    within = ((low - margin <= places) & (places <= high + margin)).all()
+    return bool(within and (smaller or not wholly))
 
 
 # --- The drive -------------------------------------------------------------------------------
