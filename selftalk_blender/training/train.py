@@ -397,9 +397,11 @@ class Run:
             "config": {
                 key: value
                 for key, value in self.config.to_dict().items()
-                if key not in ("data", "encoder", "output")
+                if key not in ("data", "encoder", "recogniser", "output", "start")
             },
             "encoder": Path(self.config.encoder).name,
+            "recogniser": Path(self.config.recogniser).name,
+            "start": Path(self.config.start).name,
             "validation": {name: round(value, 4) for name, value in table.items()},
         }
         with atomic_path(path) as temporary:
