@@ -155,8 +155,12 @@ def test_linked_and_overridden_faces_are_refused(head, tmp_path) -> None:
         face.correspondence(linked)
     bpy.context.collection.objects.link(linked)
     override = linked.override_create(remap_local_usages=True)
-    with pytest.raises(SelfTalkError, match="library override.*Make it local"):
+    with pytest.raises(SelfTalkError, match="library override.*Selected Objects and Data"):
         face.correspondence(override)
+    override.select_set(True)
+    bpy.context.view_layer.objects.active = override
+    bpy.ops.object.make_local(type="SELECT_OBDATA")  # as the sentence says
+    assert face.correspondence(bpy.context.view_layer.objects.active)
 
 
 def test_the_interface_hears_at_once_that_a_mesh_changed() -> None:
