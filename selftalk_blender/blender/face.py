@@ -245,8 +245,8 @@ def usable(face: bpy.types.Object | None) -> bpy.types.Object:
         if block.override_library is not None:
             raise SelfTalkError(
                 f"{face.name} is a library override, and with one Blender saves neither lines nor "
-                "takes. Make it local first (Object > Relations > Make Local > Selected Objects and "
-                "Data; its rig may stay an override), or animate it in its own file."
+                "takes. Make it local first (Object > Relations > Make Local > Selected Objects "
+                "and Data; its rig may stay an override), or animate it in its own file."
             )
         if not block.is_editable:
             raise SelfTalkError(f"{face.name} cannot be edited. Choose a mesh of this file.")
