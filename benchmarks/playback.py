@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import bpy  # first: it fills sys.path
+
 import bmesh  # isort: skip
 import numpy as np
 
