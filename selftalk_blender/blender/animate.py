@@ -193,9 +193,10 @@ def run(plan: Plan) -> Generator[Progress, None, Result]:
     begun = time.monotonic()
     heard = plan.heard
     stop = heard.start + heard.frames / heard.fps if heard.frames else None
-    mixed = (plan.sequencer, plan.strip) if heard.mixed else None
+    written = strips.temporary_folder() if heard.packed or heard.mixed else None
     starting = 0.0
-    with strips.sound_file(heard.clip, heard.packed, mixed) as file:
+    with written or contextlib.nullcontext() as folder:
+        file = heard.clip if folder is None else (yield from _write_sound(plan, folder))
         job = AnimateJob(
             file,
             heard.start,
@@ -230,6 +231,22 @@ def run(plan: Plan) -> Generator[Progress, None, Result]:
         elapsed=time.monotonic() - begun - starting,
         notices=notices,
     )
+
+
+def _write_sound(plan: Plan, folder: Path) -> Generator[Progress, None, Path]:
+    """The file of a strip whose sound is packed, or must be mixed down by Blender."""
+    heard = plan.heard
+    mixed = (plan.sequencer, plan.strip) if heard.mixed else None
+    what = "Mixing the strip down" if mixed else "Unpacking the sound"
+    writing = strips.write_sound(folder, heard.clip, heard.packed, mixed)
+    with contextlib.closing(writing):
+        while True:
+            try:
+                done = next(writing)
+            except StopIteration as end:
+                file: Path = end.value
+                return file
+            yield Progress(0.0, f"{what}, {100 * done:.0f} %")
 
 
 def _animate(job: AnimateJob) -> Iterator[Progress]:

@@ -226,6 +226,11 @@ def retiming_frames(strip: Any) -> list[int]:
     return [key.timeline_frame for key in strip.retiming_keys]
 
 
+def strip_volume(strip: Any) -> float:
+    """The volume of a sound strip, or of a meta strip, which has one since 5.1."""
+    return strip.volume if "volume" in strip.bl_rna.properties else 1.0
+
+
 def volume_curve(scene: bpy.types.Scene, strip: Any) -> bpy.types.FCurve | None:
     """The F-curve of a strip's volume."""
     path = f"{strip.path_from_id()}.volume"

@@ -186,16 +186,18 @@ def lost_lines(
         if line.strip
         and line.id not in renamed
         and (lines.is_lost(line) or line.scene == sequencer.name)
-        and not _is_silent_there(there, line)
+        and not _cannot_be_heard(sequencer, scene, there, line)
     ]
 
 
-def _is_silent_there(there: list[Any], line: lines.Line) -> bool:
-    """Whether a line's strip is there, though its sound cannot be read now."""
+def _cannot_be_heard(
+    sequencer: bpy.types.Scene, scene: bpy.types.Scene, there: list[Any], line: lines.Line
+) -> bool:
+    """Whether a line's strip is there, though its sound is missing, or at volume 0 now."""
     for strip in there:
         if strip.name == line.strip:
             try:
-                strips.clip_of(strip)
+                strips.heard(sequencer, strip, scene)
             except SelfTalkError:
                 return True
     return False

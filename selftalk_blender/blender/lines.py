@@ -174,12 +174,12 @@ def find_id(face: bpy.types.Object, scene: str, strip: str, heard: Heard) -> str
 
 
 def line_of(face: bpy.types.Object, scene: str, strip: str, heard: Heard | None) -> Line | None:
-    """The line of a strip, also of one that was renamed since.
+    """The line of a strip, also of one that was renamed since, or copied with its scene.
 
     Args:
-        heard: None where it is not known; then a renamed strip is not found.
+        heard: None where it is not known; then a renamed or copied strip is not found.
     """
-    lost = []
+    lost, copied = [], []
     for line in face.selftalk.lines:
         if not strip and heard is not None:
             same_file = line.clip == str(heard.clip) and line.first_frame == heard.first_frame
@@ -187,11 +187,16 @@ def line_of(face: bpy.types.Object, scene: str, strip: str, heard: Heard | None)
                 return line
         elif line.scene == scene and line.strip == strip:
             return line
-        elif heard is not None and line.sound == heard.sound and is_lost(line):
-            lost.append(line)
+        elif heard is not None and line.sound == heard.sound:
+            if line.strip == strip:  # a second line would be said on top of it
+                copied.append(line)
+            elif is_lost(line):
+                lost.append(line)
     if heard is None or not strip:
         return None
-    return min(lost, key=lambda line: abs(line.first_frame - heard.first_frame), default=None)
+    return min(
+        copied or lost, key=lambda line: abs(line.first_frame - heard.first_frame), default=None
+    )
 
 
 def is_lost(line: Line) -> bool:
@@ -1202,6 +1207,11 @@ def written_frames(face: bpy.types.Object) -> tuple[int, int] | None:
     ranges = [tuple(line.key_range) for line in face.selftalk.lines]
     if not ranges or writers.has_cache(face):
         return writers.written_frames(face)
+    for line in face.selftalk.lines:
+        for place in _line_places(face, line.id):
+            if place.strip is not None:  # the artist may have moved it
+                strip = place.strip
+                ranges.append((math.floor(strip.frame_start), math.ceil(strip.frame_end)))
     return min(first for first, _ in ranges), max(last for _, last in ranges)
 
 

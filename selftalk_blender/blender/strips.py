@@ -10,9 +10,13 @@ frames.
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+import wave
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +28,11 @@ from ..core.errors import SelfTalkError
 from . import compat
 
 MIX_RATE = 48000  # samples per second of a strip that is mixed down
+MIX_SECONDS = 1.0  # of it that are mixed at once; Blender may take a third as long for it
+PIECE = 1 << 22  # bytes that are written at once
+# Bytes up to which a sound is told from its earlier self by what is in it, not by its file's time:
+# so its lines stay up to date where a project is copied. More takes too long to read.
+READ_WHOLE = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -141,9 +150,38 @@ def absolute(path: str, library: bpy.types.Library | None = None) -> Path:
 
 
 def file_mark(clip: Path) -> str:
-    """What tells a file from others and from its earlier self, without reading it."""
+    """What tells a sound from others and from its earlier self, wherever its file lies."""
     state = clip.stat()
-    return f"{clip} {state.st_size} {state.st_mtime_ns}"
+    if state.st_size > READ_WHOLE:
+        return f"{clip.name} {state.st_size} {state.st_mtime_ns}"
+    with contextlib.suppress(OSError):  # the animator says better what is wrong with it
+        return _content_mark(clip, state.st_size, state.st_mtime_ns)
+    return f"{clip.name} {state.st_size}"
+
+
+@functools.lru_cache(maxsize=1024)
+def _content_mark(clip: Path, size: int, changed: int) -> str:
+    return _mark(clip.read_bytes())
+
+
+def _packed_mark(sound: bpy.types.Sound, clip: Path) -> str:
+    """As `file_mark`: the same whether it is packed or not."""
+    packed = sound.packed_file
+    if packed.size > READ_WHOLE:
+        return f"{clip.name} {packed.size} packed"
+    key = sound.as_pointer(), packed.as_pointer(), packed.size
+    if key not in _packed_marks:
+        if len(_packed_marks) > 1000:
+            _packed_marks.clear()
+        _packed_marks[key] = _mark(packed.data)
+    return _packed_marks[key]
+
+
+_packed_marks: dict[tuple[int, int, int], str] = {}
+
+
+def _mark(data: bytes) -> str:
+    return f"{len(data)} {hashlib.sha1(data, usedforsecurity=False).hexdigest()}"
 
 
 def strip_range(strip: Any) -> tuple[int, int]:
@@ -206,7 +244,7 @@ def heard(scene: bpy.types.Scene, strip: Any, face_scene: bpy.types.Scene) -> He
     clip = clip_of(strip)
     sound = strip.sound
     packed = sound.name if sound.packed_file is not None else ""
-    mark = f"packed {clip} {sound.packed_file.size}" if packed else file_mark(clip)
+    mark = _packed_mark(sound, clip) if packed else file_mark(clip)
     keys = compat.retiming_frames(strip)
     if keys and not compat.HAS_SOUND:
         raise SelfTalkError(f"Strip {strip.name} is retimed, and this Blender has no sound.")
@@ -246,57 +284,116 @@ def heard(scene: bpy.types.Scene, strip: Any, face_scene: bpy.types.Scene) -> He
 
 def _pauses(scene: bpy.types.Scene, strip: Any, frames: np.ndarray) -> tuple[tuple[int, int], ...]:
     """Parts of frames (n,) of the sequencer, (first, after last), in which the volume is 0."""
-    curve = compat.volume_curve(scene, strip)
-    if curve is None:
-        return () if strip.volume > 0 else ((0, len(frames)),)
-    quiet = np.array([curve.evaluate(frame) <= 0.0 for frame in frames])
+    quiet = np.zeros(len(frames), bool)
+    for each in (strip, *_metas(strip)):
+        curve = compat.volume_curve(scene, each)
+        if curve is not None:
+            quiet |= np.array([curve.evaluate(frame) <= 0.0 for frame in frames])
+        elif compat.strip_volume(each) <= 0.0:
+            quiet[:] = True
     edges = np.flatnonzero(np.diff(np.concatenate([[False], quiet, [False]])))
     return tuple((int(a), int(b)) for a, b in edges.reshape(-1, 2))
 
 
+_left_behind: set[str] = set()  # folders that could not be removed yet
+
+
 @contextlib.contextmanager
-def sound_file(clip: Path, packed: str, mixed: tuple[str, str] | None) -> Iterator[Path]:
-    """The file that the animator reads for a strip; a temporary one goes with the block.
+def temporary_folder() -> Iterator[Path]:
+    """A folder that goes with the block, and with it the sound in it.
+
+    Raises:
+        SelfTalkError: there is no place for it, or the disk is full.
+    """
+    try:
+        folder = tempfile.mkdtemp(prefix="selftalk-")
+        _left_behind.add(folder)
+        yield Path(folder)
+    except OSError as error:
+        raise SelfTalkError(
+            f"The sound cannot be written out for the animator: {error.strerror or error} "
+            f"({tempfile.gettempdir()}). Free some space there, or choose another folder for "
+            "temporary files in Blender's preferences."
+        ) from error
+    finally:
+        # On Windows the animator's process may still read what is in one.
+        for name in list(_left_behind):
+            shutil.rmtree(name, ignore_errors=True)
+            if not os.path.exists(name):
+                _left_behind.discard(name)
+
+
+def write_sound(
+    folder: Path, clip: Path, packed: str, mixed: tuple[str, str] | None
+) -> Generator[float, None, Path]:
+    """Write the file that the animator reads for a packed or retimed strip.
 
     Args:
         clip: the strip's own file.
         packed: the name of a packed sound, whose bytes become a file, or "".
         mixed: scene and strip to mix down, or None.
 
+    Yields:
+        How much is done, 0..1.
+
     Raises:
-        SelfTalkError: scene, strip or sound are gone, or cannot be written out.
+        SelfTalkError: scene, strip or sound are gone, or cannot be mixed down.
+        OSError: the disk is full.
     """
-    if not packed and mixed is None:
-        yield clip
-        return
-    with tempfile.TemporaryDirectory(prefix="selftalk-") as folder:
-        if mixed is not None:
-            path = Path(folder) / f"{clip.stem}.wav"
-            _mix_down(*mixed, path)
-        else:
-            sound = bpy.data.sounds.get(packed)
-            if sound is None or sound.packed_file is None:
-                raise SelfTalkError(f"The packed sound {packed} is gone. Animate the strip again.")
-            path = Path(folder) / clip.name
-            path.write_bytes(sound.packed_file.data)
-        yield path
+    if mixed is not None:
+        path = folder / f"{clip.stem}.wav"
+        yield from _mix_down(*mixed, path)
+        return path
+    sound = bpy.data.sounds.get(packed)
+    if sound is None or sound.packed_file is None:
+        raise SelfTalkError(f"The packed sound {packed} is gone. Animate the strip again.")
+    path, data = folder / clip.name, sound.packed_file.data
+    with open(path, "wb") as file:
+        for start in range(0, len(data), PIECE):
+            file.write(data[start : start + PIECE])
+            yield start / len(data)
+    return path
 
 
-def _mix_down(scene_name: str, strip_name: str, path: Path) -> None:
-    """Write what is heard of one strip alone, from its first frame to its last."""
+def _mix_down(scene_name: str, strip_name: str, path: Path) -> Iterator[float]:
+    """Write what is heard of one strip alone, from its first frame to its last, in pieces."""
+    scene, strip = _strip_to_mix(scene_name, strip_name)
+    first, last = strip_range(strip)
+    fps = frame_rate(scene)
+    step = max(round(MIX_SECONDS * fps), 1)
+    piece = path.with_name("piece.wav")
+    with wave.open(str(path), "wb") as whole:
+        whole.setparams((1, 2, MIX_RATE, 0, "NONE", ""))
+        for begin in range(first, last + 1, step):
+            end = min(begin + step, last + 1)
+            _mix_piece(*_strip_to_mix(scene_name, strip_name), begin, end - 1, piece)
+            # Blender ends a file with a whole buffer; the next piece begins where its frame does.
+            count = round((end - first) * MIX_RATE / fps) - round((begin - first) * MIX_RATE / fps)
+            with wave.open(str(piece), "rb") as part:
+                samples = part.readframes(count)
+            whole.writeframes(samples.ljust(2 * count, b"\0"))
+            yield (end - first) / (last + 1 - first)
+
+
+def _strip_to_mix(scene_name: str, strip_name: str) -> tuple[bpy.types.Scene, Any]:
     scene = bpy.data.scenes.get(scene_name)
     if scene is None:
         raise SelfTalkError(f"Scene {scene_name} is gone. Animate the strip again.")
-    strip = find_strip(scene, strip_name)
+    return scene, find_strip(scene, strip_name)
+
+
+def _mix_piece(scene: bpy.types.Scene, strip: Any, first: int, last: int, path: Path) -> None:
+    """Write what is heard of one strip alone in some frames; the scene is as before afterwards."""
     around = [strip, *_metas(strip)]
     silenced = [s for s in _walk(compat.editor_strips(scene.sequence_editor)) if s not in around]
     channels = [c for c in (_channel(scene, each) for each in around) if c is not None]
     switches = [(each, each.mute) for each in (*silenced, *around, *channels)]
     before = scene.frame_start, scene.frame_end
-    first, last = strip_range(strip)
+    path.unlink(missing_ok=True)
     try:
-        for each, _ in switches:
-            each.mute = each in silenced
+        for each, was in switches:
+            if was != (each in silenced):
+                each.mute = each in silenced
         scene.frame_start, scene.frame_end = first, last
         with compat.as_sequencer_scene(bpy.context, scene):
             bpy.ops.sound.mixdown(
@@ -304,13 +401,14 @@ def _mix_down(scene_name: str, strip_name: str, path: Path) -> None:
                 format="S16", channels="MONO", mixrate=MIX_RATE,
             )  # fmt: skip
     except RuntimeError as error:
-        raise SelfTalkError(f"Strip {strip_name} cannot be mixed down: {error}") from error
+        raise SelfTalkError(f"Strip {strip.name} cannot be mixed down: {error}") from error
     finally:
         for each, was in switches:
-            each.mute = was
+            if each.mute != was:
+                each.mute = was
         scene.frame_start, scene.frame_end = before
     if not path.is_file():
-        raise SelfTalkError(f"Strip {strip_name} cannot be mixed down. Look into the console.")
+        raise SelfTalkError(f"Strip {strip.name} cannot be mixed down. Look into the console.")
 
 
 def strip_of_file(scene: bpy.types.Scene, clip: Path, frame: int) -> Any | None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import bpy
@@ -297,6 +300,93 @@ def test_packed_and_nested_strips_are_animated_too(scene, head, tmp_path) -> Non
     assert seen(head, 59) == pytest.approx(2.0, abs=1e-3)
     assert seen(head, 198) == pytest.approx(2.0, abs=1e-3)
     assert lines.find(head, head.selftalk.lines[1].id).frames == 70  # the meta cuts it
+
+
+def test_a_strip_cut_in_two_speaks_on_over_the_cut(scene, head) -> None:
+    """The halves are lines of their own, and together what the whole was."""
+    strip("reply").mute = True
+    bpy.ops.selftalk.animate_all()
+    whole = [seen(head, frame) for frame in range(40, 80)]
+    half = strip("ramp")
+    half.frame_offset_end = 96 - 49
+    other = compat.editor_strips(scene.sequence_editor).new_sound(
+        "ramp.001", half.sound.filepath, 2, 11
+    )
+    other.frame_offset_start = 49
+    bpy.ops.selftalk.animate_all()
+    assert kinds() == {"ramp": "CURRENT", "ramp.001": "CURRENT", "reply": "MUTED"}
+    # The ease holds the cut's frame for 0.1 s; twice the jaw would be off by 2.
+    assert [seen(head, frame) for frame in range(40, 80)] == pytest.approx(whole, abs=0.1)
+
+
+def test_a_project_that_was_copied_or_packed_is_up_to_date(scene, head, tmp_path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    for name in ("ramp", "reply"):
+        shutil.move(tmp_path / f"{name}.wav", here)
+        strip(name).sound.filepath = str(here / f"{name}.wav")
+    bpy.ops.selftalk.animate_all()
+    bpy.ops.wm.save_as_mainfile(filepath=str(here / "shot.blend"))
+    bpy.ops.file.make_paths_relative()
+    bpy.ops.wm.save_mainfile()
+    shutil.copytree(here, there, copy_function=shutil.copyfile)
+    os.utime(there / "ramp.wav", (1, 1))
+    bpy.ops.wm.open_mainfile(filepath=str(there / "shot.blend"))
+    assert kinds() == {"ramp": "CURRENT", "reply": "CURRENT"}
+    strip("ramp").sound.pack()
+    assert kinds() == {"ramp": "CURRENT", "reply": "CURRENT"}
+
+
+def test_a_scene_that_was_copied_keeps_its_lines(scene, head) -> None:
+    """Animated there once more nothing is said twice, and the original stays."""
+    bpy.ops.selftalk.animate_all()
+    with bpy.context.temp_override(scene=scene):
+        bpy.ops.scene.new(type="FULL_COPY")
+    copy = next(other for other in bpy.data.scenes if other != scene)
+    bpy.context.window_manager.windows[0].scene = copy
+    face_there = copy.selftalk.face
+    assert face_there != head
+    for sound in strips.sound_strips(copy):
+        assert dialogue.status(copy, sound, copy, face_there).kind == "CURRENT"
+    with bpy.context.temp_override(scene=copy):
+        bpy.ops.selftalk.animate_all(everything=True)
+    assert len(face_there.selftalk.lines) == 2
+    copy.frame_set(59)
+    jaw = face_there.data.shape_keys.key_blocks["jawOpen"]
+    assert jaw.value * SECONDS == pytest.approx(2.0, abs=1e-3)
+    assert dialogue.lost_lines(copy, copy, face_there) == []
+
+
+def test_a_strip_at_volume_0_is_not_gone(scene, head) -> None:
+    bpy.ops.selftalk.animate_all()
+    strip("ramp").volume = 0.0
+    assert kinds()["ramp"] == "UNFIT" and dialogue.lost_lines(scene, scene, head) == []
+
+
+def test_a_line_that_was_moved_in_the_nla_is_within_the_motion(scene, head) -> None:
+    """So that an export has it."""
+    bpy.ops.selftalk.animate_all()
+    for track in head.data.shape_keys.animation_data.nla_tracks:
+        for placed in track.strips:
+            if "reply" in placed.name:
+                placed.frame_end += 300
+                placed.frame_start += 300
+    first, last = lines.written_frames(head)
+    assert first <= 11 and last >= 545
+    assert seen(head, 498) == pytest.approx(2.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("place", ["full", "gone"])
+def test_a_packed_sound_that_cannot_be_written_out_is_said_in_words(
+    scene, head, tmp_path, monkeypatch, full_disk, place
+) -> None:
+    strip("ramp").sound.pack()
+    folder = full_disk if place == "full" else tmp_path / "gone"
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    scene.selftalk.sound_strip = "ramp"
+    with pytest.raises(RuntimeError, match="cannot be written out for the animator.*Free some"):
+        bpy.ops.selftalk.animate_from_audio()
+    assert not len(head.selftalk.lines) and not any(full_disk.iterdir())
 
 
 # --- Scenes ---------------------------------------------------------------------------------

@@ -113,7 +113,8 @@ def test_a_packed_sound_is_written_out_for_the_animator_and_removed(scene, tmp_p
     data = (tmp_path / "ramp.wav").read_bytes()
     (tmp_path / "ramp.wav").unlink()
     heard = strips.heard(scene, strip, scene)
-    with strips.sound_file(heard.clip, heard.packed, None) as file:
+    with strips.temporary_folder() as folder:
+        file = written(strips.write_sound(folder, heard.clip, heard.packed, None))
         assert file.read_bytes() == data and file.suffix == ".wav"
     assert not file.parent.exists()
 
@@ -123,6 +124,14 @@ def test_a_relative_sound_is_found_beside_the_blend(scene, tmp_path) -> None:
     strip = strips.find_strip(bpy.context.scene, "ramp")
     strip.sound.filepath = "//ramp.wav"
     assert strips.heard(bpy.context.scene, strip, bpy.context.scene).clip == tmp_path / "ramp.wav"
+
+
+def written(steps) -> Path:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 def handles(strip, first: int, end: int) -> None:
@@ -200,11 +209,11 @@ def test_a_retimed_strip_is_mixed_down(scene, tmp_path) -> None:
     now = strips.heard(scene, strip, scene)
     assert now.mixed and now.sound != plain.sound and (now.first_frame, now.frames) == (11, 192)
     before = scene.frame_start, scene.frame_end
-    with (
-        strips.sound_file(now.clip, "", ("Scene", "ramp")) as file,
-        wave.open(str(file)) as wav,
-    ):
-        samples = np.frombuffer(wav.readframes(wav.getnframes()), "<i2") / 2.0**15
+    with strips.temporary_folder() as folder:
+        file = written(strips.write_sound(folder, now.clip, "", ("Scene", "ramp")))
+        with wave.open(str(file)) as wav:
+            samples = np.frombuffer(wav.readframes(wav.getnframes()), "<i2") / 2.0**15
+    assert len(samples) == 192 * 2000
     seconds = (samples[24000::48000] - 0.05) / 0.8 * SECONDS
     assert np.abs(seconds - (np.arange(8) + 0.5) / 2).max() < 0.01
     assert (scene.frame_start, scene.frame_end) == before

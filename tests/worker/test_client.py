@@ -349,6 +349,26 @@ def test_a_large_log_is_put_aside(tmp_path: Path, folder: Path) -> None:
 
 
 @POSIX
+def test_a_log_on_a_full_disk_and_no_temporary_folder_stop_nothing(
+    clip: Path, tiny_animator: Path, folder: Path
+) -> None:
+    """What cannot be written down is lost, and the clip is animated."""
+    if not Path("/dev/full").exists():
+        pytest.skip("needs Linux's /dev/full")
+    log = folder.parent / "log"
+    log.mkdir()
+    (log / "animator.log").symlink_to("/dev/full")
+    client.keep_log_in(log)
+    folder.rmdir()
+    try:
+        assert len(run(AnimateJob(clip, stop=0.2, animator=tiny_animator))) == 10
+        with pytest.raises(SelfTalkError, match="There is no file"):
+            run(AnimateJob("missing.wav", animator=tiny_animator))
+    finally:
+        client.keep_log_in(None)
+
+
+@POSIX
 def test_killed_in_the_middle_the_next_job_starts_anew(quick: str) -> None:
     """As Linux does where memory runs out. A job that waits does not suffer."""
     run(AnimateJob("c.wav", python=quick))
