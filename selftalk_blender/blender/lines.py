@@ -619,7 +619,9 @@ class Made:
         for action in set(copies.values()) - set(self.unique):
             bpy.data.actions.remove(action)
         for action in self.unique:
-            compat.keep_slots(action, [slot for own, slot in self.actions.values() if own == action])
+            compat.keep_slots(
+                action, [slot for own, slot in self.actions.values() if own == action]
+            )
             action[LINE], action[RELATIVE] = self.spoken.id, False
 
     @property
