@@ -108,6 +108,6 @@ def similarity(
 
 def _unknown(template: FaceTemplate, count: int) -> str:
     return (
-        f"Its {count} vertices are not those of SelfTalk's head ({len(template.vertices)}) or of a "
+        f"It has {count} vertices, not those of SelfTalk's head ({len(template.vertices)}) or of a "
         "whole MakeHuman or MPFB body. For a checkpoint's own mesh choose that under Animator."
     )
