@@ -829,13 +829,17 @@ def _attach(
 def _add_strip(owner: bpy.types.ID, action: bpy.types.Action, slot: int, muted: bool) -> None:
     """Put an action into the first track of ours that is free there."""
     data = owner.animation_data
-    first, last = (round(frame) for frame in action.frame_range)
+    # Not the action's range: another slot of it may have keys of the artist's.
+    ranges = [curve.range() for curve in compat.slot_curves(action, slot)]
+    first, last = round(min(r[0] for r in ranges)), round(max(r[1] for r in ranges))
     track = next((t for t in data.nla_tracks if _is_free(t, first, last)), None)
     if track is None:
         track = data.nla_tracks.new()
         track.name = TRACK
     strip = track.strips.new(action.name, first, action)
     compat.play_action(strip, action, slot)
+    strip.action_frame_start, strip.action_frame_end = first, last
+    strip.frame_start, strip.frame_end = first, last
     strip.blend_type, strip.extrapolation, strip.mute = "ADD", "NOTHING", muted
 
 

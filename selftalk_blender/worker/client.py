@@ -515,7 +515,8 @@ class _Worker:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
-                    cwd=tempfile.gettempdir(),
+                    # Not our own, where a torch.py may lie; the folder for temporary files may go.
+                    cwd=log_file().parent,
                     env=_environment(),
                     creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
                 )
@@ -565,7 +566,8 @@ class _Worker:
     def _last_words(self, code: int) -> str:
         """What to say of a process that ended without a word."""
         if code < 0:
-            name = signal.Signals(-code).name
+            known = -code in {int(known) for known in signal.Signals}
+            name = signal.Signals(-code).name if known else f"signal {-code}"
             if -code in (signal.SIGKILL, signal.SIGTERM):
                 return (
                     f"The animator was ended from outside ({name}); perhaps memory ran out. "
