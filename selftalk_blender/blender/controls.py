@@ -394,9 +394,9 @@ def _place_of_face(face: bpy.types.Object) -> tuple[np.ndarray, float, float] | 
     keys = face.data.shape_keys
     names = recognise(faces.key_names(face))
     chosen = [name for name in (*names.arkit, *names.visemes) if keys is not None]
-    if len(face.data.vertices) > len(bundled_template().vertices):
-        if not chosen and faces.analyse(face).kind == "TEMPLATE":
-            return np.zeros(3), 1.0, np.inf  # a body, whose shapes will be created
+    larger = len(face.data.vertices) > len(bundled_template().vertices)
+    if larger and not chosen and faces.analyse(face).kind == "TEMPLATE":
+        return np.zeros(3), 1.0, np.inf  # a body, whose shapes will be created
     if not chosen:
         return None
     at = faces.key_positions(keys.reference_key)

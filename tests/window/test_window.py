@@ -71,7 +71,7 @@ def test_the_button_animates_while_the_window_lives(display: str, tmp_path: Path
     seen = press(display, tmp_path, "finish")
     assert seen["operator"] == ["RUNNING_MODAL"]
     assert {"Animating", "Writing"} <= set(seen["stages"])
-    assert seen["result"].startswith("102 frames, 4.0 s of sound")
+    assert seen["result"].startswith("99 frames, 4.0 s of sound")
     assert (seen["actions"], seen["strips"]) == (1, 1)
     assert seen["actions after undo"] == 0  # one step back is before the button
 
@@ -85,5 +85,5 @@ def test_a_second_press_waits_and_has_its_turn(display: str, tmp_path: Path) -> 
     """Also where the first is cancelled."""
     seen = press(display, tmp_path, "queue")
     assert (seen["in line"], seen["in line then"]) == (["Waiting"], 0)
-    assert seen["result"].startswith("102 frames, 4.0 s of sound")
+    assert seen["result"].startswith("99 frames, 4.0 s of sound")
     assert (seen["actions"], seen["strips"]) == (1, 1)
