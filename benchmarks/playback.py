@@ -41,7 +41,7 @@ def denser(target: bpy.types.Object, vertices: int) -> None:
     mesh.from_mesh(target.data)
     while len(mesh.verts) < 0.95 * vertices:
         # A face of a grid that is divided adds three vertices.
-        count = min(round((vertices - len(mesh.verts)) / 3.2), len(mesh.faces))
+        count = min(round((vertices - len(mesh.verts)) / 3.9), len(mesh.faces))
         mesh.faces.ensure_lookup_table()
         edges = {edge for polygon in mesh.faces[:count] for edge in polygon.edges}
         bmesh.ops.subdivide_edges(mesh, edges=list(edges), cuts=1, use_grid_fill=True)
@@ -58,7 +58,7 @@ def speak(target: bpy.types.Object, count: int) -> None:
     frames = round(take.duration * SCENE_FPS)
     for number in range(count):
         new = lines.Spoken(
-            id=f"line-{number}", name=f"line {number}", scene="Scene", strip="", clip="//clip",
+            id=f"line-{number}", name=f"line {number}", scene="Scene", strip="", clip="/clip.wav",
             sound=f"{number}", taken=(0.0, take.duration), first_frame=1 + number * (frames + 20),
             frames=frames, fps=SCENE_FPS, start=0.0,
         )  # fmt: skip
@@ -80,7 +80,9 @@ def cached(target: bpy.types.Object, folder: str) -> None:
     neutral = Neutral(
         ("benchmark", 0, 0, ""), rest, [tuple(p.vertices) for p in target.data.polygons]
     )
-    for _ in writers.write_mesh_cache(target, motion, 1, Path(folder) / "face.mdd", neutral):
+    for _ in writers.write_mesh_cache(
+        target, motion, 1, Path(folder) / "face.selftalk.mdd", neutral
+    ):
         pass
 
 

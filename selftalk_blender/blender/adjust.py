@@ -487,7 +487,8 @@ class SELFTALK_PT_adjust(panels.SidebarPanel, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         layout, face = self.layout, context.scene.selftalk.face
         if not _has_motion(face):
-            layout.label(text="Choose a face that talks", icon="INFO")
+            what = "first" if face is None else "that talks"
+            layout.label(text=f"Choose a face {what}", icon="INFO")
             return
         problem = adjust_problem(context)
         if problem and problem != jobs.BUSY:  # of which the bar above tells

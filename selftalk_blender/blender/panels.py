@@ -185,7 +185,10 @@ class SELFTALK_PT_export(SidebarPanel, bpy.types.Panel):
         if jobs.running is not None:
             return  # the bar above says why; so do the buttons' tooltips
         for problem in problems:
-            paragraph(layout, context, problem, "INFO")
+            if problem == operators.NO_FACE:
+                layout.label(text="Choose a face first", icon="INFO")
+            else:
+                paragraph(layout, context, problem, "INFO")
 
 
 CLASSES = (SELFTALK_PT_face, SELFTALK_PT_audio, SELFTALK_PT_animate, SELFTALK_PT_export)

@@ -629,7 +629,8 @@ class SELFTALK_UL_mapping(bpy.types.UIList):
         row = layout.row(align=True)
         row.prop(item, "enabled", text="")
         row.label(text=item.source)
-        row.label(text=item.path, icon="FORWARD")
+        if item.path != item.source:  # a narrow sidebar has no room for the same name twice
+            row.label(text=item.path, icon="FORWARD")
         row.prop(item, "gain", text="", emboss=False)
 
 

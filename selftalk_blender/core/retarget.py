@@ -108,7 +108,6 @@ def similarity(
 
 def _unknown(template: FaceTemplate, count: int) -> str:
     return (
-        f"This mesh has {count} vertices; SelfTalk knows its own head ({len(template.vertices)}) "
-        "and full MakeHuman/MPFB bodies (13380 to 19158). Use Add Face, choose such a mesh, or "
-        "choose a checkpoint for this one under Animator."
+        f"It has {count} vertices, not those of SelfTalk's head ({len(template.vertices)}) or of a "
+        "whole MakeHuman or MPFB body. For a checkpoint's own mesh choose that under Animator."
     )

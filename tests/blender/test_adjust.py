@@ -220,6 +220,20 @@ def test_a_preset_sets_the_speech_and_leaves_the_rest(head) -> None:
     assert (settings.strength, settings.closure, settings.jaw) == (1.0, 0.0, 1.0)
 
 
+def test_a_preset_of_ones_own_is_saved_for_every_face(head, tmp_path, monkeypatch) -> None:
+    speak(head)
+    settings = head.selftalk.controls
+    monkeypatch.setattr(bpy.utils, "user_resource", lambda *_, **__: str(tmp_path))
+    settings.strength, settings.use_blinks, settings.seed = 1.7, True, 4
+    assert bpy.ops.selftalk.save_preset(name="My hero") == {"FINISHED"}
+    bpy.ops.selftalk.reset_controls()
+    settings.seed = 7
+    made = str(next(tmp_path.glob("*.py")))
+    bpy.ops.selftalk.own_preset(filepath=made, menu_idname="SELFTALK_MT_controls_presets")
+    assert settings.strength == pytest.approx(1.7) and settings.use_blinks
+    assert settings.seed == 7  # each face has its own
+
+
 def test_the_head_nods_about_the_faces_own_axes(head) -> None:
     speak(head)
     assert head.animation_data is None or head.animation_data.action is None

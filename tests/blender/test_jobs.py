@@ -167,6 +167,16 @@ def test_a_job_that_fails_lets_the_next_begin(window: Window) -> None:
     assert first.reports == ["No more."]
 
 
+def test_a_failure_stays_to_be_read_until_the_next_press(window: Window) -> None:
+    button = Button(error="No more.")
+    window.press(button)
+    while jobs.running is not None:
+        window.event("TIMER")
+    assert jobs.failure == "No more."
+    window.press(Button())
+    assert jobs.failure == ""
+
+
 def test_stopped_nothing_is_left(window: Window) -> None:
     """The add-on is disabled, or another file is loaded."""
     buttons = [Button(), Button(), Button()]

@@ -60,7 +60,19 @@ def main() -> None:
                 time.sleep(3)
             picture = ROOT / "docs" / "panel.png"
             picture.parent.mkdir(exist_ok=True)
-            do("import", "-window", "root", "-crop", VIEW, "+repage", "-strip", str(picture))
+            do(
+                "import",
+                "-window",
+                "root",
+                "-crop",
+                VIEW,
+                "+repage",
+                "-strip",
+                "+dither",
+                "-colors",
+                "128",
+                f"PNG8:{picture}",
+            )
             answer.touch()
         screen.terminate()
 
