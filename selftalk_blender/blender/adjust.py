@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import bpy
@@ -134,7 +137,12 @@ def reduce_lines(face: bpy.types.Object, error_mm: float) -> jobs.Steps:
         yield jobs.Progress(number / len(ids), "Reducing keys")
         line = _read(face, line_id, error_mm)
         if line is not None:
-            done.append((line, reduce_keys(line.values, line.deltas, line.allowed)))
+            reducing = _in_a_thread(
+                lambda now=line: reduce_keys(now.values, now.deltas, now.allowed)
+            )
+            while not reducing.done():  # seconds for a long line, in which the window lives
+                yield jobs.Progress(number / len(ids), "Reducing keys", waiting=True)
+            done.append((line, reducing.result()))
     if not done:
         raise SelfTalkError("The lines of this face have no keys of SelfTalk's to reduce.")
     yield jobs.Progress(1.0, "Writing")
@@ -148,6 +156,20 @@ def reduce_lines(face: bpy.types.Object, error_mm: float) -> jobs.Steps:
         sum(r.after for r in results),
         max(r.error_mm for r in results),
     )
+
+
+def _in_a_thread(work: Callable[[], Reduced]) -> Future[Reduced]:
+    """Start work that knows nothing of Blender; a cancelled one ends unheard."""
+    future: Future[Reduced] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def write_keys(curve: bpy.types.FCurve, keys: Keys, first_frame: int) -> None:
