@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-
 SAMPLE_RATE = 16000  # Hz, what speech encoders read
 MEL_BANDS = 80
 FFT = 400

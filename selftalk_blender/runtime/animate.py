@@ -1,4 +1,4 @@
-"""The bundled animator in plain numpy: a recording in, a Motion out, as `animator.load_animator`."""
+"""The bundled animator in plain numpy: a recording in, a Motion out; as `load_animator`."""
 
 from __future__ import annotations
 
