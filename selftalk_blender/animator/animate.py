@@ -18,7 +18,8 @@ from ..core.template import ASSETS
 from .audio import SAMPLE_RATE, open_sound, to_mono_16k
 from .checkpoint import read_animator
 from .device import usable_device
-from .frontend import FPS, FRAME, Loudness, mel_filters, mel_stream
+from .frontend import FPS, FRAME, Loudness, frame_levels, mel_filters, mel_stream
+from .memory import with_less
 from .network import FacialAnimator, SpeechEncoder
 from .published import is_published, read_vertex_model
 from .vertices import VertexAnimator
@@ -83,6 +84,7 @@ class Animator:
         fps: frames per second of its motion.
         window: frames per window of inference.
         notices: sentences about the last clip that its owner should read.
+        loudness: (T,) float32, dBFS of the last clip during each frame of its motion.
     """
 
     fps = FPS
@@ -97,10 +99,11 @@ class Animator:
     ) -> None:
         self.template = template
         self.notices: list[str] = []
+        self.loudness = np.zeros(0, np.float32)
         self.device = device
-        self._encoder = encoder.to(device).eval()
-        self._network = network.to(device).eval()
-        self._filters = mel_filters().to(device)
+        self._encoder = encoder.eval()
+        self._network = network.eval()
+        self._filters = mel_filters()
         self.window = window
         names = template.shape_names
         self._columns = [names.index(name) for name in network.config.shape_names]
@@ -154,6 +157,7 @@ class Animator:
         )
         last = None if stop is None else lead + math.ceil((stop - start) * FPS - 1e-6)
         assert motion.weights is not None
+        self.loudness = self.loudness[lead:last]
         return Motion(self.template, FPS, motion.weights[lead:last])
 
     def _run(
@@ -163,14 +167,17 @@ class Animator:
         self.notices = []
         report = progress or (lambda done, stage: None)
         loudness = Loudness()
+        levels = []
         total = 0
         for block in blocks():
             loudness.add(block)
+            levels.append(frame_levels(block, FPS))
             total += len(block)
             report(0.1 * min(total / samples, 1.0), "Listening")
         if total == 0:
             raise SelfTalkError("There is no sound in this part of the clip.")
         frames = -(-total // FRAME)
+        self.loudness = np.concatenate(levels)  # blocks but the last are of whole frames
         if loudness.speechless:
             self.notices.append(
                 "The clip is silent, or nothing in it stands out from faint noise: the mouth "
@@ -178,20 +185,43 @@ class Animator:
             )
             report(1.0, "Animating")
             return Motion(self.template, FPS, np.tile(rest_weights(self.template), (frames, 1)))
+        furthest = 0.1
+
+        def advance(done: int) -> None:
+            nonlocal furthest  # what has to begin anew does not go back
+            furthest = max(furthest, 0.1 + 0.9 * min(max(done / frames, 0.0), 1.0))
+            report(furthest, "Animating")
+
+        def predict(device: torch.device, divisor: int) -> np.ndarray:
+            return self._predict(blocks, loudness.gain, device, self.window // divisor, advance)
+
+        predicted = with_less(predict, self.device, self.notices)
+        return Motion(self.template, FPS, self._weights(predicted[:frames]))
+
+    def _predict(
+        self,
+        blocks: Callable[[], Iterable[np.ndarray]],
+        gain: float,
+        device: torch.device,
+        window: int,
+        advance: Callable[[int], None],
+    ) -> np.ndarray:
+        """(T, K) of the network's shapes, T as many as the sound has or a few more."""
+        self._encoder.to(device)
+        self._network.to(device)
         predicted: list[np.ndarray] = []
         lead, tail = (np.zeros(round(s * SAMPLE_RATE), np.float32) for s in (LEAD, TAIL))
         first = len(lead) // FRAME
         done = -first
         with torch.inference_mode():
             sound = itertools.chain([lead], blocks(), [tail])
-            mel = mel_stream(sound, loudness.gain, self._filters)
-            features = windowed(mel, self._encode, self.window)
+            mel = mel_stream(sound, gain, self._filters.to(device))
+            features = windowed(mel, self._encode, window)
             for piece in in_context(features, self._decode, self._network.context):
                 predicted.append(piece.cpu().numpy())
                 done += len(piece)
-                report(0.1 + 0.9 * min(max(done / frames, 0.0), 1.0), "Animating")
-        whole = np.concatenate(predicted)[first : first + frames]
-        return Motion(self.template, FPS, self._weights(whole))
+                advance(done)
+        return np.concatenate(predicted)[first:]
 
     def _encode(self, mel: Tensor) -> Tensor:
         """(80, 2 T) log-mel of one window -> (T, C) features."""

@@ -17,6 +17,8 @@ from torch import Tensor
 from ..core import FaceTemplate, Motion
 from ..core.errors import SelfTalkError
 from .audio import SAMPLE_RATE, read_sound, to_mono_16k
+from .frontend import frame_levels
+from .memory import with_less
 from .network import clip_features
 from .published import VertexModel
 
@@ -40,6 +42,7 @@ class VertexAnimator:
         template: the neutral face, in the axes and units that it was given in; no shapes.
         fps: frames per second of its motion.
         notices: sentences about the last clip that its owner should read.
+        loudness: (T,) float32, dBFS of the last clip during each frame of its motion.
     """
 
     def __init__(self, model: VertexModel, template: np.ndarray, device: torch.device) -> None:
@@ -65,8 +68,9 @@ class VertexAnimator:
         self.template = FaceTemplate("template", array, np.zeros((0, 4), np.int32))
         self.fps = model.layout.fps
         self.notices: list[str] = []
+        self.loudness = np.zeros(0, np.float32)
         self.device = device
-        self._model = model.to(device).eval()
+        self._model = model.eval()
 
     def with_template(self, template: np.ndarray) -> VertexAnimator:
         """The same network with another neutral face; nothing is loaded again.
@@ -113,13 +117,16 @@ class VertexAnimator:
         Raises:
             SelfTalkError: the file cannot be read, or has no sound in this part.
         """
-        motion = self._run(read_sound(path), progress)
+        samples = read_sound(path)
+        motion = self._run(samples, progress)
         if start <= 0 and stop is None:
             return motion
         end = len(motion) / self.fps if stop is None else min(stop, len(motion) / self.fps)
         count = math.ceil((end - start) * self.fps - 1e-6)
         if count < 1:
             raise SelfTalkError("There is no sound in this part of the clip.")
+        first = round(start * SAMPLE_RATE)
+        self.loudness = self._levels(samples[first : round(end * SAMPLE_RATE)], count)
         return motion.at(start + np.arange(count) / self.fps, self.fps)
 
     def _run(self, samples: np.ndarray, progress: Progress | None) -> Motion:
@@ -132,48 +139,74 @@ class VertexAnimator:
             )
         heard = self._model.encoder.prepare(samples)
         seconds = len(samples) / SAMPLE_RATE
-        if seconds <= LONGEST:
-            windows: list[Window] = [(0, 0, len(samples), None)]
-        else:
+        if seconds > LONGEST:
             self.notices.append(
                 f"The clip is {seconds:.0f} s long. This animator hears {LONGEST:.0f} s at once, "
                 f"so it was run in windows of {WINDOW:.0f} s with {CONTEXT:.0f} s around each."
             )
-            windows = list(self._windows(len(samples)))
+        furthest = 0.0
+
+        def advance(done: float, stage: str) -> None:
+            nonlocal furthest  # what has to begin anew does not go back
+            furthest = max(furthest, done)
+            report(furthest, stage)
+
+        dense = with_less(
+            lambda device, divisor: self._predict(heard, device, divisor, advance),
+            self.device,
+            self.notices,
+        )
+        report(1.0, "Animating")
+        self.loudness = self._levels(samples, len(dense))
+        return Motion(self.template, self.fps, dense=dense)
+
+    def _levels(self, samples: np.ndarray, frames: int) -> np.ndarray:
+        """(frames,) dBFS of samples (N,); silence where the motion is longer than they are."""
+        levels = frame_levels(samples, self.fps)[:frames]
+        return np.pad(levels, (0, frames - len(levels)), constant_values=-120.0)
+
+    def _predict(
+        self, heard: Tensor, device: torch.device, divisor: int, report: Progress
+    ) -> np.ndarray:
+        """(T, V, 3) offsets from the samples that the encoder hears, (N,)."""
+        self._model.to(device)
+        total = len(heard)
+        windows: list[Window] = [(0, 0, total, None)]
+        if total > LONGEST / divisor * SAMPLE_RATE:
+            windows = list(self._windows(total, divisor))
         pieces = []
         with torch.inference_mode():
             for number, (skip, first, last, count) in enumerate(windows):
-                part = heard[first:last].to(self.device)
+                part = heard[first:last].to(device)
                 with self._reporting(report, number, len(windows)):
                     listened = self._model.encoder.listen(part)
                     frames = None
                     if len(windows) > 1 and self._model.layout.resample == "convolutions":
-                        listened = self._resampled(listened, first, len(samples))
+                        listened = self._resampled(listened, first, total)
                         frames = [len(listened)]
                     offsets = self._offsets(listened, frames)
                 end = None if count is None else skip + count
                 pieces.append(offsets[skip:end].cpu().numpy())
-        report(1.0, "Animating")
-        dense = np.concatenate(pieces).reshape(-1, self._model.layout.vertices, 3)
-        return Motion(self.template, self.fps, dense=dense)
+        return np.concatenate(pieces).reshape(-1, self._model.layout.vertices, 3)
 
-    def _windows(self, total: int) -> Iterator[Window]:
+    def _windows(self, total: int, divisor: int) -> Iterator[Window]:
         """Frames to skip, first and last sample, frames to keep, of the windows of a long clip.
 
         Windows start at whole seconds, where frames of 25 and 30 fps and samples fall together.
         """
+        window, context = WINDOW // divisor, CONTEXT // divisor
         seconds = 0.0
         while seconds * SAMPLE_RATE < total:
-            begin = seconds - min(CONTEXT, seconds)
+            begin = seconds - min(context, seconds)
             first = round(begin * SAMPLE_RATE)
-            last = round((seconds + WINDOW + CONTEXT) * SAMPLE_RATE)
+            last = round((seconds + window + context) * SAMPLE_RATE)
             ends = last >= total
-            frame, following = round(seconds * self.fps), round((seconds + WINDOW) * self.fps)
+            frame, following = round(seconds * self.fps), round((seconds + window) * self.fps)
             skip = frame - round(begin * self.fps)
             yield skip, first, min(last, total), None if ends else following - frame
             if ends:
                 return
-            seconds += WINDOW
+            seconds += window
 
     def _resampled(self, listened: Tensor, first: int, total: int) -> Tensor:
         """Encoder frames (S, 512) of a window -> (T, 512), each where the whole clip has it.

@@ -7,26 +7,27 @@ animator make the motion in its own process, then writes it.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import os
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import bpy
 import numpy as np
 
 from ..core import Motion
-from ..core.ease import ease_to_rest
 from ..core.errors import SelfTalkError
 from ..core.principal import principal_shapes
+from ..core.take import Take
 from ..worker import STARTING
 from ..worker.client import AnimateJob, find_python
-from . import compat, strips, writers
+from . import compat, lines, strips, targets, writers
 from .face import chosen_template, correspondence, driven_keys
 from .neutral import Neutral, read_neutral
+from .strips import Heard
 
 # Share of the whole that the animator takes; the rest is writing.
 ANIMATOR_SHARE = 0.85
@@ -38,25 +39,19 @@ class Plan:
 
     Attributes:
         scene, face: names.
-        clip: the sound file.
-        first_frame: the scene frame at which the motion begins.
-        start: seconds in the file at that frame.
-        frames: how many scene frames; None for all until the file ends.
-        fps: of the scene.
+        sequencer, strip: names of the strip and the scene it is in; no strip for a bare file.
+        heard: what is played when, in frames of the face's scene; the frames of a bare file are
+            not known before it is animated: 0.
         cache: the mesh cache to write, or None for shape keys.
-        add_strip: whether the clip gets a sound strip at first_frame.
         python, device, animator, template, subject: see `worker.client.AnimateJob`.
     """
 
     scene: str
     face: str
-    clip: Path
-    first_frame: int
-    start: float
-    frames: int | None
-    fps: float
+    sequencer: str
+    strip: str
+    heard: Heard
     cache: Path | None
-    add_strip: bool
     python: str
     device: str | None
     animator: Path | None
@@ -106,6 +101,7 @@ def plan(
     face: bpy.types.Object | None,
     *,
     strip: str = "",
+    sequencer: bpy.types.Scene | None = None,
     clip: str | os.PathLike[str] = "",
     first_frame: int = 1,
     output: str = "SHAPE_KEYS",
@@ -119,7 +115,8 @@ def plan(
     """Check everything and say what `run` will do; nothing is changed.
 
     Args:
-        strip: the name of a sound strip of the scene; used where no clip is given.
+        strip: the name of a sound strip; used where no clip is given.
+        sequencer: the scene that has the strip; the face's own by default.
         clip: a sound file; it gets a strip of its own unless it has one at that frame already.
         first_frame: where the clip begins.
         output: "SHAPE_KEYS" or "MESH_CACHE".
@@ -143,30 +140,36 @@ def plan(
     if output == "MESH_CACHE":
         cache = writers.cache_path(face, cache_folder)
         writers.check_mesh_cache(face, cache, neutral)
-    else:
+    elif neutral is not None:
         writers.check_shape_keys(face, neutral)
+    else:
+        lines.check(face, targets.drive_of(face, measure=False))
     find_python(python)
-    fps = strips.frame_rate(scene)
     if clip:
         source = strips.absolute(os.fspath(clip))
         if not source.is_file():
             raise SelfTalkError(f"There is no file {source}. Choose a sound file.")
-        start, frames = 0.0, None
-        add_strip = strips.strip_of_file(scene, source, first_frame) is None
+        sequencer, strip = scene, ""
+        heard = Heard(
+            clip=source,
+            sound=strips.file_mark(source),
+            first_frame=first_frame,
+            frames=0,
+            fps=strips.frame_rate(scene),
+            start=0.0,
+        )
+        known = strips.strip_of_file(scene, source, first_frame)
+        strip = known.name if known is not None else ""
     else:
-        sound_strip = strips.find_strip(scene, strip)
-        source, add_strip = strips.clip_of(sound_strip), False
-        first_frame, start, frames = _used_part(scene, sound_strip)
+        sequencer = sequencer or scene
+        heard = strips.heard(sequencer, strips.find_strip(sequencer, strip), scene)
     return Plan(
         scene=scene.name,
         face=face.name,
-        clip=source,
-        first_frame=first_frame,
-        start=start,
-        frames=frames,
-        fps=fps,
+        sequencer=sequencer.name,
+        strip=strip,
+        heard=heard,
         cache=cache,
-        add_strip=add_strip,
         python=python,
         device=device,
         animator=animator_file,
@@ -185,60 +188,45 @@ def run(plan: Plan) -> Generator[Progress, None, Result]:
         SelfTalkError: what went wrong, and what to do about it.
     """
     begun = time.monotonic()
-    stop = None if plan.frames is None else plan.start + plan.frames / plan.fps
-    job = AnimateJob(
-        plan.clip,
-        plan.start,
-        stop,
-        plan.python,
-        plan.device,
-        animator=plan.animator,
-        template=plan.template,
-        subject=plan.subject,
-    )
+    heard = plan.heard
+    stop = heard.start + heard.frames / heard.fps if heard.frames else None
+    mixed = (plan.sequencer, plan.strip) if heard.mixed else None
     starting = 0.0
-    try:
-        for progress in _animate(job):
-            if progress.text == STARTING:
-                starting = time.monotonic() - begun
-            yield progress
-        motion = job.result()
-    finally:
-        job.cancel()
-    frames = math.ceil(motion.duration * plan.fps - 1e-6)
-    if plan.frames is not None:
-        frames = min(frames, plan.frames)  # beyond the end of the file a strip is silent
+    with strips.sound_file(heard.clip, heard.packed, mixed) as file:
+        job = AnimateJob(
+            file,
+            heard.start,
+            stop,
+            plan.python,
+            plan.device,
+            animator=plan.animator,
+            template=plan.template,
+            subject=plan.subject,
+        )
+        try:
+            for progress in _animate(job):
+                if progress.text == STARTING:
+                    starting = time.monotonic() - begun
+                yield progress
+            motion = job.result()
+        finally:
+            job.cancel()
+    frames = math.ceil(motion.duration * heard.fps - 1e-6)
+    if heard.frames:
+        frames = min(frames, heard.frames)  # beyond the end of the file a strip is silent
     if frames == 0:
-        raise SelfTalkError(f"{plan.clip.name} is too short to animate.")
-    spoken = motion.at(np.arange(frames) / plan.fps, plan.fps)
-    eased, lead = ease_to_rest(spoken)
+        raise SelfTalkError(f"{heard.clip.name} is too short to animate.")
     notices = list(job.notices)
     yield Progress(ANIMATOR_SHARE, "Writing")
-    yield from _write(plan, eased, plan.first_frame - lead, notices)
+    first, last = yield from _write(plan, motion, job, frames, notices)
     return Result(
-        first_frame=plan.first_frame - lead,
-        frames=len(eased),
-        seconds=frames / plan.fps,
+        first_frame=first,
+        frames=last - first + 1,
+        seconds=frames / heard.fps,
         starting=starting,
         elapsed=time.monotonic() - begun - starting,
         notices=notices,
     )
-
-
-def _used_part(scene: bpy.types.Scene, strip: Any) -> tuple[int, float, int]:
-    """First scene frame at which a strip plays some of its file, the second there, and how many.
-
-    The end of the file is not known yet, so frames beyond it may be among them.
-    """
-    first, last = strips.strip_range(strip)
-    frames = np.arange(first, last + 1)
-    times = strips.source_times(scene, strip, frames)
-    # Rounding may put the first frame a hair before the file.
-    heard = times > -1e-6
-    if not heard.any():
-        raise SelfTalkError(f"Strip {strip.name} plays none of its sound. Check its trims.")
-    begin = int(np.argmax(heard))
-    return first + begin, max(float(times[begin]), 0.0), len(frames) - begin
 
 
 def _animate(job: AnimateJob) -> Iterator[Progress]:
@@ -251,28 +239,41 @@ def _animate(job: AnimateJob) -> Iterator[Progress]:
 
 
 def _write(
-    plan: Plan, motion: Motion, first_frame: int, notices: list[str]
-) -> Generator[Progress, None, None]:
-    """Write motion and strip, both or neither."""
+    plan: Plan, motion: Motion, job: AnimateJob, frames: int, notices: list[str]
+) -> Generator[Progress, None, tuple[int, int]]:
+    """Write line and strip, both or neither; returns first and last frame of the motion."""
     scene = bpy.data.scenes.get(plan.scene)
     face = scene.objects.get(plan.face) if scene is not None else None
     if scene is None or face is None:
         raise SelfTalkError(f"{plan.face} was removed or renamed meanwhile. Animate it again.")
     neutral = None
+    heard = plan.heard
     if plan.template is not None:
         neutral = read_neutral(plan.template, plan.subject)
+        motion = motion.at(np.arange(frames) / heard.fps, heard.fps)
         motion = yield from _for_template(plan, face, neutral, motion, notices)
     had_editor = scene.sequence_editor is not None
     strip = None
     try:
-        if plan.add_strip and compat.HAS_SOUND:
-            strip = strips.add_strip(scene, plan.clip, plan.first_frame)
-        elif plan.add_strip:
+        name = plan.strip
+        if not plan.strip and compat.HAS_SOUND:
+            strip = strips.add_strip(scene, heard.clip, heard.first_frame)
+            name = strip.name
+        elif not plan.strip:
             notices.append("This Blender is built without sound, so no sound strip was added.")
-        if plan.cache is None:
-            writing = writers.write_shape_keys(face, motion, first_frame, neutral)
+        spoken = _spoken(plan, face, name, frames, motion.duration)
+        if neutral is not None:
+            writing = _write_dense(plan, face, spoken, motion, neutral)
         else:
-            writing = writers.write_mesh_cache(face, motion, first_frame, plan.cache, neutral)
+            for _ in targets.prepare(face):
+                yield Progress(ANIMATOR_SHARE, "Measuring the rig")
+            drive = targets.drive_of(face)
+            notices += drive.notices
+            take = Take(motion.weights, motion.fps, job.loudness)
+            if plan.cache is not None:
+                writing = lines.write_cache(face, spoken, take, plan.cache)
+            else:
+                writing = lines.write(face, drive, spoken, take)
         with contextlib.closing(writing):
             for done in writing:
                 if done < 1.0:  # afterwards it is written, and no longer to be cancelled
@@ -283,6 +284,43 @@ def _write(
         if not had_editor and scene.sequence_editor is not None:
             scene.sequence_editor_clear()
         raise
+    line = lines.find(face, spoken.id)
+    return tuple(line.key_range)
+
+
+def _spoken(
+    plan: Plan, face: bpy.types.Object, strip: str, frames: int, duration: float
+) -> lines.Spoken:
+    """The line that is written, in the place of that strip's earlier one."""
+    heard = plan.heard
+    if not heard.frames:
+        heard = dataclasses.replace(heard, frames=frames)
+        sequencer = bpy.data.scenes[plan.sequencer]
+        if strip:  # its length is what says later whether it was trimmed
+            heard = strips.heard(sequencer, strips.find_strip(sequencer, strip), sequencer)
+    line_id = lines.find_id(face, plan.sequencer, strip, heard)
+    taken = heard.start, heard.start + duration
+    return lines.spoken(line_id, plan.sequencer, strip, heard, taken)
+
+
+def _write_dense(
+    plan: Plan,
+    face: bpy.types.Object,
+    spoken: lines.Spoken,
+    motion: Motion,
+    neutral: Neutral,
+) -> Iterator[float]:
+    """The one line of a face that an animator of its own moves: no take, nothing eased."""
+    first = spoken.first_frame
+    if plan.cache is None:
+        writing = writers.write_shape_keys(face, motion, first, neutral)
+    else:
+        writing = writers.write_mesh_cache(face, motion, first, plan.cache, neutral)
+    with contextlib.closing(writing):
+        for done in writing:
+            if done == 1.0:
+                lines.keep_dense(face, spoken, (first, first + len(motion) - 1))
+            yield done
 
 
 def _for_template(

@@ -16,7 +16,7 @@ import bpy
 from ..core.errors import SelfTalkError
 from ..core.files import atomic_path, check_writable
 from ..worker import STARTING
-from . import animate, export, face, preview
+from . import animate, export, face, interface, preview
 
 FIRST_FRAME = 1
 CACHE_FOLDER = "selftalk_cache"
@@ -78,6 +78,7 @@ def bake(
     """
     if output == "MESH_CACHE" and "fbx" in formats:
         raise SelfTalkError("FBX cannot hold a mesh cache. Leave it out or bake shape keys.")
+    interface.register()  # lines are kept in our own properties
     baked = []
     for number, clip in enumerate(clips):
         result = Baked(Path(os.path.abspath(clip)))

@@ -17,6 +17,8 @@ MEDIA_TYPES = bpy.app.version >= (5, 0, 0)
 NEW_STRIP_NAMES = bpy.app.version >= (5, 2, 0)
 # `SequenceEditor.sequences` became `strips` in 4.4 and is gone in 5.0.
 NEW_STRIPS = bpy.app.version >= (4, 4, 0)
+# Workspaces may edit the sequencer of another scene than the one on view since 5.0.
+SEQUENCER_SCENES = bpy.app.version >= (5, 0, 0)
 # The wheel of 4.2 is built without sound; every Blender with a window has it.
 HAS_SOUND: bool = bpy.app.build_options.audaspace
 
@@ -94,6 +96,38 @@ def _slot(action: bpy.types.Action, owner: bpy.types.ID) -> Any:
     return action.slots.new(id_type=owner.id_type, name=owner.name)
 
 
+def slot_number(user: bpy.types.AnimData | bpy.types.NlaStrip) -> int:
+    """The slot in which animation data or an NLA strip plays its action; 0 where none are."""
+    return user.action_slot_handle if SLOTTED_ACTIONS else 0
+
+
+def add_slot(action: bpy.types.Action, owner: bpy.types.ID) -> int:
+    """Make an action fit for an owner; the number of its slot, 0 where there are none."""
+    if not SLOTTED_ACTIONS:
+        action.id_root = owner.id_type
+        return 0
+    return action.slots.new(id_type=owner.id_type, name=owner.name).handle
+
+
+def slot_curves(action: bpy.types.Action, number: int) -> Any:
+    """The F-curves of a slot, with find(path, index=), new(path, index=) and remove(curve)."""
+    if not SLOTTED_ACTIONS:
+        return action.fcurves
+    layer = action.layers[0] if action.layers else action.layers.new("Layer")
+    strip = layer.strips[0] if layer.strips else layer.strips.new(type="KEYFRAME")
+    slot = next(slot for slot in action.slots if slot.handle == number)
+    return strip.channelbag(slot, ensure=True).fcurves
+
+
+def play_action(
+    user: bpy.types.AnimData | bpy.types.NlaStrip, action: bpy.types.Action, number: int
+) -> None:
+    """Have animation data, or an NLA strip, play a slot of an action."""
+    user.action = action
+    if SLOTTED_ACTIONS:
+        user.action_slot = next(slot for slot in action.slots if slot.handle == number)
+
+
 @contextlib.contextmanager
 def enabled_addon(module: str) -> Iterator[None]:
     """Have one of Blender's own add-ons (the FBX exporter, say) for the length of a block."""
@@ -123,6 +157,37 @@ def editor_strips(editor: bpy.types.SequenceEditor) -> Any:
     return editor.strips if NEW_STRIPS else editor.sequences
 
 
+def all_strips(editor: bpy.types.SequenceEditor) -> tuple[bpy.types.SequenceEditor, str]:
+    """Where a list finds all strips, also those inside metas: an owner and its property."""
+    return editor, "strips_all" if NEW_STRIPS else "sequences_all"
+
+
+def meta_strips(meta: Any) -> Any:
+    """The strips right inside a meta strip."""
+    return meta.strips if NEW_STRIPS else meta.sequences
+
+
+def sequencer_scene(context: bpy.types.Context) -> bpy.types.Scene:
+    """The scene whose strips are edited: since 5.0 a workspace may have one of its own."""
+    chosen = context.workspace.sequencer_scene if SEQUENCER_SCENES and context.workspace else None
+    return chosen or context.scene
+
+
+@contextlib.contextmanager
+def as_sequencer_scene(context: bpy.types.Context, scene: bpy.types.Scene) -> Iterator[None]:
+    """Have operators of the sequencer work on a scene for the length of a block."""
+    workspace = context.workspace if SEQUENCER_SCENES else None
+    before = workspace.sequencer_scene if workspace is not None else None
+    if workspace is not None:
+        workspace.sequencer_scene = scene
+    try:
+        with context.temp_override(scene=scene):
+            yield
+    finally:
+        if workspace is not None:
+            workspace.sequencer_scene = before
+
+
 def strip_place(strip: Any) -> tuple[float, float, int, int]:
     """Where a strip stands.
 
@@ -142,6 +207,14 @@ def sound_strip_offset(strip: Any) -> float:
     return strip.sound_offset if "sound_offset" in strip.bl_rna.properties else 0.0
 
 
-def is_retimed(strip: Any) -> bool:
-    """Whether a sound strip has retiming keys (another speed somewhere), where there are any."""
-    return "retiming_keys" in strip.bl_rna.properties and len(strip.retiming_keys) > 0
+def retiming_frames(strip: Any) -> list[int]:
+    """Scene frames of a sound strip's retiming keys (another speed somewhere); mostly none."""
+    if "retiming_keys" not in strip.bl_rna.properties:
+        return []
+    return [key.timeline_frame for key in strip.retiming_keys]
+
+
+def volume_curve(scene: bpy.types.Scene, strip: Any) -> bpy.types.FCurve | None:
+    """The F-curve of a strip's volume."""
+    path = f"{strip.path_from_id()}.volume"
+    return next((c for c in playing_curves(scene) if c.data_path == path), None)

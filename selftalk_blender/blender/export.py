@@ -11,7 +11,7 @@ import bpy
 
 from ..core.errors import SelfTalkError
 from ..core.files import atomic_path, check_writable
-from . import compat, writers
+from . import compat, lines, writers
 
 
 def check_export(
@@ -102,7 +102,7 @@ def motion_range(faces: Sequence[bpy.types.Object]) -> tuple[int, int]:
     Raises:
         SelfTalkError: there is none, or a cache file is missing.
     """
-    known = [r for r in map(writers.written_frames, faces) if r is not None]
+    known = [r for r in map(lines.written_frames, faces) if r is not None]
     if not known:
         raise SelfTalkError(f"{faces[0].name} has no motion yet. Press Animate from Audio.")
     return min(first for first, _ in known), max(last for _, last in known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import bpy
@@ -9,7 +10,9 @@ import numpy as np
 
 from ..core.errors import SelfTalkError
 from ..core.match import match_template
+from ..core.names import recognise
 from ..core.retarget import Correspondence, match_by_index
+from ..core.target import Analysis, judge
 from ..core.template import FaceTemplate, bundled_template
 from . import compat
 from .neutral import TEMPLATE_NEEDED, Neutral, check_checkpoint, read_neutral
@@ -107,8 +110,7 @@ def check(face: bpy.types.Object | None, template: Neutral | None = None) -> Non
         SelfTalkError: as `correspondence`.
     """
     target = usable(face)
-    positions = np.empty(len(target.data.vertices) * 3, np.float32)
-    target.data.vertices.foreach_get("co", positions)
+    positions = mesh_positions(target.data)
     keys = target.data.shape_keys
     driven = driven_keys(target, template)
     look = tuple(
@@ -129,6 +131,27 @@ def check(face: bpy.types.Object | None, template: Neutral | None = None) -> Non
         _verdicts[state] = verdict
     if _verdicts[state]:
         raise SelfTalkError(_verdicts[state])
+
+
+def analyse(face: bpy.types.Object | None) -> Analysis:
+    """What a mesh object is and how it can talk; quick, as `check`.
+
+    Raises:
+        SelfTalkError: it may not be written at all, as `usable`.
+    """
+    target = usable(face)
+    try:
+        check(target)
+        problem = ""
+    except SelfTalkError as error:
+        problem = str(error)
+    return judge(len(target.data.vertices), key_names(target), problem)
+
+
+def key_names(target: bpy.types.Object) -> tuple[str, ...]:
+    """The names of a mesh's shape keys, without the one that the others start from."""
+    keys = target.data.shape_keys
+    return tuple(keys.key_blocks.keys()[1:]) if keys is not None else ()
 
 
 VERDICTS = 4  # meshes that `check` remembers
@@ -191,9 +214,16 @@ def chosen_template(
 def driven_keys(target: bpy.types.Object, template: Neutral | None = None) -> frozenset[str]:
     """Names of the shape keys that a motion of a template (None: the bundled head's) may set."""
     if template is None:
-        return frozenset(bundled_template().shape_names)
+        own = _recognised(key_names(target))
+        return frozenset(bundled_template().shape_names) | own
     keys = target.data.shape_keys
     return frozenset(keys.get(MADE_KEYS, ())) if keys is not None else frozenset()
+
+
+@functools.lru_cache(maxsize=32)
+def _recognised(names: tuple[str, ...]) -> frozenset[str]:
+    found = recognise(names)
+    return frozenset((*found.arkit, *found.visemes))
 
 
 def usable(face: bpy.types.Object | None) -> bpy.types.Object:
@@ -235,23 +265,38 @@ def rest_vertices(face: bpy.types.Object, driven: frozenset[str] = frozenset()) 
     A character may be made by shape keys (MakeHuman's and MPFB's are): they are part of it.
     """
     mesh = face.data
-    rest = np.empty(len(mesh.vertices) * 3, np.float32)
     if mesh.shape_keys is None:
-        mesh.vertices.foreach_get("co", rest)
-        return rest.reshape(-1, 3)
-    mesh.shape_keys.reference_key.data.foreach_get("co", rest)
-    rest = rest.reshape(-1, 3)
-    shape, base = np.empty_like(rest), np.empty_like(rest)
+        return mesh_positions(mesh).reshape(-1, 3)
+    rest = key_positions(mesh.shape_keys.reference_key)
     for key in mesh.shape_keys.key_blocks[1:]:
         if key.mute or key.value == 0.0 or key.name in driven:
             continue
-        key.data.foreach_get("co", shape.ravel())
-        key.relative_key.data.foreach_get("co", base.ravel())
-        delta = (shape - base) * key.value
+        delta = key_offsets(key) * key.value
         if key.vertex_group in face.vertex_groups:
             delta *= _group_weights(face, key.vertex_group)
         rest += delta
     return rest
+
+
+def mesh_positions(mesh: bpy.types.Mesh) -> np.ndarray:
+    """(V * 3,) float32 of a mesh without its shape keys."""
+    positions = np.empty(len(mesh.vertices) * 3, np.float32)
+    if len(positions):
+        # Two hundred times as fast as vertices.foreach_get.
+        mesh.attributes["position"].data.foreach_get("vector", positions)
+    return positions
+
+
+def key_positions(key: bpy.types.ShapeKey) -> np.ndarray:
+    """(V, 3) float32 of a mesh's shape key at 1."""
+    positions = np.empty((len(key.data), 3), np.float32)
+    key.points.foreach_get("co", positions.ravel())  # three hundred times as fast as data
+    return positions
+
+
+def key_offsets(key: bpy.types.ShapeKey) -> np.ndarray:
+    """(V, 3) float32: what a mesh's shape key adds at 1, without its vertex group."""
+    return key_positions(key) - key_positions(key.relative_key)
 
 
 def _group_weights(face: bpy.types.Object, name: str) -> np.ndarray:

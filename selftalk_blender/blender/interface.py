@@ -6,20 +6,40 @@ import atexit
 
 import bpy
 
-from . import jobs, operators, panels, preferences, properties
+from ..worker import client
+from . import (
+    adjust,
+    controls,
+    dialogue,
+    jobs,
+    operators,
+    panels,
+    preferences,
+    properties,
+    rig_panel,
+    targets,
+)
 
 CLASSES: tuple[type, ...] = (
     *preferences.CLASSES,
     *properties.CLASSES,
+    *jobs.CLASSES,
     *operators.CLASSES,
     *panels.CLASSES,
+    *rig_panel.CLASSES,
+    *adjust.CLASSES,
+    *dialogue.CLASSES,
+    *targets.CLASSES,
 )
 
 
 def register() -> None:
+    if properties.attached():
+        return
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     properties.attach()
+    client.keep_log_in(preferences.log_folder())
     # Blender as a module crashes (4.2) or hangs (4.5) at its end while it knows of our classes.
     atexit.register(unregister)
 
@@ -27,6 +47,8 @@ def register() -> None:
 def unregister() -> None:
     atexit.unregister(unregister)
     jobs.stop()
+    controls.stop()
+    client.stop_workers()
     properties.detach()
     for cls in reversed(CLASSES):
         if cls.is_registered:

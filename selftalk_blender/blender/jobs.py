@@ -1,4 +1,7 @@
-"""Operators that take a while: one generator, run at once or behind a responsive window."""
+"""Operators that take a while: one generator, run at once or behind a responsive window.
+
+Behind a window jobs wait for each other: one runs, the others stand in line.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,34 @@ from typing import Any
 import bpy
 
 from ..core.errors import SelfTalkError
+from ..core.progress import TimeLeft, clock
 from .animate import Progress
 
 TICK = 0.05  # seconds between two looks at a job; Esc is noticed as quickly
-SLICE = 0.03  # seconds that a job may hold the window at a time
+SLICE = 0.02  # seconds after which a job gives way; a step of it may take as long again
 
 Steps = Generator[Progress, None, Any]
 
 
-class Running:
-    """The job behind the window: what the panel shows of it."""
+class Job:
+    """Work behind the window: what the panel shows of it.
 
-    def __init__(self, steps: Steps) -> None:
+    Attributes:
+        steps: the work itself.
+        title: what it is about.
+        progress: the last step.
+        text: the stage, how far it is, and the time left.
+        cancelled: whether its operator is to end it.
+        closed: whether it has ended.
+    """
+
+    def __init__(self, steps: Steps, title: str = "") -> None:
         self.steps = steps
-        self.progress = Progress(0.0, "Starting")
-        self.cancelled = False
+        self.title = title
+        self.progress = Progress(0.0, "Starting", waiting=True)
+        self.text = "Waiting"
+        self.cancelled = self.closed = False
+        self._left = TimeLeft()
 
     def advance(self) -> None:
         """Work for SLICE seconds, or until there is something to wait for.
@@ -37,17 +53,47 @@ class Running:
             self.progress = next(self.steps)
             if self.progress.waiting:
                 break
+        now = self.progress
+        left = self._left.update(now.done, now.text, time.monotonic())
+        self.text = now.text
+        if now.done > 0:
+            self.text += f" {100 * now.done:.0f} %"
+            if left is not None:
+                self.text += f", {f'{left} s' if left < 60 else clock(left)} left"
+
+    def close(self) -> None:
+        """End it: cancelled, unless it is done."""
+        self.steps.close()
+        self.closed = True
 
 
-running: Running | None = None
+running: Job | None = None
+waiting: list[Job] = []
+
+
+def _add(job: Job) -> None:
+    global running
+    if running is None:
+        running = job
+    else:
+        waiting.append(job)
+
+
+def _remove(job: Job) -> None:
+    """Close a job; the next in line has its turn."""
+    global running
+    job.close()
+    if job in waiting:
+        waiting.remove(job)
+    if job is running:
+        running = waiting.pop(0) if waiting else None
 
 
 def stop() -> None:
-    """Cancel the job that is running, if any."""
-    global running
-    if running is not None:
-        running.steps.close()
-        running = None
+    """Cancel all jobs, those in line first."""
+    for job in [*waiting[::-1], running]:
+        if job is not None:
+            _remove(job)
 
 
 class JobOperator:
@@ -60,9 +106,12 @@ class JobOperator:
     report: Any
     bl_label: str
     _timer: bpy.types.Timer
+    _job: Job
 
     # Of the operator. `steps` checks at once and returns the work, a generator that can be closed
-    # at any time; both may raise SelfTalkError. `finish` is called with the work's result.
+    # at any time; both may raise SelfTalkError. `finish` is called with the work's result. `title`
+    # is what the panel calls a job in line; `steps` may set it.
+    title = ""
     steps: Callable[[bpy.types.Context], Steps]
     finish: Callable[[bpy.types.Context, Any], None]
 
@@ -83,8 +132,8 @@ class JobOperator:
             self.finish(context, end.value)
             return {"FINISHED"}
         except KeyboardInterrupt:
-            self.report({"ERROR"}, "Interrupted; nothing was changed")
-            return {"CANCELLED"}
+            steps.close()
+            return self.cancelled(context, "ERROR")
         except Exception as error:
             return self._failed(error)
         finally:
@@ -92,32 +141,35 @@ class JobOperator:
             manager.progress_end()
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        global running
         if bpy.app.background or context.window is None:
             return self.execute(context)
         try:
-            running = Running(self.steps(context))
+            steps = self.steps(context)
         except Exception as error:
             return self._failed(error)
+        self._job = Job(steps, self.title or self.bl_label)
+        _add(self._job)
         manager = context.window_manager
         self._timer = manager.event_timer_add(TICK, window=context.window)
         manager.modal_handler_add(self)
-        self._show(context)
+        _show(context)
         return {"RUNNING_MODAL"}
 
     def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        if running is None:  # the add-on was disabled
+        job = self._job
+        # Esc means the one that runs: it comes to those in line first, and they let it through.
+        if job is running and event.type == "ESC" and event.value == "PRESS":
+            job.cancelled = True
+        if job.cancelled or job.closed:  # closed: the add-on was disabled
             self._leave(context)
-            return {"CANCELLED"}
-        if running.cancelled or (event.type == "ESC" and event.value == "PRESS"):
-            self._leave(context)
-            self.report({"INFO"}, "Cancelled; nothing was changed")
-            return {"CANCELLED"}
+            return self.cancelled(context)
+        if job is not running:
+            return {"PASS_THROUGH"}
         if event.type != "TIMER":
             return {"RUNNING_MODAL"} if self._blocked(event) else {"PASS_THROUGH"}
-        before = running.progress
+        before = job.text
         try:
-            running.advance()
+            job.advance()
         except StopIteration as end:
             self._leave(context)
             self.finish(context, end.value)
@@ -125,20 +177,25 @@ class JobOperator:
         except Exception as error:
             self._leave(context)
             return self._failed(error)
-        if running.progress != before:
-            self._show(context)
+        if job.text != before:
+            _show(context)
         return {"PASS_THROUGH"}
+
+    def cancelled(self, context: bpy.types.Context, kind: str = "INFO") -> set[str]:
+        """Say what is left after Esc or an interruption (kind ERROR), and the operator's end."""
+        what = "Cancelled" if kind == "INFO" else "Interrupted"
+        self.report({kind}, f"{what}; nothing was changed")
+        return {"CANCELLED"}
 
     def cancel(self, context: bpy.types.Context) -> None:
         """Blender ends us: another file is loaded, or it closes."""
-        stop()
+        _remove(self._job)
         context.window_manager.event_timer_remove(self._timer)
 
     def _blocked(self, event: bpy.types.Event) -> bool:
         """Undo replaces all data under a job's feet, and writing must not be interfered with."""
-        assert running is not None
         undo = event.type == "Z" and (event.ctrl or event.oskey)
-        return undo or not running.progress.waiting
+        return undo or not self._job.progress.waiting
 
     def _failed(self, error: Exception) -> set[str]:
         if isinstance(error, SelfTalkError):
@@ -153,18 +210,58 @@ class JobOperator:
         return {"CANCELLED"}
 
     def _leave(self, context: bpy.types.Context) -> None:
-        stop()
+        _remove(self._job)
         context.window_manager.event_timer_remove(self._timer)
-        context.workspace.status_text_set(None)
-        _redraw(context)
+        _show(context)
 
-    def _show(self, context: bpy.types.Context) -> None:
-        assert running is not None
-        now = running.progress
-        context.workspace.status_text_set(
-            f"SelfTalk: {now.text}, {100 * now.done:.0f} %    Esc: Cancel"
-        )
-        _redraw(context)
+
+class SELFTALK_OT_cancel(bpy.types.Operator):
+    """Cancel this job; nothing is changed"""
+
+    bl_idname = "selftalk.cancel"
+    bl_label = "Cancel"
+
+    place: bpy.props.IntProperty(
+        name="Place",
+        description="0 is the job that runs, 1 the first in line",
+        min=0,
+        options={"SKIP_SAVE"},
+    )
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if running is None:
+            cls.poll_message_set("Nothing runs")
+        return running is not None
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        jobs = [running, *waiting]
+        if self.place < len(jobs):
+            jobs[self.place].cancelled = True
+        return {"FINISHED"}
+
+
+def draw(layout: bpy.types.UILayout) -> None:
+    """The jobs, each with an X; nothing where none runs."""
+    if running is None:
+        return
+    column = layout.column(align=True)
+    for place, job in enumerate([running, *waiting]):
+        if waiting:
+            column.label(text=job.title)
+        row = column.row(align=True)
+        row.progress(factor=job.progress.done, text=job.text)
+        row.operator("selftalk.cancel", text="", icon="X").place = place
+
+
+def _show(context: bpy.types.Context) -> None:
+    """Tell what runs in the status bar and have the panels drawn again."""
+    text = None
+    if running is not None:
+        more = f" ({len(waiting)} more in line)" if waiting else ""
+        text = f"SelfTalk: {running.text}{more}    Esc: Cancel"
+    context.workspace.status_text_set(text)
+    _redraw(context)
 
 
 def _redraw(context: bpy.types.Context) -> None:
@@ -175,3 +272,6 @@ def _redraw(context: bpy.types.Context) -> None:
                 for region in area.regions:
                     if region.type == "UI":
                         region.tag_redraw()
+
+
+CLASSES = (SELFTALK_OT_cancel,)

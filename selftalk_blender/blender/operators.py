@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import bpy
 
 from ..core.errors import SelfTalkError
-from . import animate, export, face, jobs, preferences, strips
+from . import animate, compat, export, face, jobs, preferences, strips
 from .neutral import Neutral
 
 SUFFIXES = {"FBX": ".fbx", "ALEMBIC": ".abc"}
@@ -16,9 +17,7 @@ NO_FACE = "No face is chosen. Choose the face mesh, or press Add Face."
 
 
 def animate_problem(context: bpy.types.Context) -> str:
-    """Why Animate from Audio cannot run now, or ""."""
-    if jobs.running is not None:
-        return "A face is being animated. Wait, or press Esc to cancel."
+    """Why Animate from Audio cannot run now, or "". While a job runs, another may get in line."""
     try:
         plan_from_settings(context)
     except SelfTalkError as error:
@@ -48,23 +47,36 @@ def plan_from_settings(context: bpy.types.Context) -> animate.Plan:
         SelfTalkError: why it cannot.
     """
     settings = context.scene.selftalk
-    clip = ""
     if settings.source == "FILE":
-        clip = settings.sound_file
-        if not clip:
+        if not settings.sound_file:
             raise SelfTalkError("No sound file is chosen. Choose one under Audio.")
-    target = settings.face
+        return plan_of(
+            context, settings.face, clip=settings.sound_file, first_frame=settings.start_frame
+        )
+    sequencer = compat.sequencer_scene(context)
+    return plan_of(context, settings.face, strip=settings.sound_strip, sequencer=sequencer)
+
+
+def plan_of(
+    context: bpy.types.Context, target: bpy.types.Object | None, **source: Any
+) -> animate.Plan:
+    """What animating a face from a sound would do, with the face's own settings.
+
+    Args:
+        source: `strip` and `sequencer`, or `clip` and `first_frame`; see `animate.plan`.
+
+    Raises:
+        SelfTalkError: why it cannot.
+    """
     if target is None:
         raise SelfTalkError(NO_FACE)
     python, device = preferences.animator_settings(context)
     return animate.plan(
         context.scene,
         target,
-        strip=settings.sound_strip,
-        clip=clip,
-        first_frame=settings.start_frame,
+        **source,
         output=target.selftalk.output,
-        cache_folder=target.selftalk.cache_folder,
+        cache_folder=target.selftalk.cache_folder or preferences.cache_folder(context),
         python=python,
         device=device,
         animator=target.selftalk.animator,
@@ -84,6 +96,12 @@ def template_from_settings(target: bpy.types.Object) -> Neutral | None:
         strips.absolute(path) if path else None for path in (settings.animator, settings.template)
     )
     return face.chosen_template(target, animator, template, settings.subject)
+
+
+def note_result(target: bpy.types.Object, result: animate.Result) -> None:
+    """Have the panel tell what came of animating a face."""
+    target.selftalk.result = result.text
+    target.selftalk.notices = "\n".join(result.notices)
 
 
 class SELFTALK_OT_add_face(bpy.types.Operator):
@@ -111,7 +129,7 @@ class SELFTALK_OT_add_face(bpy.types.Operator):
 
 
 class SELFTALK_OT_animate_from_audio(jobs.JobOperator, bpy.types.Operator):
-    """Animate the face from the chosen sound. A motion that SelfTalk made before is replaced"""
+    """Animate the face from the chosen sound. A line of the same sound strip is replaced"""
 
     bl_idname = "selftalk.animate_from_audio"
     bl_label = "Animate from Audio"
@@ -127,31 +145,14 @@ class SELFTALK_OT_animate_from_audio(jobs.JobOperator, bpy.types.Operator):
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
         plan = plan_from_settings(context)
         self.face = plan.face
+        self.title = f"{plan.face}: {plan.heard.clip.name}"
         return animate.run(plan)
 
     def finish(self, context: bpy.types.Context, result: animate.Result) -> None:
-        settings = bpy.data.objects[self.face].selftalk
-        settings.result = result.text
-        settings.notices = "\n".join(result.notices)
+        note_result(bpy.data.objects[self.face], result)
         self.report({"INFO"}, f"{self.face}: {result.text}")
         for notice in result.notices:
             self.report({"WARNING"}, notice)
-
-
-class SELFTALK_OT_cancel(bpy.types.Operator):
-    """Stop animating; nothing is changed"""
-
-    bl_idname = "selftalk.cancel"
-    bl_label = "Cancel"
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return jobs.running is not None
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        assert jobs.running is not None
-        jobs.running.cancelled = True
-        return {"FINISHED"}
 
 
 class SELFTALK_OT_export(bpy.types.Operator):
@@ -229,6 +230,5 @@ class SELFTALK_OT_export(bpy.types.Operator):
 CLASSES = (
     SELFTALK_OT_add_face,
     SELFTALK_OT_animate_from_audio,
-    SELFTALK_OT_cancel,
     SELFTALK_OT_export,
 )

@@ -8,8 +8,7 @@ from pathlib import Path
 import bpy
 
 from ..core.errors import SelfTalkError
-from ..core.template import bundled_template
-from . import face, jobs, operators, properties, strips
+from . import compat, face, jobs, operators, preferences, properties, rigs, strips
 
 SEVERAL_FACES = (".pkl", ".npz")  # endings of template files that may hold several
 CHARACTER = 6.2  # mean width in pixels at interface scale 1; a bit wide, so that no line is cut
@@ -35,16 +34,13 @@ def face_line(target: bpy.types.Object) -> str:
         SelfTalkError: why it cannot be animated.
     """
     neutral = operators.template_from_settings(target)
-    face.check(target, neutral)
     if neutral is not None:
+        face.check(target, neutral)
         return f"{len(neutral.vertices)} vertices, those of {Path(neutral.source[0]).name}"
-    template = bundled_template()
-    kind = "Head" if len(target.data.vertices) == len(template.vertices) else "MakeHuman body"
-    keys = target.data.shape_keys
-    present = set(keys.key_blocks.keys()) if keys is not None else set()
-    count = len(present & set(template.shape_names))
-    shapes = f"{count} face shapes" if count else "face shapes will be created"
-    return f"{kind}, {shapes}"
+    analysis = rigs.judge(target)
+    if not analysis.talks:
+        raise SelfTalkError(" ".join((f"{analysis.line}.", *analysis.reasons)))
+    return analysis.line
 
 
 def shows_animator(target: bpy.types.Object) -> bool:
@@ -52,14 +48,9 @@ def shows_animator(target: bpy.types.Object) -> bool:
     if target.selftalk.animator or target.selftalk.template:
         return True
     try:
-        face.usable(target)
+        return not rigs.judge(target).talks
     except SelfTalkError:
         return False  # first things first
-    try:
-        face.check(target)
-    except SelfTalkError:
-        return True
-    return False
 
 
 class SidebarPanel:
@@ -107,17 +98,18 @@ class SELFTALK_PT_audio(SidebarPanel, bpy.types.Panel):
             return
         layout.prop(settings, "sound_strip", text="", icon="SOUND")
         if not settings.sound_strip:
-            if not strips.sound_strips(context.scene):
+            if not strips.sound_strips(compat.sequencer_scene(context)):
                 layout.label(text="No sound strips in this scene", icon="INFO")
             return
         try:
-            strip = strips.find_strip(context.scene, settings.sound_strip)
+            sequencer = compat.sequencer_scene(context)
+            strip = strips.find_strip(sequencer, settings.sound_strip)
+            heard = strips.heard(sequencer, strip, context.scene)
         except SelfTalkError as error:
             paragraph(layout, context, str(error), "ERROR")
             return
-        first, last = strips.strip_range(strip)
-        rate = strips.frame_rate(context.scene)
-        layout.label(text=f"Frames {first} to {last}, {rate:.6g} fps", icon="TIME")
+        first, last = heard.first_frame, heard.first_frame + heard.frames - 1
+        layout.label(text=f"Frames {first} to {last}, {heard.fps:.6g} fps", icon="TIME")
 
 
 class SELFTALK_PT_animate(SidebarPanel, bpy.types.Panel):
@@ -128,22 +120,16 @@ class SELFTALK_PT_animate(SidebarPanel, bpy.types.Panel):
         if target is not None:
             layout.row().prop(target.selftalk, "output", expand=True)
             if target.selftalk.output == "MESH_CACHE":
-                layout.prop(
-                    target.selftalk, "cache_folder", text="", placeholder="//selftalk_cache"
-                )
-        if jobs.running is not None:
-            now = jobs.running.progress
-            row = layout.row(align=True)
-            row.progress(factor=now.done, text=f"{now.text}, {100 * now.done:.0f} %")
-            row.operator("selftalk.cancel", text="", icon="X")
-            return
+                usual = preferences.cache_folder(context) or "//selftalk_cache"
+                layout.prop(target.selftalk, "cache_folder", text="", placeholder=usual)
+        jobs.draw(layout)
         problem = operators.animate_problem(context)
         row = layout.row()
         row.scale_y = 1.5
         row.operator("selftalk.animate_from_audio", icon="PLAY")
         if problem:
             paragraph(layout, context, problem, "INFO")
-        elif target is not None and target.selftalk.result:
+        elif jobs.running is None and target is not None and target.selftalk.result:
             paragraph(layout, context, target.selftalk.result, "CHECKMARK")
             for notice in target.selftalk.notices.splitlines():
                 paragraph(layout, context, notice, "ERROR")
@@ -151,6 +137,7 @@ class SELFTALK_PT_animate(SidebarPanel, bpy.types.Panel):
 
 class SELFTALK_PT_export(SidebarPanel, bpy.types.Panel):
     bl_label = "Export"
+    bl_order = 100  # behind Adjust, which is registered later
 
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout

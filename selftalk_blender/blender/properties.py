@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import strips
+from . import compat, controls, lines, preferences, strips, targets
 
 
 def _is_mesh_here(settings: SceneSettings, candidate: bpy.types.Object) -> bool:
@@ -12,17 +12,45 @@ def _is_mesh_here(settings: SceneSettings, candidate: bpy.types.Object) -> bool:
 
 
 def _strip_names(settings: SceneSettings, context: bpy.types.Context, typed: str) -> list[str]:
-    return [strip.name for strip in strips.sound_strips(settings.id_data)]
+    return [strip.name for strip in strips.sound_strips(compat.sequencer_scene(context))]
+
+
+def _face_chosen(settings: SceneSettings, context: bpy.types.Context) -> None:
+    if settings.face is not None:
+        preferences.warm_up(context)
 
 
 def _strip_chosen(settings: SceneSettings, context: bpy.types.Context) -> None:
     if settings.sound_strip:
         settings.source = "STRIP"
+        preferences.warm_up(context)
 
 
 def _file_chosen(settings: SceneSettings, context: bpy.types.Context) -> None:
     if settings.sound_file:
         settings.source = "FILE"
+        preferences.warm_up(context)
+
+
+def _strip_listed(settings: SceneSettings, context: bpy.types.Context) -> None:
+    """A click in the list chooses the strip to animate from."""
+    editor = compat.sequencer_scene(context).sequence_editor
+    owner, name = compat.all_strips(editor) if editor is not None else (None, "")
+    listed = getattr(owner, name)[settings.listed_strip] if owner is not None else None
+    if listed is not None and listed.type == "SOUND":
+        settings.sound_strip = listed.name
+
+
+def _play_lines(settings: FaceSettings, context: bpy.types.Context) -> None:
+    lines.arrange(settings.id_data)
+
+
+class StripSettings(bpy.types.PropertyGroup):
+    """Of a sound strip, by its name: which face it drives, where the user has said so."""
+
+    face: bpy.props.PointerProperty(
+        name="Face", description="The face that says this strip", type=bpy.types.Object
+    )
 
 
 class SceneSettings(bpy.types.PropertyGroup):
@@ -31,11 +59,12 @@ class SceneSettings(bpy.types.PropertyGroup):
     face: bpy.props.PointerProperty(
         name="Face",
         description=(
-            "The mesh that talks: SelfTalk's head, a MakeHuman or MPFB character, or the mesh "
-            "of a checkpoint of yours"
+            "The mesh that talks: SelfTalk's head, a MakeHuman or MPFB character, a character with "
+            "face shapes of its own, or the mesh of a checkpoint of yours"
         ),
         type=bpy.types.Object,
         poll=_is_mesh_here,
+        update=_face_chosen,
     )
     source: bpy.props.EnumProperty(
         name="Sound",
@@ -62,6 +91,10 @@ class SceneSettings(bpy.types.PropertyGroup):
         description="The scene frame at which the sound file begins",
         default=1,
     )
+    strips: bpy.props.CollectionProperty(type=StripSettings)
+    listed_strip: bpy.props.IntProperty(
+        name="Strip", description="The strip that is chosen in the list", update=_strip_listed
+    )
 
 
 class FaceSettings(bpy.types.PropertyGroup):
@@ -86,7 +119,10 @@ class FaceSettings(bpy.types.PropertyGroup):
     )
     cache_folder: bpy.props.StringProperty(
         name="Cache Folder",
-        description="Where the cache file goes; where empty, selftalk_cache beside the .blend",
+        description=(
+            "Where the cache file goes; where empty, the folder in the SelfTalk preferences, or "
+            "selftalk_cache beside the .blend"
+        ),
         subtype="DIR_PATH",
     )
     animator: bpy.props.StringProperty(
@@ -110,16 +146,63 @@ class FaceSettings(bpy.types.PropertyGroup):
         name="Subject",
         description="Whose face, where the template's file holds several",
     )
+    rig_share: bpy.props.EnumProperty(
+        name="Driven by",
+        description="What moves the face where it has both shape keys and a face rig",
+        items=(
+            (
+                "AUTO",
+                "Automatic",
+                "The shape keys where they open the jaw; else the bones, and beside them the keys "
+                "that there are",
+            ),
+            ("KEYS", "Shape Keys", "The shape keys alone; the rig stays as it is posed"),
+            ("BONES", "Bones", "The rig's bones and sliders alone; the shape keys stay"),
+            ("BOTH", "Both", "Each shape by its key where there is one, else by the bones"),
+        ),
+    )
+    lines: bpy.props.CollectionProperty(type=lines.Line)
+    use_nla: bpy.props.BoolProperty(
+        name="Lines as NLA Strips",
+        description=(
+            "Each line becomes a strip in the NLA at its sound's place, so that it can be moved. "
+            "Two or more lines always do"
+        ),
+        update=_play_lines,
+    )
+    controls: bpy.props.PointerProperty(type=controls.ControlSettings)
+    mapping: bpy.props.CollectionProperty(
+        name="Shapes",
+        description="What moves what; where empty, the face is analysed each time",
+        type=targets.MappingItem,
+    )
+    mapping_index: bpy.props.IntProperty(name="Line")
+    follows: bpy.props.BoolProperty(
+        name="Follows",
+        description="This mesh moves with the face of its character, by shape keys of one name",
+        default=True,
+    )
     result: bpy.props.StringProperty(options={"HIDDEN"})
     notices: bpy.props.StringProperty(options={"HIDDEN"}, description="One per line")
 
 
-CLASSES = (SceneSettings, FaceSettings)
+CLASSES = (
+    *lines.CLASSES,
+    *controls.CLASSES,
+    targets.MappingItem,
+    StripSettings,
+    SceneSettings,
+    FaceSettings,
+)
 
 
 def attach() -> None:
     bpy.types.Scene.selftalk = bpy.props.PointerProperty(type=SceneSettings)
     bpy.types.Object.selftalk = bpy.props.PointerProperty(type=FaceSettings)
+
+
+def attached() -> bool:
+    return "selftalk" in bpy.types.Object.bl_rna.properties
 
 
 def detach() -> None:

@@ -1,8 +1,19 @@
-"""Sound strips of the sequencer: which there are, and what they play at a scene frame."""
+"""Sound strips of the sequencer: which there are, and what they play at a scene frame.
+
+The strips of a face need not lie in the face's own scene: Blender 5 has a sequencer scene beside
+the scene on view. Motion always lies in the scene of the face. A frame there belongs to the frame
+of the sequencer at which it is seen: by a scene strip that shows the face's scene while the sound
+is heard, frame by frame; where there is none, by the clock, both scenes begun at their first
+frames.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +23,51 @@ import numpy as np
 from ..core.errors import SelfTalkError
 from . import compat
 
+MIX_RATE = 48000  # samples per second of a strip that is mixed down
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a strip plays, in plain values and frames of the face's scene.
+
+    Attributes:
+        clip: the file it plays, also where it is packed.
+        sound: tells the sound as it is now from others and from its earlier self.
+        first_frame, frames: where it is heard; the file may end before that.
+        fps: frames of the face's scene per second of sound.
+        start: second of the sound that is heard at first_frame.
+        packed: name of the sound whose bytes are in the .blend, or "".
+        mixed: whether Blender must mix the strip down, since it is retimed; then `start` is 0 and
+            the sound begins at first_frame.
+        pauses: frames from first_frame on, (first, after last) of each part at volume 0.
+    """
+
+    clip: Path
+    sound: str
+    first_frame: int
+    frames: int
+    fps: float
+    start: float
+    packed: str = ""
+    mixed: bool = False
+    pauses: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Sequencer frame = sequencer + (face frame - face) * ratio; fps is of the face's frames."""
+
+    sequencer: float
+    face: float
+    ratio: float
+    fps: float
+
+    def to_sequencer(self, frames: np.ndarray) -> np.ndarray:
+        return self.sequencer + (frames - self.face) * self.ratio
+
+    def to_face(self, frames: float) -> float:
+        return self.face + (frames - self.sequencer) / self.ratio
+
 
 def frame_rate(scene: bpy.types.Scene) -> float:
     """Frames per second of a scene, such as 29.97."""
@@ -19,18 +75,33 @@ def frame_rate(scene: bpy.types.Scene) -> float:
 
 
 def sound_strips(scene: bpy.types.Scene) -> list[Any]:
-    """The sound strips of a scene in the order of their first frames; none inside meta strips."""
+    """The sound strips of a scene, also inside meta strips, in the order of their first frames."""
     if scene.sequence_editor is None:
         return []
-    found = [s for s in compat.editor_strips(scene.sequence_editor) if s.type == "SOUND"]
+    found = [s for s in _walk(compat.editor_strips(scene.sequence_editor)) if s.type == "SOUND"]
     return sorted(found, key=lambda strip: (strip_range(strip)[0], strip.channel))
+
+
+def _walk(strips: Any) -> Iterator[Any]:
+    for strip in strips:
+        yield strip
+        if strip.type == "META":
+            yield from _walk(compat.meta_strips(strip))
+
+
+def _metas(strip: Any) -> Iterator[Any]:
+    """The meta strips around a strip, from the inside."""
+    meta = strip.parent_meta()
+    while meta is not None:
+        yield meta
+        meta = meta.parent_meta()
 
 
 def find_strip(scene: bpy.types.Scene, name: str) -> Any:
     """The sound strip of a name.
 
     Raises:
-        SelfTalkError: no name, no such strip, or a strip whose sound cannot be read exactly.
+        SelfTalkError: no name, or no such strip.
     """
     sounds = sound_strips(scene)
     if not name:
@@ -38,43 +109,29 @@ def find_strip(scene: bpy.types.Scene, name: str) -> Any:
         raise SelfTalkError(f"No sound strip is chosen. {hint}.")
     strip = next((strip for strip in sounds if strip.name == name), None)
     if strip is not None:
-        clip_of(strip)
         return strip
     editor = scene.sequence_editor
-    other = compat.editor_strips(editor).get(name) if editor is not None else None
-    if other is not None and other.type == "META":
-        raise SelfTalkError(
-            f"{name} is a meta strip. Ungroup it (Ctrl Alt G) and choose the sound strip."
-        )
-    if other is not None:
+    others = _walk(compat.editor_strips(editor)) if editor is not None else ()
+    if any(other.name == name for other in others):
         raise SelfTalkError(f"{name} is no sound strip. Choose a sound strip.")
-    raise SelfTalkError(
-        f"There is no sound strip {name} in scene {scene.name} (strips inside meta strips do "
-        "not count). Choose another."
-    )
+    raise SelfTalkError(f"There is no sound strip {name} in scene {scene.name}. Choose another.")
 
 
 def clip_of(strip: Any) -> Path:
     """The file that a sound strip plays.
 
     Raises:
-        SelfTalkError: the strip is retimed, or its sound is packed or missing.
+        SelfTalkError: there is none.
     """
-    if compat.is_retimed(strip):
-        raise SelfTalkError(
-            f"Strip {strip.name} is retimed. Mix its sound down to a file and use that instead."
-        )
     sound = strip.sound
     if sound is None:
         raise SelfTalkError(f"Strip {strip.name} has no sound. Choose another.")
-    if sound.packed_file is not None:
-        raise SelfTalkError(
-            f"The sound of strip {strip.name} is packed into the .blend. Unpack it first "
-            "(File > External Data > Unpack Resources)."
-        )
     clip = absolute(sound.filepath, sound.library)
-    if not clip.is_file():
-        raise SelfTalkError(f"The sound of strip {strip.name} is missing: {clip}.")
+    if sound.packed_file is None and not clip.is_file():
+        raise SelfTalkError(
+            f"The sound of strip {strip.name} is missing: {clip}. Find it (File > External Data > "
+            "Find Missing Files) or choose another strip."
+        )
     return clip
 
 
@@ -83,19 +140,177 @@ def absolute(path: str, library: bpy.types.Library | None = None) -> Path:
     return Path(os.path.abspath(bpy.path.abspath(path, library=library)))
 
 
+def file_mark(clip: Path) -> str:
+    """What tells a file from others and from its earlier self, without reading it."""
+    state = clip.stat()
+    return f"{clip} {state.st_size} {state.st_mtime_ns}"
+
+
 def strip_range(strip: Any) -> tuple[int, int]:
-    """First and last scene frame of a strip."""
+    """First and last scene frame of a strip that meta strips around it let through."""
     _, _, first, end = compat.strip_place(strip)
+    for meta in _metas(strip):
+        _, _, meta_first, meta_end = compat.strip_place(meta)
+        first, end = max(first, meta_first), min(end, meta_end)
     return round(first), round(end) - 1
 
 
 def source_times(scene: bpy.types.Scene, strip: Any, frames: np.ndarray) -> np.ndarray:
-    """Seconds in the file that a sound strip plays at scene frames (n,).
+    """Seconds in the file that a sound strip plays at scene frames (n,); not for retimed ones.
 
     Outside the file, before 0 or after its end, the strip is silent.
     """
     start, trim, _, _ = compat.strip_place(strip)
     return (frames - start + trim) / frame_rate(scene) - compat.sound_strip_offset(strip)
+
+
+def muted(scene: bpy.types.Scene, strip: Any) -> str:
+    """Why a strip is not heard, or ""."""
+    for each in (strip, *_metas(strip)):
+        if each.mute:
+            return "Muted" if each == strip else f"Its meta strip {each.name} is muted"
+        channel = _channel(scene, each)
+        if channel is not None and channel.mute:
+            return f"Its channel {channel.name} is muted"
+    return ""
+
+
+def _channel(scene: bpy.types.Scene, strip: Any) -> Any | None:
+    meta = strip.parent_meta()
+    channels = meta.channels if meta is not None else scene.sequence_editor.channels
+    return channels[strip.channel] if strip.channel < len(channels) else None
+
+
+def clock(scene: bpy.types.Scene, strip: Any, face_scene: bpy.types.Scene) -> Clock:
+    """How frames of a face's scene belong to those of the sequencer's; see the top."""
+    fps = frame_rate(scene)
+    if scene == face_scene:
+        return Clock(0.0, 0.0, 1.0, fps)
+    first, last = strip_range(strip)
+    for shown in _walk(compat.editor_strips(scene.sequence_editor)):
+        if shown.type == "SCENE" and shown.scene == face_scene and not muted(scene, shown):
+            begin, trim, _, _ = compat.strip_place(shown)
+            shown_first, shown_last = strip_range(shown)
+            if shown_first <= last and first <= shown_last:
+                return Clock(begin - trim, face_scene.frame_start, 1.0, fps)
+    face_fps = frame_rate(face_scene)
+    return Clock(scene.frame_start, face_scene.frame_start, fps / face_fps, face_fps)
+
+
+def heard(scene: bpy.types.Scene, strip: Any, face_scene: bpy.types.Scene) -> Heard:
+    """What a strip plays, and when, for a face of a scene.
+
+    Raises:
+        SelfTalkError: its sound is missing, cannot be read, or is not heard at all.
+    """
+    clip = clip_of(strip)
+    sound = strip.sound
+    packed = sound.name if sound.packed_file is not None else ""
+    mark = f"packed {clip} {sound.packed_file.size}" if packed else file_mark(clip)
+    keys = compat.retiming_frames(strip)
+    if keys and not compat.HAS_SOUND:
+        raise SelfTalkError(f"Strip {strip.name} is retimed, and this Blender has no sound.")
+    watch = clock(scene, strip, face_scene)
+    first, last = strip_range(strip)
+    # A frame of the face that begins within the strip; rounding must not lose one.
+    frames = np.arange(
+        int(np.ceil(watch.to_face(first) - 1e-6)), int(np.ceil(watch.to_face(last + 1) - 1e-6))
+    )
+    if keys:
+        start, trim, _, _ = compat.strip_place(strip)
+        speeds = " ".join(str(round(key - start)) for key in keys)
+        mark += f" retimed {speeds} {trim:.6g} {first - start:.6g} {last - first}"
+        times = (watch.to_sequencer(frames) - first) / frame_rate(scene)
+    else:
+        times = source_times(scene, strip, watch.to_sequencer(frames))
+    # Rounding may put the first frame a hair before the file.
+    plays = times > -1e-6
+    if not plays.any():
+        raise SelfTalkError(f"Strip {strip.name} plays none of its sound. Check its trims.")
+    begin = int(np.argmax(plays))
+    pauses = _pauses(scene, strip, watch.to_sequencer(frames[begin:]))
+    if sum(stop - first for first, stop in pauses) == len(frames) - begin:
+        raise SelfTalkError(f"Strip {strip.name} is silent: its volume is 0.")
+    return Heard(
+        clip=clip,
+        sound=mark,
+        first_frame=int(frames[begin]),
+        frames=len(frames) - begin,
+        fps=watch.fps,
+        start=max(float(times[begin]), 0.0),
+        packed=packed,
+        mixed=bool(keys),
+        pauses=pauses,
+    )
+
+
+def _pauses(scene: bpy.types.Scene, strip: Any, frames: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """Parts of frames (n,) of the sequencer, (first, after last), in which the volume is 0."""
+    curve = compat.volume_curve(scene, strip)
+    if curve is None:
+        return () if strip.volume > 0 else ((0, len(frames)),)
+    quiet = np.array([curve.evaluate(frame) <= 0.0 for frame in frames])
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], quiet, [False]])))
+    return tuple((int(a), int(b)) for a, b in edges.reshape(-1, 2))
+
+
+@contextlib.contextmanager
+def sound_file(clip: Path, packed: str, mixed: tuple[str, str] | None) -> Iterator[Path]:
+    """The file that the animator reads for a strip; a temporary one goes with the block.
+
+    Args:
+        clip: the strip's own file.
+        packed: the name of a packed sound, whose bytes become a file, or "".
+        mixed: scene and strip to mix down, or None.
+
+    Raises:
+        SelfTalkError: scene, strip or sound are gone, or cannot be written out.
+    """
+    if not packed and mixed is None:
+        yield clip
+        return
+    with tempfile.TemporaryDirectory(prefix="selftalk-") as folder:
+        if mixed is not None:
+            path = Path(folder) / f"{clip.stem}.wav"
+            _mix_down(*mixed, path)
+        else:
+            sound = bpy.data.sounds.get(packed)
+            if sound is None or sound.packed_file is None:
+                raise SelfTalkError(f"The packed sound {packed} is gone. Animate the strip again.")
+            path = Path(folder) / clip.name
+            path.write_bytes(sound.packed_file.data)
+        yield path
+
+
+def _mix_down(scene_name: str, strip_name: str, path: Path) -> None:
+    """Write what is heard of one strip alone, from its first frame to its last."""
+    scene = bpy.data.scenes.get(scene_name)
+    if scene is None:
+        raise SelfTalkError(f"Scene {scene_name} is gone. Animate the strip again.")
+    strip = find_strip(scene, strip_name)
+    around = [strip, *_metas(strip)]
+    silenced = [s for s in _walk(compat.editor_strips(scene.sequence_editor)) if s not in around]
+    channels = [c for c in (_channel(scene, each) for each in around) if c is not None]
+    switches = [(each, each.mute) for each in (*silenced, *around, *channels)]
+    before = scene.frame_start, scene.frame_end
+    first, last = strip_range(strip)
+    try:
+        for each, _ in switches:
+            each.mute = each in silenced
+        scene.frame_start, scene.frame_end = first, last
+        with compat.as_sequencer_scene(bpy.context, scene):
+            bpy.ops.sound.mixdown(
+                filepath=str(path), check_existing=False, container="WAV", codec="PCM",
+                format="S16", channels="MONO", mixrate=MIX_RATE,
+            )  # fmt: skip
+    except RuntimeError as error:
+        raise SelfTalkError(f"Strip {strip_name} cannot be mixed down: {error}") from error
+    finally:
+        for each, was in switches:
+            each.mute = was
+        scene.frame_start, scene.frame_end = before
+    if not path.is_file():
+        raise SelfTalkError(f"Strip {strip_name} cannot be mixed down. Look into the console.")
 
 
 def strip_of_file(scene: bpy.types.Scene, clip: Path, frame: int) -> Any | None:

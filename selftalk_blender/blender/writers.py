@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,14 @@ from .neutral import Neutral
 
 # Not "selftalk": before 5.0 that is where Blender keeps Object.selftalk.
 MARK = "selftalk_mark"
+# Of the actions that `lines` writes: the line's id.
+LINE = "selftalk_line"
 MODIFIER = "SelfTalk Mesh Cache"
 CACHE_FOLDER = "//selftalk_cache/"
 CACHE_SUFFIX = ".selftalk.mdd"
 # A weight below this all along moves the head's largest shape by less than 0.005 mm.
 STILL = 1e-4
-CHUNK_FRAMES = 32
+CHUNK_FRAMES = 16
 LINEAR = 1  # of Keyframe.interpolation, for foreach_set
 
 
@@ -53,7 +55,48 @@ def check_shape_keys(target: bpy.types.Object | None, template: Neutral | None =
     """
     face.check(target, template)
     assert target is not None
-    _check_modifiers(target)
+    check_modifiers(target)
+    keys = target.data.shape_keys
+    names = set(bundled_template().shape_names)
+    if template is not None:
+        names = {NAME.format(index) for index in range(MOST + 1)}
+        present = set(keys.key_blocks.keys()) if keys is not None else set()
+        others = sorted((names & present) - face.driven_keys(target, template))
+        if others:
+            raise SelfTalkError(
+                f"Shape key {others[0]} of {target.name} has the name of one of SelfTalk's, but "
+                "SelfTalk did not make it. Rename it."
+            )
+    check_keys(target, names)
+    if keys is None:
+        return
+    data = keys.animation_data
+    if data is None:
+        return
+    if data.use_tweak_mode:
+        raise SelfTalkError(
+            f"An NLA strip of {target.name} is being tweaked. Leave Tweak Mode (Tab)."
+        )
+    driven = names & {key_name(curve.data_path) for curve in data.drivers}
+    if driven:
+        raise SelfTalkError(
+            f"Shape key {min(driven)} of {target.name} has a driver, which SelfTalk leaves alone. "
+            "Remove the drivers of its face shapes, or choose the output Mesh Cache."
+        )
+    if data.action is not None and not is_ours(data.action) and LINE not in data.action:
+        raise SelfTalkError(
+            f"The shape keys of {target.name} have the action {data.action.name}, which SelfTalk "
+            "leaves alone. Push it down or unlink it in the Action Editor (Shape Key mode), or "
+            "choose the output Mesh Cache."
+        )
+
+
+def check_keys(target: bpy.types.Object, names: Collection[str] = ()) -> None:
+    """Whether a mesh shows its shape keys as they are animated, and those of these names in 0..1.
+
+    Raises:
+        SelfTalkError: what stands in the way, and what to do about it.
+    """
     sharing = _other_users(target)
     if sharing:
         raise SelfTalkError(
@@ -67,18 +110,9 @@ def check_shape_keys(target: bpy.types.Object | None, template: Neutral | None =
             "its Shape Keys panel)."
         )
     keys = target.data.shape_keys
-    if keys is None:
-        return
-    names = set(bundled_template().shape_names)
-    if template is not None:
-        names = {NAME.format(index) for index in range(MOST + 1)}
-        others = sorted((names & set(keys.key_blocks.keys())) - face.driven_keys(target, template))
-        if others:
-            raise SelfTalkError(
-                f"Shape key {others[0]} of {target.name} has the name of one of SelfTalk's, but "
-                "SelfTalk did not make it. Rename it."
-            )
-    for block in (key for key in keys.key_blocks if key.name in names):
+    for block in (
+        key for key in (keys.key_blocks if keys is not None else ()) if key.name in names
+    ):
         if block.mute:
             raise SelfTalkError(f"Shape key {block.name} of {target.name} is muted. Unmute it.")
         if block.slider_min > 0.0 or block.slider_max < 1.0:
@@ -86,25 +120,6 @@ def check_shape_keys(target: bpy.types.Object | None, template: Neutral | None =
                 f"Shape key {block.name} of {target.name} cannot reach 0 and 1. Set its range to "
                 "0..1 in the Shape Keys panel."
             )
-    data = keys.animation_data
-    if data is None:
-        return
-    if data.use_tweak_mode:
-        raise SelfTalkError(
-            f"An NLA strip of {target.name} is being tweaked. Leave Tweak Mode (Tab)."
-        )
-    driven = names & {_key_name(curve.data_path) for curve in data.drivers}
-    if driven:
-        raise SelfTalkError(
-            f"Shape key {min(driven)} of {target.name} has a driver, which SelfTalk leaves alone. "
-            "Remove the drivers of its face shapes, or choose the output Mesh Cache."
-        )
-    if data.action is not None and not _is_ours(data.action):
-        raise SelfTalkError(
-            f"The shape keys of {target.name} have the action {data.action.name}, which SelfTalk "
-            "leaves alone. Push it down or unlink it in the Action Editor (Shape Key mode), or "
-            "choose the output Mesh Cache."
-        )
 
 
 def write_shape_keys(
@@ -144,10 +159,10 @@ def write_shape_keys(
             action = old.copy() if old is not None else compat.new_action("SelfTalk", keys)
             yield from _write_curves(compat.owner_curves(action, keys), action, motion, first_frame)
     except ReferenceError as error:
-        _undo_keys(target, had_keys, created, action)
+        _undo(target, had_keys, created, action)
         raise SelfTalkError("The face was removed while it was being animated.") from error
     except BaseException:
-        _undo_keys(target, had_keys, created, action)
+        _undo(target, had_keys, created, action)
         raise
     # From here on nothing fails: the scene changes at once.
     if action is not None:
@@ -157,7 +172,7 @@ def write_shape_keys(
         action.name = f"SelfTalk {target.name}"
     if template is not None:
         _renew_made_keys(target, template, _moving(motion), renewed)
-    _remove_cache(target)
+    remove_cache(target)
     yield 1.0
 
 
@@ -182,23 +197,46 @@ def _create_keys(
     made = face.driven_keys(target, template) if template is not None else frozenset()
     fit = face.correspondence(target, made | frozenset(moving), template)
     present = set(target.data.shape_keys.key_blocks.keys()) if target.data.shape_keys else set()
-    missing = [name for name in moving if name not in present]
-    if missing and not present:
+    offsets = {
+        name: fit.offsets(motion.template.shape_deltas[moving[name]])
+        for name in moving
+        if name not in present or name in made
+    }
+    _add_keys(target, {name: offsets[name] for name in moving if name not in present}, created)
+    basis = np.empty(fit.target_vertices * 3, np.float32)
+    if target.data.shape_keys is not None:
+        target.data.shape_keys.reference_key.data.foreach_get("co", basis)
+    return {name: basis + offsets[name].ravel() for name in moving if name in made & present}
+
+
+def create_head_keys(target: bpy.types.Object, names: Sequence[str], created: list[str]) -> None:
+    """Add shapes of the bundled head to a mesh of its topology, and their names to `created`.
+
+    Raises:
+        SelfTalkError: the mesh is of another topology.
+    """
+    template = bundled_template()
+    fit = face.correspondence(target, frozenset(template.shape_names))
+    deltas = (template.shape_deltas[template.shape_names.index(name)] for name in names)
+    _add_keys(target, dict(zip(names, map(fit.offsets, deltas), strict=True)), created)
+
+
+def _add_keys(
+    target: bpy.types.Object, offsets: Mapping[str, np.ndarray], created: list[str]
+) -> None:
+    """Add shape keys of offsets (V, 3) from the Basis, at 0, and their names to `created`."""
+    if offsets and target.data.shape_keys is None:
         compat.add_shape_key(target, "Basis")
     active = target.active_shape_key_index
-    basis = np.empty(fit.target_vertices * 3, np.float32)
-
-    def shape(name: str) -> np.ndarray:
-        target.data.shape_keys.reference_key.data.foreach_get("co", basis)
-        return basis + fit.offsets(motion.template.shape_deltas[moving[name]]).ravel()
-
-    for name in missing:
+    basis = np.empty(len(target.data.vertices) * 3, np.float32)
+    for name, moved in offsets.items():
         key = compat.add_shape_key(target, name)
         created.append(key.name)
-        key.relative_key = target.data.shape_keys.reference_key
-        key.data.foreach_set("co", shape(name))
+        reference = target.data.shape_keys.reference_key
+        reference.data.foreach_get("co", basis)
+        key.relative_key = reference
+        key.data.foreach_set("co", basis + moved.ravel())
     target.active_shape_key_index = active
-    return {name: shape(name) for name in moving if name in made & present}
 
 
 def _renew_made_keys(
@@ -218,11 +256,16 @@ def _renew_made_keys(
     target.data.update()
 
 
-def _undo_keys(
+def _undo(
     target: bpy.types.Object, had_keys: bool, created: list[str], action: bpy.types.Action | None
 ) -> None:
     if action is not None:
         bpy.data.actions.remove(action)
+    remove_keys(target, had_keys, created)
+
+
+def remove_keys(target: bpy.types.Object, had_keys: bool, created: Sequence[str]) -> None:
+    """Take back shape keys that were created; none where the face itself is gone."""
     try:
         if not had_keys:
             target.shape_key_clear()
@@ -270,7 +313,7 @@ def _reset_still_keys(
         return
     curves = compat.owner_curves(action, keys) if action is not None else None
     for path in old[MARK]:
-        name = _key_name(path)
+        name = key_name(path)
         if name in keys.key_blocks and (curves is None or curves.find(path) is None):
             keys.key_blocks[name].value = 0.0
 
@@ -285,14 +328,25 @@ def _our_action(target: bpy.types.Object) -> bpy.types.Action | None:
     keys = target.data.shape_keys
     data = keys.animation_data if keys is not None else None
     action = data.action if data is not None else None
-    return action if action is not None and _is_ours(action) else None
+    return action if action is not None and is_ours(action) else None
 
 
-def _is_ours(action: bpy.types.Action) -> bool:
+def _talks_by_keys(target: bpy.types.Object) -> bool:
+    """Whether the shape keys of a mesh play an action of ours."""
+    keys = target.data.shape_keys
+    data = keys.animation_data if keys is not None else None
+    if data is None:
+        return False
+    strips = [strip.action for track in data.nla_tracks for strip in track.strips]
+    return any(a is not None and (LINE in a or is_ours(a)) for a in (data.action, *strips))
+
+
+def is_ours(action: bpy.types.Action) -> bool:
+    """Whether `write_shape_keys` made an action."""
     return MARK in action and action.is_editable and action.override_library is None
 
 
-def _remove_keyed_motion(target: bpy.types.Object) -> None:
+def remove_dense(target: bpy.types.Object) -> None:
     """Take our F-curves off a mesh; the keys stay, at 0, and so does what the artist added."""
     old = _our_action(target)
     if old is None:
@@ -312,7 +366,7 @@ def _remove_keyed_motion(target: bpy.types.Object) -> None:
     old[MARK] = []
 
 
-def _key_name(path: str) -> str:
+def key_name(path: str) -> str:
     """The shape key of an F-curve path; "" for paths to anything else."""
     found = re.fullmatch(r'key_blocks\["(.*)"\]\.value', path)
     return bpy.utils.unescape_identifier(found[1]) if found else ""
@@ -351,9 +405,9 @@ def check_mesh_cache(
     """
     face.check(target, template)
     assert target is not None
-    _check_modifiers(target)
+    check_modifiers(target)
     sharing = _other_users(target)
-    if sharing and _our_action(target) is not None:
+    if sharing and _talks_by_keys(target):
         raise SelfTalkError(
             f"The mesh of {target.name} is shared with {sharing[0]}, and both talk by its shape "
             "keys. Make it single-user first (Object > Relations > Make Single User > Object & "
@@ -396,7 +450,7 @@ def write_mesh_cache(
     """
     check_mesh_cache(target, path, template)
     old = _our_action(target)
-    driven = frozenset(_moving(motion)) | {_key_name(p) for p in (old[MARK] if old else ())}
+    driven = frozenset(_moving(motion)) | {key_name(p) for p in (old[MARK] if old else ())}
     if template is not None:
         driven |= face.driven_keys(target, template)
     fit = face.correspondence(target, driven, template)
@@ -417,7 +471,7 @@ def write_mesh_cache(
             if not path.exists() and folder.is_dir():
                 folder.rmdir()
     _place_modifier(target, path, first_frame)
-    _remove_keyed_motion(target)
+    remove_dense(target)
     if template is not None and target.data.shape_keys is not None:
         _renew_made_keys(target, template, {}, {})
     yield 1.0
@@ -460,7 +514,14 @@ def _our_modifier(target: bpy.types.Object) -> bpy.types.Modifier | None:
     return modifier if modifier is not None and modifier.type == "MESH_CACHE" else None
 
 
-def _remove_cache(target: bpy.types.Object) -> None:
+def played_cache(target: bpy.types.Object) -> Path:
+    """The file of our mesh cache on a mesh that has one."""
+    modifier = _our_modifier(target)
+    assert modifier is not None
+    return _absolute(modifier)
+
+
+def remove_cache(target: bpy.types.Object) -> None:
     """Remove our modifier. Its file stays: undo and other .blend files may play it."""
     modifier = _our_modifier(target)
     if modifier is not None:
@@ -512,7 +573,12 @@ def has_cache(target: bpy.types.Object) -> bool:
     return _our_modifier(target) is not None
 
 
-def _check_modifiers(target: bpy.types.Object) -> None:
+def check_modifiers(target: bpy.types.Object) -> None:
+    """Whether a motion of a mesh would show.
+
+    Raises:
+        SelfTalkError: a modifier replaces the whole mesh.
+    """
     ours = _our_modifier(target)
     for modifier in target.modifiers:
         if modifier.type in ("MESH_CACHE", "MESH_SEQUENCE_CACHE") and modifier != ours:

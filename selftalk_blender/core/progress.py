@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 
@@ -41,6 +42,45 @@ class ProgressLine:
         if self._width:
             print("\r" + " " * self._width + "\r", end="", file=sys.stderr, flush=True)
             self._width = 0
+
+
+class TimeLeft:
+    """Seconds until work is done, told calmly: neither the first moments nor a hitch shows."""
+
+    _SETTLED = 1.0  # seconds of one stage before anything is told
+    _MEMORY = 3.0  # seconds over which a new estimate takes the place of the old
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._begun = (0.0, 0.0)  # second, share done
+        self._last = 0.0
+        self._end: float | None = None
+        self._told: int | None = None
+
+    def update(self, done: float, stage: str, now: float) -> int | None:
+        """Whole seconds that are left, None where that is not known yet.
+
+        Args:
+            done: share of all work, 0..1.
+            stage: what is being done; in each one the pace is measured anew.
+            now: seconds of a steady clock.
+        """
+        if stage != self._stage or done <= 0:
+            self._stage, self._begun = stage, (now, done)
+        took, share = now - self._begun[0], done - self._begun[1]
+        if took >= self._SETTLED and share > 0.02:
+            end = now + took * (1 - done) / share
+            if self._end is None:
+                self._end = end
+            self._end += (end - self._end) * min((now - self._last) / self._MEMORY, 1.0)
+        self._last = now
+        if self._end is None:
+            return None
+        left = max(self._end - now, 0.0)
+        # Down as time passes; up only where it has become much longer.
+        if self._told is None or left < self._told - 1 or left > 1.25 * self._told + 1:
+            self._told = math.ceil(left)
+        return max(self._told, 1)
 
 
 def clock(seconds: float) -> str:

@@ -18,26 +18,31 @@ SECONDS = 4.0  # of the test clip
 SCRIPT = """#!/bin/sh
 '''exec' "{python}" "$0" "$@"
 ' '''
-import argparse, json, os, sys, time
+import sys, time
 sys.path.insert(0, sys.argv[3])
-parser = argparse.ArgumentParser()
-for name in (
-    "clip", "--start", "--stop", "--output", "--device", "--animator", "--template", "--subject",
-):
-    parser.add_argument(name)
-args = parser.parse_args(sys.argv[4:])
-print(json.dumps(dict(stage="Animating", done=0.5)), flush=True)
-time.sleep({wait})
-if {error!r}:
-    print(json.dumps(dict(error={error!r})), flush=True)
-    sys.exit(1)
 import numpy as np
 from selftalk_blender.core import Motion
-motion = Motion.load({motion!r})
-start, stop = float(args.start), min(float(args.stop or 1e9), motion.duration)
-times = start + np.arange(np.ceil((stop - start) * motion.fps - 1e-6)) / motion.fps
-motion.at(times, motion.fps).save(args.output)
-print(json.dumps(dict(result=args.output, notices={notices!r})), flush=True)
+from selftalk_blender.core.errors import SelfTalkError
+from selftalk_blender.worker import server
+
+class StandIn:
+    notices = {notices!r}
+
+    def animate_file(self, clip, start, stop, progress):
+        progress(0.5, "Animating")
+        for _ in range(round({wait} / 0.05)):
+            time.sleep(0.05)
+            progress(0.5, "Animating")
+        if {error!r}:
+            raise SelfTalkError({error!r})
+        motion = Motion.load({motion!r})
+        stop = min(stop or 1e9, motion.duration)
+        times = start + np.arange(np.ceil((stop - start) * motion.fps - 1e-6)) / motion.fps
+        self.loudness = np.linspace(-60, -20, len(times), dtype=np.float32)
+        return motion.at(times, motion.fps)
+
+server.load = lambda *_: StandIn()
+server.main()
 """
 
 
@@ -56,9 +61,9 @@ def stand_in(
     wait: float = 0.0,
     notices: tuple[str, ...] = (),
 ) -> str:
-    """A program that answers like the animator's process, with a motion made beforehand.
+    """A program that is the animator's process with a motion made beforehand.
 
-    The real client talks to it; only torch and the network are missing.
+    Client, protocol and server are the real ones; only torch and the network are missing.
 
     Args:
         error: what it refuses the clip with.

@@ -11,12 +11,23 @@ import pytest
 
 bpy = pytest.importorskip("bpy", reason="needs the bpy module (a real Blender)")
 
+import selftalk_blender
 from selftalk_blender.blender import face
+from selftalk_blender.worker import client
 
 
 @pytest.fixture(autouse=True)
 def empty_scene() -> None:
+    selftalk_blender.register()
     bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+
+
+@pytest.fixture(autouse=True)
+def own_process(tmp_path: Path) -> Iterator[None]:
+    """A test's animator serves that test alone, and its log goes with it."""
+    client.keep_log_in(tmp_path.parent / f"{tmp_path.name}-log")
+    yield
+    client.stop_workers()
 
 
 @pytest.fixture

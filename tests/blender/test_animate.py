@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from animators import SECONDS, opening, ramp, stand_in
 
-from selftalk_blender.blender import animate, compat, strips, writers
+from selftalk_blender.blender import animate, compat, lines, strips
 from selftalk_blender.core import Motion, bundled_template
 from selftalk_blender.core.errors import SelfTalkError
 
@@ -89,8 +89,9 @@ def test_only_the_used_part_is_asked_for(head, clip, python) -> None:
     strip = strips.add_strip(scene, clip, 1)
     strip.frame_offset_start, strip.frame_offset_end = 24, 48
     plan = animate.plan(scene, head, strip=strip.name, python=python)
-    assert (plan.first_frame, plan.start, plan.frames) == (25, pytest.approx(1.0), 24)
-    assert not plan.add_strip and plan.clip == clip
+    heard = plan.heard
+    assert (heard.first_frame, heard.start, heard.frames) == (25, pytest.approx(1.0), 24)
+    assert plan.strip == strip.name and heard.clip == clip
 
 
 @SOUND
@@ -111,7 +112,7 @@ def test_a_file_becomes_a_strip_and_a_motion(head, clip, python) -> None:
     assert result.elapsed < 20 and "times real time" in result.text
     assert seen(head, 11) == pytest.approx(0.0, abs=1e-3)
     assert seen(head, 59) == pytest.approx(2.0, abs=1e-3)
-    assert writers.written_frames(head) == (
+    assert lines.written_frames(head) == (
         result.first_frame,
         result.first_frame + result.frames - 1,
     )
@@ -203,5 +204,6 @@ def test_notices_reach_the_result(head, clip, tmp_path) -> None:
 
 def test_a_plan_is_made_of_plain_values(head, clip, python) -> None:
     plan = animate.plan(bpy.context.scene, head, clip=clip, python=python)
-    for value in dataclasses.asdict(plan).values():
-        assert value is None or isinstance(value, (str, int, float, Path))
+    values = {**dataclasses.asdict(plan), **dataclasses.asdict(plan.heard)}
+    for value in (value for name, value in values.items() if name != "heard"):
+        assert value is None or isinstance(value, (str, int, float, Path, tuple))

@@ -22,6 +22,7 @@ class Talks:
 
     def __init__(self, clip, *_, animator=None, **__) -> None:
         self.clip, self.notices = Path(clip), [f"Spoken by {animator}."]
+        self.loudness = np.zeros(25, np.float32)
 
     def start(self) -> None:
         if "broken" in self.clip.name:

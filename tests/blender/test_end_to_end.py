@@ -15,7 +15,7 @@ import pytest
 from scenes import play
 
 import selftalk_blender
-from selftalk_blender.blender import compat, strips, writers
+from selftalk_blender.blender import compat, lines, strips
 from selftalk_blender.core import Motion
 from selftalk_blender.core.template import ASSETS, bundled_template
 from selftalk_blender.worker.client import AnimateJob
@@ -78,7 +78,7 @@ def test_the_sample_clip_is_spoken(spoken: Motion) -> None:
 
     assert np.median(around("M")) < 0.6 * np.median(around("AA", "AO", "AW", "AY"))
 
-    first, last = writers.written_frames(settings.face)
+    first, last = lines.written_frames(settings.face)
     assert 14 <= first <= 21 and abs(last - (21 + 5.29 * 29.97)) < 10
     if compat.HAS_SOUND:
         (strip,) = strips.sound_strips(scene)
@@ -95,7 +95,7 @@ def test_a_trimmed_strip_moves_as_the_whole_clip_does(spoken: Motion) -> None:
     strip.frame_offset_start, strip.frame_offset_end = 39, 25
     scene.selftalk.sound_strip = strip.name
     bpy.ops.selftalk.animate_from_audio()
-    assert writers.written_frames(scene.selftalk.face)[0] >= 40 - 6
+    assert lines.written_frames(scene.selftalk.face)[0] >= 40 - 6
     frames = np.arange(40, 100, 4)
     wanted = spoken.at((frames - 1) / 24, 24.0).weights
     assert wanted is not None

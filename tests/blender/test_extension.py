@@ -29,9 +29,16 @@ settings = bpy.context.scene.selftalk
 settings.sound_file = clip
 assert bpy.ops.selftalk.animate_from_audio() == {"FINISHED"}
 print("RESULT", settings.face.selftalk.result)
+client = sys.modules[name + ".worker.client"]
+assert client.log_file().is_relative_to(bpy.utils.user_resource("EXTENSIONS")), client.log_file()
+assert "animate" in client.log_file().read_text()
+(worker,) = client._workers.values()
+process = worker._process
+assert process.poll() is None  # warm
 bpy.ops.extensions.package_uninstall(repo_index=1, pkg_id="selftalk_blender")
 assert name not in bpy.context.preferences.addons
 assert "selftalk" not in bpy.types.Scene.bl_rna.properties
+process.wait(5)
 print("GONE")
 """
 

@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import bpy
 import numpy as np
@@ -15,7 +14,7 @@ import pytest
 from animators import ramp, stand_in
 
 import selftalk_blender
-from selftalk_blender.blender import animate, compat, jobs, operators, panels, strips, writers
+from selftalk_blender.blender import animate, compat, lines, operators, panels, strips
 from selftalk_blender.core.template import bundled_template
 
 
@@ -86,7 +85,7 @@ def test_add_face_stands_at_the_cursor_and_is_chosen() -> None:
 
 def test_a_sound_file_makes_the_face_talk(face, clip) -> None:
     assert bpy.ops.selftalk.animate_from_audio() == {"FINISHED"}
-    assert writers.written_frames(face)[0] == 11
+    assert lines.written_frames(face)[0] == 11
     assert face.selftalk.result.startswith("102 frames, 4.0 s of sound in ")
     assert "times real time" in face.selftalk.result
     if compat.HAS_SOUND:
@@ -103,7 +102,7 @@ def test_a_chosen_strip_makes_the_face_talk(face, clip) -> None:
     scene.selftalk.sound_strip = "ramp"
     assert scene.selftalk.source == "STRIP"
     assert bpy.ops.selftalk.animate_from_audio() == {"FINISHED"}
-    assert writers.written_frames(face)[0] == 40
+    assert lines.written_frames(face)[0] == 40
     assert len(strips.sound_strips(scene)) == 1
 
 
@@ -199,7 +198,7 @@ def test_a_fault_of_ours_is_no_traceback_for_the_user(face, clip, tmp_path, monk
         yield 0.5
         raise KeyError("broken")
 
-    monkeypatch.setattr(writers, "write_shape_keys", broken)
+    monkeypatch.setattr(lines, "write", broken)
     with pytest.raises(RuntimeError, match="met a fault of its own.*system console") as error:
         bpy.ops.selftalk.animate_from_audio()
     assert "Traceback" not in str(error.value)
@@ -265,31 +264,6 @@ def test_settings_are_saved_with_the_file(face, clip, tmp_path) -> None:
     assert settings.face.name == "SelfTalk Head" and settings.face.selftalk.output == "MESH_CACHE"
     assert (settings.source, settings.start_frame) == ("FILE", 11)
     assert Path(settings.sound_file) == clip
-
-
-def test_a_job_behind_a_window_takes_short_turns() -> None:
-    """It never holds the window longer than a slice, and gives way at once where it waits."""
-    work = (animate.Progress(i / 9, "Writing", waiting=i == 3) for i in range(10))
-    running = jobs.Running(work)
-    running.advance()
-    assert running.progress.done == pytest.approx(1 / 3)
-    with pytest.raises(StopIteration):
-        running.advance()
-
-
-def test_undo_is_held_back_while_a_job_runs() -> None:
-    operator = jobs.JobOperator()
-    press = SimpleNamespace(type="Z", ctrl=True, oskey=False)
-    click = SimpleNamespace(type="LEFTMOUSE", ctrl=False, oskey=False)
-    jobs.running = jobs.Running(iter(()))
-    try:
-        jobs.running.progress = animate.Progress(0.5, "Animating", waiting=True)
-        assert operator._blocked(press) and not operator._blocked(click)
-        jobs.running.progress = animate.Progress(0.9, "Writing")
-        assert operator._blocked(click)
-        assert "Wait, or press Esc" in operators.animate_problem(bpy.context)
-    finally:
-        jobs.running = None
 
 
 def test_registering_leaves_no_trace() -> None:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import bpy
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,6 +21,7 @@ def bridge() -> None:
     bpy.types.Mesh.shade_smooth = lambda mesh: mesh.polygons.foreach_set(
         "use_smooth", [True] * len(mesh.polygons)
     )
+    bpy.types.ShapeKey.points = property(lambda key: key.data)
     bpy.types.WindowManager.selftalk_bar = bpy.props.IntProperty(subtype="PERCENTAGE", max=100)
 
     def progress(layout: bpy.types.UILayout, factor: float, text: str) -> None:
@@ -32,13 +34,25 @@ def bridge() -> None:
     bpy.types.UILayout.progress = progress
 
 
+def mesh_positions(mesh: bpy.types.Mesh) -> np.ndarray:
+    """As `face.mesh_positions`: 3.4 keeps them in no attribute."""
+    positions = np.empty(len(mesh.vertices) * 3, np.float32)
+    mesh.vertices.foreach_get("co", positions)
+    return positions
+
+
 def enable(category: str | None = None) -> None:
     """Register the add-on from the repository, its panels in another tab if one is named."""
     sys.path.insert(0, str(ROOT))
     bridge()
     import selftalk_blender
-    from selftalk_blender.blender import panels
+    from selftalk_blender.blender import face, interface, panels
+
+    face.mesh_positions = mesh_positions
 
     if category is not None:
         panels.SidebarPanel.bl_category = category
+        for cls in interface.CLASSES:
+            if issubclass(cls, bpy.types.Panel):  # sub-panels open, so that they are drawn, too
+                cls.bl_options = getattr(cls, "bl_options", set()) - {"DEFAULT_CLOSED"}
     selftalk_blender.register()

@@ -1,6 +1,6 @@
 """Runs inside Debian's Blender 3.4: presses Animate from Audio in a real window.
 
-    blender --factory-startup -P tests/window/talk.py -- REPORT CLIP (finish|cancel|show)
+    blender --factory-startup -P tests/window/talk.py -- REPORT CLIP (finish|cancel|queue|show)
 
 Writes what was seen to REPORT (JSON) and ends Blender. show waits for photograph.py in between.
 """
@@ -53,6 +53,13 @@ def steps() -> Iterator[float]:
     if MODE == "show":
         yield from wait_for("clicked")  # the tab, while the window is quick
     report["operator"] = list(bpy.ops.selftalk.animate_from_audio("INVOKE_DEFAULT"))
+    if MODE == "queue":
+        bpy.ops.selftalk.animate_from_audio("INVOKE_DEFAULT")
+        report["in line"] = [job.text for job in jobs.waiting]
+        yield 1.0  # both are drawn
+        bpy.ops.selftalk.cancel()
+        yield 0.5
+        report["in line then"] = len(jobs.waiting)
     seen, longest = set(), 0.0
     while jobs.running is not None:
         seen.add(jobs.running.progress.text)

@@ -79,3 +79,11 @@ def test_the_button_animates_while_the_window_lives(display: str, tmp_path: Path
 def test_cancel_leaves_nothing(display: str, tmp_path: Path) -> None:
     seen = press(display, tmp_path, "cancel")
     assert (seen["result"], seen["actions"], seen["strips"]) == ("", 0, 0)
+
+
+def test_a_second_press_waits_and_has_its_turn(display: str, tmp_path: Path) -> None:
+    """Also where the first is cancelled."""
+    seen = press(display, tmp_path, "queue")
+    assert (seen["in line"], seen["in line then"]) == (["Waiting"], 0)
+    assert seen["result"].startswith("102 frames, 4.0 s of sound")
+    assert (seen["actions"], seen["strips"]) == (1, 1)

@@ -1,0 +1,471 @@
+"""The panel Adjust: the artist's controls, presets, and keys few enough to edit by hand."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import bpy
+import numpy as np
+
+from ..core.errors import SelfTalkError
+from ..core.reduce import Keys, Reduced, reduce_keys
+from ..core.template import bundled_template
+from . import controls, jobs, lines, operators, panels, writers
+
+# What a preset sets besides the defaults of PRESET_CONTROLS; blinks and the like stay as chosen.
+PRESETS = {
+    "SPOKEN": ("As Spoken", "The motion as the animator gave it", {}),
+    "SUBTLE": (
+        "Subtle",
+        "Small and calm, for a close-up or a whisper",
+        {"strength": 0.7, "smoothing": 0.06},
+    ),
+    "CLEAR": (
+        "Clear",
+        "Somewhat larger, with firm p, b and m",
+        {"strength": 1.15, "closure": 1.0},
+    ),
+    "STAGE": (
+        "Stage",
+        "Large, for a figure far away or a cartoon",
+        {"strength": 1.4, "jaw": 1.2, "closure": 1.5, "upper_face": 1.3},
+    ),
+}
+PRESET_CONTROLS = ("strength", "closure", "smoothing", "upper_face", "jaw", "mouth", "cheeks")
+
+# Half a millimetre is a seventh of the keys at 24 fps and a sixteenth at 60, and less than what
+# the animator itself is off by; a fifth of one would double their number.
+ERROR_MM = 0.5
+# Where lips meet they may be off by this share of it alone.
+CLOSED_SHARE = 0.25
+CLOSED_MM = 0.5  # inner-lip gap on the bundled head
+BEZIER, ALIGNED = 2, 3  # of Keyframe.interpolation and .handle_left_type, for foreach_set
+# mm that a custom property of a rig is taken to move the face for 1: as a wide open jaw does.
+PROPERTY_MM = 40.0
+
+
+def adjust_problem(context: bpy.types.Context) -> str:
+    """Why the controls of the chosen face cannot be changed now, or ""."""
+    face = context.scene.selftalk.face
+    if face is None:
+        return operators.NO_FACE
+    if jobs.running is not None:
+        return "A face is being animated. Wait, or press Esc to cancel."
+    if len(face.selftalk.lines) and not any(
+        lines.take_of(face, line.id) for line in face.selftalk.lines
+    ):
+        return "Lines of an animator of the face's own have no controls."
+    return controls.locked(face)
+
+
+def reduce_problem(context: bpy.types.Context) -> str:
+    """Why Reduce Keys cannot run now, or ""."""
+    face = context.scene.selftalk.face
+    if face is None:
+        return operators.NO_FACE
+    if jobs.running is not None:
+        return "A face is being animated. Wait, or press Esc to cancel."
+    if not len(face.selftalk.lines):
+        return "There are no keys yet. Animate the face first."
+    if writers.has_cache(face):
+        return "A mesh cache has no keys. Choose the output Shape Keys and animate again."
+    return ""
+
+
+def bake_problem(context: bpy.types.Context) -> str:
+    """Why Bake Again cannot run now, or ""."""
+    face = context.scene.selftalk.face
+    if face is None:
+        return operators.NO_FACE
+    if jobs.running is not None:
+        return "A face is being animated. Wait, or press Esc to cancel."
+    if not any(lines.take_of(face, line.id) for line in face.selftalk.lines):
+        return "No line of this face was kept to be baked again. Animate it first."
+    return ""
+
+
+# --- Reducing -------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Line:
+    """The curves of one line, read: what `reduce_keys` takes.
+
+    Attributes:
+        curves: C of them.
+        first_frame: scene frame of the first row.
+        values: (T, C) at scene frames.
+        deltas: (C, V, 3) mm that 1 of each curve moves each vertex that moves at all.
+        allowed: (T,) mm.
+    """
+
+    id: str
+    curves: list[bpy.types.FCurve]
+    first_frame: int
+    values: np.ndarray
+    deltas: np.ndarray
+    allowed: np.ndarray
+
+
+def reduce_lines(face: bpy.types.Object, error_mm: float) -> jobs.Steps:
+    """Reduce the keys of all lines of a face.
+
+    Yields:
+        What is done.
+
+    Returns:
+        Keys before, keys after, and the largest error in mm. Nothing is changed before the end.
+
+    Raises:
+        SelfTalkError: there is nothing to reduce.
+    """
+    done: list[tuple[Line, Reduced]] = []
+    ids = [line.id for line in face.selftalk.lines]
+    for number, line_id in enumerate(ids):
+        yield jobs.Progress(number / len(ids), "Reducing keys")
+        line = _read(face, line_id, error_mm)
+        if line is not None:
+            done.append((line, reduce_keys(line.values, line.deltas, line.allowed)))
+    if not done:
+        raise SelfTalkError("The lines of this face have no keys of SelfTalk's to reduce.")
+    yield jobs.Progress(1.0, "Writing")
+    for line, reduced in done:
+        for curve, keys in zip(line.curves, reduced.curves, strict=True):
+            write_keys(curve, keys, line.first_frame)
+        controls.mark_reduced(face, line.id, reduced.error_mm)
+    results = [reduced for _, reduced in done]
+    return (
+        sum(r.before for r in results),
+        sum(r.after for r in results),
+        max(r.error_mm for r in results),
+    )
+
+
+def write_keys(curve: bpy.types.FCurve, keys: Keys, first_frame: int) -> None:
+    """Give an F-curve Bezier keys with aligned handles."""
+    points, count = curve.keyframe_points, len(keys.frames)
+    left, right = keys.handles()
+    places = np.stack([keys.frames, keys.values], 1)
+    points.clear()
+    points.add(count)
+    for name, place in (("co", places), ("handle_left", left), ("handle_right", right)):
+        points.foreach_set(name, (place + (first_frame, 0)).astype(np.float32).ravel())
+    for name, value in (
+        ("interpolation", BEZIER),
+        ("handle_left_type", ALIGNED),
+        ("handle_right_type", ALIGNED),
+    ):
+        points.foreach_set(name, np.full(count, value, np.int32))
+    curve.update()
+
+
+def _read(face: bpy.types.Object, line_id: str, error_mm: float) -> Line | None:
+    """A line's curves as they are now, whoever made their keys; None where there are none."""
+    line = lines.find(face, line_id)
+    found = [
+        (owner, curve)
+        for owner, curve, _ in lines.curves(face, line_id)
+        if len(curve.keyframe_points) and not len(curve.modifiers)
+    ]
+    if line is None or not found:
+        return None
+    first, last = line.key_range
+    frames = range(first, last + 1)
+    values = np.array([[curve.evaluate(frame) for frame in frames] for _, curve in found]).T
+    allowed = np.full(len(values), error_mm)
+    take = lines.take_of(face, line_id)
+    if take is not None:
+        spoken = lines.Spoken.of(line)
+        motion, start = lines.motion_of(spoken, lines.adjusted(face, spoken, take))
+        if start == first and len(motion) == len(values):
+            closed = bundled_template().gap_mm(motion.weights) < CLOSED_MM
+            allowed[closed] = CLOSED_SHARE * error_mm
+    deltas = _deltas([(owner, curve) for owner, curve in found])
+    return Line(line_id, [curve for _, curve in found], first, values, deltas, allowed)
+
+
+def _deltas(curves: list[tuple[bpy.types.ID, bpy.types.FCurve]]) -> np.ndarray:
+    """(C, V, 3) float32 mm by which 1 of each curve moves what it moves.
+
+    A shape key's are those of its mesh. For anything else stands one vertex of its own: the
+    farthest that it turns or shifts.
+    """
+    blocks: list[np.ndarray] = []
+    meshes: dict[bpy.types.Key, list[tuple[int, bpy.types.ShapeKey]]] = {}
+    for number, (owner, curve) in enumerate(curves):
+        name = writers.key_name(curve.data_path)
+        if isinstance(owner, bpy.types.Key) and name in owner.key_blocks:
+            meshes.setdefault(owner, []).append((number, owner.key_blocks[name]))
+        else:
+            alone = np.zeros((len(curves), 1, 3), np.float32)
+            alone[number, 0, 0] = _reach_mm(owner, curve.data_path)
+            blocks.append(alone)
+    for keys, shapes in meshes.items():
+        block = np.zeros((len(curves), len(keys.reference_key.data), 3), np.float32)
+        to_mm = _mm_of(keys)
+        for number, shape in shapes:
+            block[number] = (_positions(shape) - _positions(shape.relative_key)) @ to_mm
+        moved = np.abs(block).max((0, 2)) > 1e-4
+        blocks.append(block[:, moved])
+    return np.concatenate(blocks, 1)
+
+
+def _positions(key: bpy.types.ShapeKey) -> np.ndarray:
+    positions = np.empty(len(key.data) * 3, np.float32)
+    key.data.foreach_get("co", positions)
+    return positions.reshape(-1, 3)
+
+
+def _mm_of(keys: bpy.types.Key) -> np.ndarray:
+    """(3, 3) from a mesh's own unit to mm in the world; the largest of its objects counts."""
+    users = [o for o in bpy.data.objects if o.data == keys.user]
+    largest = max(users, key=lambda o: abs(o.matrix_world.to_3x3().determinant()))
+    return np.array(largest.matrix_world.to_3x3(), np.float32).T * _mm_per_unit()
+
+
+def _mm_per_unit() -> float:
+    settings = bpy.context.scene.unit_settings
+    return 1000.0 * (settings.scale_length if settings.system != "NONE" else 1.0)
+
+
+def _reach_mm(owner: bpy.types.Object, path: str) -> float:
+    """About how many mm 1 of an object's or a bone's channel moves a face."""
+    mm = max(abs(side) for side in owner.matrix_world.to_scale()) * _mm_per_unit()
+    bone = re.fullmatch(r'pose\.bones\["(.*)"\]\.(\w+)', path)
+    if bone:
+        name = bpy.utils.unescape_identifier(bone[1])
+        length, kind = owner.data.bones[name].length, bone[2]
+    elif path.startswith("delta_rotation"):
+        length, kind = np.linalg.norm(np.array(owner.bound_box), axis=1).max(), path
+    else:
+        return PROPERTY_MM
+    if kind == "location":
+        return mm
+    # A quaternion's part is half the angle.
+    return float(mm * length * (2.0 if kind.endswith("quaternion") else 1.0))
+
+
+# --- Operators ------------------------------------------------------------------------------
+
+
+class SELFTALK_OT_reduce_keys(jobs.JobOperator, bpy.types.Operator):
+    """Replace the keys of all lines of the face by few that can be edited by hand"""
+
+    bl_idname = "selftalk.reduce_keys"
+    bl_label = "Reduce Keys"
+    bl_options = {"REGISTER", "UNDO"}
+
+    error_mm: bpy.props.FloatProperty(
+        name="Error (mm)",
+        description=(
+            "Millimetres by which any point of the face may be off in any frame; a quarter of "
+            "that where the lips meet"
+        ),
+        default=ERROR_MM,
+        min=0.01,
+        soft_max=2.0,
+        max=20.0,
+        step=10,
+    )
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        problem = reduce_problem(context)
+        if problem:
+            cls.poll_message_set(problem)
+        return not problem
+
+    def steps(self, context: bpy.types.Context) -> jobs.Steps:
+        return reduce_lines(context.scene.selftalk.face, self.error_mm)
+
+    def finish(self, context: bpy.types.Context, result: tuple[int, int, float]) -> None:
+        before, after, error = result
+        self.report({"INFO"}, f"{before} keys became {after}; largest error {error:.2f} mm")
+
+
+class SELFTALK_OT_bake_again(bpy.types.Operator):
+    """Make the keys of all lines of the face again, from the recording and the controls. What was
+    edited by hand or reduced in them is lost"""
+
+    bl_idname = "selftalk.bake_again"
+    bl_label = "Bake Again"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        problem = bake_problem(context)
+        if problem:
+            cls.poll_message_set(problem)
+        return not problem
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        face = context.scene.selftalk.face
+        controls.bake_now(face, anyway=True)
+        if face.selftalk.controls.problem:
+            self.report({"ERROR"}, face.selftalk.controls.problem)
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
+class _ControlsOperator:
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        problem = adjust_problem(context)
+        if problem:
+            cls.poll_message_set(problem)
+        return not problem
+
+
+class SELFTALK_OT_controls_preset(_ControlsOperator, bpy.types.Operator):
+    """Set the sliders of the speech; blinks, head, offset and seed stay as chosen"""
+
+    bl_idname = "selftalk.controls_preset"
+    bl_label = "Preset"
+
+    preset: bpy.props.EnumProperty(
+        name="Preset", items=[(key, name, text) for key, (name, text, _) in PRESETS.items()]
+    )
+
+    @classmethod
+    def description(cls, context: bpy.types.Context, properties: bpy.types.OperatorProperties):
+        return PRESETS[properties.preset][1]
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        plain = controls.defaults()
+        values = {name: plain[name] for name in PRESET_CONTROLS} | PRESETS[self.preset][2]
+        controls.set_all(context.scene.selftalk.face, values)
+        return {"FINISHED"}
+
+
+class SELFTALK_OT_reset_controls(_ControlsOperator, bpy.types.Operator):
+    """Set every control back: the motion as the animator gave it"""
+
+    bl_idname = "selftalk.reset_controls"
+    bl_label = "Reset"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        controls.set_all(context.scene.selftalk.face, controls.defaults())
+        return {"FINISHED"}
+
+
+# --- Panels ---------------------------------------------------------------------------------
+
+
+class SELFTALK_MT_controls_presets(bpy.types.Menu):
+    bl_label = "Presets"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        for key, (name, _, _) in PRESETS.items():
+            self.layout.operator("selftalk.controls_preset", text=name).preset = key
+
+
+def sliders(layout: bpy.types.UILayout, enabled: bool) -> bpy.types.UILayout:
+    """A column for controls."""
+    column = layout.column()
+    column.use_property_split = True
+    column.use_property_decorate = False
+    column.enabled = enabled
+    return column
+
+
+class SELFTALK_PT_adjust(panels.SidebarPanel, bpy.types.Panel):
+    bl_label = "Adjust"
+    bl_order = 50
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, face = self.layout, context.scene.selftalk.face
+        problem = adjust_problem(context)
+        if problem:
+            panels.paragraph(layout, context, problem, "INFO")
+        if face is None:
+            return
+        settings = face.selftalk.controls
+        cached = writers.has_cache(face)
+        if (problem and problem == controls.locked(face)) or cached:
+            layout.operator("selftalk.bake_again", icon="FILE_REFRESH")
+        if cached:
+            panels.paragraph(layout, context, "A mesh cache follows the controls then.", "INFO")
+        if settings.problem and not problem:
+            panels.paragraph(layout, context, settings.problem, "ERROR")
+        column = sliders(layout, not problem)
+        row = column.row(align=True)
+        row.menu("SELFTALK_MT_controls_presets")
+        row.operator("selftalk.reset_controls", text="", icon="LOOP_BACK")
+        for name in ("strength", "jaw", "closure", "smoothing", "offset"):
+            column.prop(settings, name)
+        layout.operator("selftalk.reduce_keys", icon="KEYFRAME")
+        nothing = reduce_problem(context)
+        if nothing and nothing != problem:
+            panels.paragraph(layout, context, nothing, "INFO")
+
+
+class _SubPanel(panels.SidebarPanel):
+    bl_parent_id = "SELFTALK_PT_adjust"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return context.scene.selftalk.face is not None
+
+
+class SELFTALK_PT_regions(_SubPanel, bpy.types.Panel):
+    bl_label = "Regions"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        column = sliders(self.layout, not adjust_problem(context))
+        settings = context.scene.selftalk.face.selftalk.controls
+        for name in ("mouth", "cheeks", "tongue", "eyes", "brows", "upper_face"):
+            column.prop(settings, name)
+
+
+class SELFTALK_PT_eyes_brows(_SubPanel, bpy.types.Panel):
+    bl_label = "Blinks and Brows"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        column = sliders(self.layout, not adjust_problem(context))
+        settings = context.scene.selftalk.face.selftalk.controls
+        for name in ("blinks", "brow_raises"):
+            row = column.row(heading=settings.bl_rna.properties[name].name)
+            row.prop(settings, f"use_{name}", text="")
+            amount = row.row()
+            amount.active = getattr(settings, f"use_{name}")
+            amount.prop(settings, name, text="")
+        column.prop(settings, "seed")
+
+
+class SELFTALK_PT_head(_SubPanel, bpy.types.Panel):
+    bl_label = "Head"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        column = sliders(self.layout, not adjust_problem(context))
+        face = context.scene.selftalk.face
+        settings = face.selftalk.controls
+        row = column.row(heading="Head Motion")
+        row.prop(settings, "use_head", text="")
+        amount = row.row()
+        amount.active = settings.use_head
+        amount.prop(settings, "head", text="")
+        rig = controls.armature(face)
+        if rig is not None:
+            column.prop_search(settings, "head_bone", rig.pose, "bones")
+        if settings.use_head:
+            try:
+                controls.head(face)
+            except SelfTalkError as error:
+                panels.paragraph(self.layout, context, str(error), "ERROR")
+
+
+CLASSES = (
+    SELFTALK_OT_reduce_keys,
+    SELFTALK_OT_bake_again,
+    SELFTALK_OT_controls_preset,
+    SELFTALK_OT_reset_controls,
+    SELFTALK_MT_controls_presets,
+    SELFTALK_PT_adjust,
+    SELFTALK_PT_regions,
+    SELFTALK_PT_eyes_brows,
+    SELFTALK_PT_head,
+)

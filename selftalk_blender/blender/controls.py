@@ -1,0 +1,542 @@
+"""The artist's controls of a face: kept in the .blend, and live on the lines that it speaks.
+
+A changed control makes the curves of all lines of its face again from their takes, at once in the
+background and behind a short timer in a window. It never does where that would lose an artist's
+work: lines whose keys were edited by hand or reduced lock the controls until *Bake Again*.
+
+How an edit is noticed: `seal` notes what the curves of a line are right after we wrote them, as
+a few sums; `problem` sees whether they still are. A line that never was sealed counts as ours.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import bpy
+import numpy as np
+from mathutils import Euler, Matrix, Vector
+
+from ..core import controls as core
+from ..core import rhythm
+from ..core.drive import Channel
+from ..core.errors import SelfTalkError
+from ..core.take import SILENCE
+from ..core.template import bundled_template
+from . import writers
+
+SEALS = "selftalk_seals"  # custom property of a face: line id -> sums of its curves
+REDUCED = "selftalk_reduced"  # custom property of a face: line id -> error in mm
+SEAL_SLACK = 1e-3  # of a sum; an edit that shows changes it by more
+PAUSE = 0.03  # seconds in which the window may draw, before a dragged slider bakes again
+HEAD_BONES = ("head", "c_head.x", "def-head", "mixamorig:head")  # in lower case
+
+
+def _changed(settings: ControlSettings, context: bpy.types.Context) -> None:
+    bake_soon(settings.id_data)
+
+
+class ControlSettings(bpy.types.PropertyGroup):
+    """`Object.selftalk.controls`; as made, the motion is what the animator gave."""
+
+    strength: bpy.props.FloatProperty(
+        name="Strength",
+        description="Size of the whole motion about the face at rest, as a factor. 1: as spoken",
+        default=1.0,
+        min=0.0,
+        max=5.0,
+        soft_max=2.0,
+        update=_changed,
+    )
+    closure: bpy.props.FloatProperty(
+        name="Lip Closure",
+        description=(
+            "Millimetres by which lips are pressed together that come near each other, as at p, b "
+            "and m, until they are sealed. 0: as spoken. Measured on SelfTalk's head"
+        ),
+        default=0.0,
+        min=0.0,
+        max=5.0,
+        soft_max=3.0,
+        step=10,
+        update=_changed,
+    )
+    smoothing: bpy.props.FloatProperty(
+        name="Smoothing",
+        description="Seconds that are averaged. Lips that met still meet",
+        default=0.0,
+        min=0.0,
+        max=core.LONGEST_SMOOTHING,
+        soft_max=0.2,
+        step=1,
+        precision=3,
+        unit="TIME_ABSOLUTE",
+        update=_changed,
+    )
+    offset: bpy.props.FloatProperty(
+        name="Offset",
+        description="Frames by which the mouth comes later than the sound; negative for earlier",
+        default=0.0,
+        soft_min=-5.0,
+        soft_max=5.0,
+        min=-100.0,
+        max=100.0,
+        step=10,
+        update=_changed,
+    )
+    jaw: bpy.props.FloatProperty(
+        name="Jaw",
+        description="Size of the jaw's motion, as a factor. Lips that met still meet",
+        default=1.0,
+        min=0.0,
+        max=5.0,
+        soft_max=2.0,
+        update=_changed,
+    )
+    mouth: bpy.props.FloatProperty(
+        name="Lips",
+        description="Size of all other mouth shapes' motion, as a factor",
+        default=1.0,
+        min=0.0,
+        max=5.0,
+        soft_max=2.0,
+        update=_changed,
+    )
+    cheeks: bpy.props.FloatProperty(
+        name="Cheeks",
+        description="Size of the cheeks' and nose's motion, as a factor",
+        default=1.0,
+        min=0.0,
+        max=5.0,
+        soft_max=2.0,
+        update=_changed,
+    )
+    tongue: bpy.props.FloatProperty(
+        name="Tongue",
+        description="How far the tongue comes out, as a factor; it stays behind closed lips",
+        default=1.0,
+        min=0.0,
+        max=5.0,
+        soft_max=2.0,
+        update=_changed,
+    )
+    eyes: bpy.props.FloatProperty(
+        name="Eyes",
+        description="Size of what the animator moves around the eyes, as a factor; not of blinks",
+        default=1.0,
+        min=0.0,
+        max=5.0,
+        soft_max=2.0,
+        update=_changed,
+    )
+    brows: bpy.props.FloatProperty(
+        name="Brows",
+        description="Size of the brows' motion, as a factor",
+        default=1.0,
+        min=0.0,
+        max=5.0,
+        soft_max=2.0,
+        update=_changed,
+    )
+    upper_face: bpy.props.FloatProperty(
+        name="Upper Face",
+        description="Size of the motion above the mouth, brow raises included, as a factor",
+        default=1.0,
+        min=0.0,
+        max=5.0,
+        soft_max=2.0,
+        update=_changed,
+    )
+    use_blinks: bpy.props.BoolProperty(
+        name="Blinks",
+        description="Blink about 17 times a minute in silence and 26 in speech, where phrases end",
+        update=_changed,
+    )
+    blinks: bpy.props.FloatProperty(
+        name="Blinks",
+        description="How far a blink closes the eyes, as a factor. 1: wholly",
+        default=1.0,
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+        update=_changed,
+    )
+    use_brow_raises: bpy.props.BoolProperty(
+        name="Brow Raises", description="Raise the brows a little with stress", update=_changed
+    )
+    brow_raises: bpy.props.FloatProperty(
+        name="Brow Raises",
+        description="How far stress raises the brows, as a factor",
+        default=1.0,
+        min=0.0,
+        max=3.0,
+        update=_changed,
+    )
+    use_head: bpy.props.BoolProperty(
+        name="Head Motion",
+        description=(
+            "Nod with stress and drift slowly while speaking: a rigged face by its head bone, "
+            "any other by the object's Delta Rotation about its origin"
+        ),
+        update=_changed,
+    )
+    head: bpy.props.FloatProperty(
+        name="Head Motion",
+        description="Size of the head's motion, as a factor; a few degrees at 1",
+        default=1.0,
+        min=0.0,
+        max=5.0,
+        soft_max=2.0,
+        update=_changed,
+    )
+    head_bone: bpy.props.StringProperty(
+        name="Bone",
+        description="The bone that turns the head; where empty, one that is called so",
+        update=_changed,
+    )
+    seed: bpy.props.IntProperty(
+        name="Seed",
+        description="Another number places blinks, brow raises and nods otherwise",
+        min=0,
+        update=_changed,
+    )
+    problem: bpy.props.StringProperty(
+        options={"HIDDEN"}, description="Why the controls could not be heard the last time"
+    )
+
+
+SPOKEN = tuple(f.name for f in fields(core.Controls) if f.name not in ("blinks", "brow_raises"))
+
+
+def of(face: bpy.types.Object, frame_rate: float) -> core.Controls:
+    """A face's controls.
+
+    Args:
+        frame_rate: frames per second of the scene that it speaks in; the offset counts them.
+    """
+    settings = face.selftalk.controls
+    values = {name: getattr(settings, name) for name in SPOKEN}
+    values["offset"] = settings.offset / frame_rate
+    values["blinks"] = settings.blinks if settings.use_blinks else 0.0
+    values["brow_raises"] = settings.brow_raises if settings.use_brow_raises else 0.0
+    return core.Controls(**values)
+
+
+def adjusted(
+    face: bpy.types.Object,
+    weights: np.ndarray,
+    fps: float,
+    loudness: np.ndarray,
+    frame_rate: float,
+) -> np.ndarray:
+    """A take's weights (T, 52) as the face's controls want them; see `core.controls.apply`.
+
+    Args:
+        fps: of weights and loudness.
+        frame_rate: of the scene.
+    """
+    return core.apply(of(face, frame_rate), bundled_template(), weights, fps, loudness)
+
+
+# --- The head -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """What turns a head.
+
+    Attributes:
+        channels: of a rotation, as Euler angles (radians) or a quaternion.
+        rest: (C,) their values unturned.
+        frame: turns the axes of the rotation's channels into those of the face (see _axes).
+        order: of the Euler angles; "" for a quaternion.
+        seed, amount: see `core.rhythm.head_motion`.
+    """
+
+    channels: tuple[Channel, ...]
+    rest: np.ndarray
+    frame: Matrix
+    order: str
+    seed: int
+    amount: float
+
+    def values(self, loudness: np.ndarray, fps: float, times: np.ndarray) -> np.ndarray:
+        """(T, C) float32 from a voice.
+
+        Args:
+            loudness: of the voice, dBFS per frame.
+            fps: of the loudness.
+            times: (T,) seconds of the voice at which the head is seen; at the first and the last
+                it is at rest.
+        """
+        # Stress is seen at the loudness's own rate: a scene's may miss the peaks.
+        fine = times[0] + np.arange(int(np.ceil((times[-1] - times[0]) * fps)) + 1) / fps
+        heard = np.interp(fine * fps, np.arange(len(loudness)), loudness, SILENCE, SILENCE)
+        turns = rhythm.head_motion(heard, fps, self.seed, self.amount)
+        angles = np.stack([np.interp(times, fine, axis) for axis in turns.T], 1)
+        back = self.frame.transposed()
+        values = np.empty((len(angles), len(self.channels)), np.float32)
+        for row, (pitch, yaw, roll) in zip(values, angles.tolist(), strict=True):
+            turn = self.frame @ Euler((pitch, roll, yaw)).to_matrix() @ back
+            row[:] = turn.to_euler(self.order) if self.order else turn.to_quaternion()
+        return values
+
+
+def head(face: bpy.types.Object) -> Head | None:
+    """How the head of a face is turned; None where it is not to be.
+
+    Raises:
+        SelfTalkError: why it cannot be turned.
+    """
+    settings = face.selftalk.controls
+    if not settings.use_head or not settings.head:
+        return None
+    rig = armature(face)
+    if rig is None:
+        holder, prefix, place = face, "delta_", ""
+        # Deltas turn in the parent's axes, after the object's own rotation.
+        own = _turned_by_parent(face)
+    else:
+        if rig.library is not None or rig.override_library is not None:
+            raise SelfTalkError(f"{rig.name} is linked: its head cannot be turned from here.")
+        holder, prefix = _head_bone(rig, settings.head_bone), ""
+        place = f'pose.bones["{bpy.utils.escape_identifier(holder.name)}"].'
+        own = (rig.matrix_world.to_3x3() @ holder.bone.matrix_local.to_3x3()).normalized()
+    order = holder.rotation_mode
+    if order == "AXIS_ANGLE":
+        raise SelfTalkError(
+            f"{holder.name} turns by axis and angle. Set its rotation mode to Euler or Quaternion."
+        )
+    quaternion = order == "QUATERNION"
+    path = f"{place}{prefix}rotation_{'quaternion' if quaternion else 'euler'}"
+    rest = np.array([1.0, 0.0, 0.0, 0.0] if quaternion else [0.0, 0.0, 0.0], np.float32)
+    owner = face if rig is None else rig
+    kind = "PROPERTY" if rig is None else "BONE"
+    channels = tuple(Channel(owner.name, kind, path, index) for index in range(len(rest)))
+    frame = own.inverted() @ _axes(_turned_by_parent(owner) @ _own_rotation(owner))
+    return Head(channels, rest, frame, "" if quaternion else order, settings.seed, settings.head)
+
+
+def head_channels(face: bpy.types.Object) -> tuple[Channel, ...]:
+    """The channels of `head`, none where it is not to be turned."""
+    turning = head(face)
+    return turning.channels if turning is not None else ()
+
+
+def armature(face: bpy.types.Object) -> bpy.types.Object | None:
+    """The armature that moves a face, by its first Armature modifier."""
+    for modifier in face.modifiers:
+        if modifier.type == "ARMATURE" and modifier.object is not None:
+            return modifier.object
+    return None
+
+
+def _head_bone(rig: bpy.types.Object, name: str) -> bpy.types.PoseBone:
+    if name:
+        if name not in rig.pose.bones:
+            raise SelfTalkError(f"{rig.name} has no bone {name}. Choose its head's bone.")
+        return rig.pose.bones[name]
+    for bone in rig.pose.bones:
+        if bone.name.lower() in HEAD_BONES:
+            return bone
+    raise SelfTalkError(f"Which bone of {rig.name} is the head? Choose it under Head.")
+
+
+def _turned_by_parent(owner: bpy.types.Object) -> Matrix:
+    whole = owner.matrix_world.to_3x3().normalized()
+    return whole @ owner.matrix_basis.to_3x3().normalized().inverted()
+
+
+def _own_rotation(owner: bpy.types.Object) -> Matrix:
+    """An object's rotation without its delta, which may be ours."""
+    if owner.rotation_mode == "QUATERNION":
+        return owner.rotation_quaternion.to_matrix()
+    if owner.rotation_mode == "AXIS_ANGLE":
+        angle, *axis = owner.rotation_axis_angle
+        return Matrix.Rotation(angle, 3, Vector(axis))
+    return owner.rotation_euler.to_matrix()
+
+
+def _axes(turn: Matrix) -> Matrix:
+    """The axes of a face that an object's rotation turns, in the world: its left, its back, up.
+
+    It looks along the object's -Y, or, where that is up or down, along +Z, as imports do.
+    """
+    ahead = turn @ Vector((0.0, -1.0, 0.0))
+    if abs(ahead.z) > 0.7:
+        ahead = turn @ Vector((0.0, 0.0, 1.0))
+    ahead.z = 0.0
+    if ahead.length < 1e-6:  # it lies
+        ahead = Vector((0.0, -1.0, 0.0))
+    ahead.normalize()
+    up = Vector((0.0, 0.0, 1.0))
+    return Matrix((up.cross(ahead), -ahead, up)).transposed()
+
+
+# --- Seals ----------------------------------------------------------------------------------
+
+
+def seal(face: bpy.types.Object, line_id: str) -> None:
+    """Note that a line's curves are as we wrote them."""
+    face_seals = face.get(SEALS)
+    if face_seals is None:
+        face[SEALS] = {}
+        face_seals = face[SEALS]
+    face_seals[line_id] = _sums(face, line_id)
+    if line_id in face.get(REDUCED, {}):
+        del face[REDUCED][line_id]
+
+
+def mark_reduced(face: bpy.types.Object, line_id: str, error_mm: float) -> None:
+    """Note that a line's curves are reduced, by a largest error."""
+    if REDUCED not in face:
+        face[REDUCED] = {}
+    face[REDUCED][line_id] = error_mm
+
+
+def touched(face: bpy.types.Object) -> list[str]:
+    """Names of a face's lines whose keys were reduced, or edited since we wrote them."""
+    reduced, seals = face.get(REDUCED, {}), face.get(SEALS, {})
+    return [
+        line.name
+        for line in face.selftalk.lines
+        if line.id in reduced
+        or (line.id in seals and not _same(seals[line.id], _sums(face, line.id)))
+    ]
+
+
+def _same(old: Sequence[float], new: Sequence[float]) -> bool:
+    return len(old) == len(new) and bool(
+        np.all(np.abs(np.subtract(old, new)) <= SEAL_SLACK * np.maximum(1.0, np.abs(old)))
+    )
+
+
+def _sums(face: bpy.types.Object, line_id: str) -> list[float]:
+    """What changes when an artist edits a line's keys, and not when the line moves.
+
+    Of each curve: the number of keys, and their times and distances from rest, each key with a
+    factor of its own.
+    """
+    from . import lines  # which imports this module
+
+    line = lines.find(face, line_id)
+    found: list[float] = []
+    if line is None:
+        return found
+    for _, curve, rest in lines.curves(face, line_id):
+        points = np.empty(len(curve.keyframe_points) * 2, np.float32)
+        curve.keyframe_points.foreach_get("co", points)
+        frames, values = points.reshape(-1, 2).T.astype(np.float64)
+        factors = np.cos(1.0 + np.arange(len(frames)))
+        found += [
+            len(frames),
+            float(factors @ (frames - line.key_range[0])),
+            float(factors @ (values - rest)),
+        ]
+    return found
+
+
+# --- Baking live ----------------------------------------------------------------------------
+
+_waiting: set[str] = set()  # names of faces
+_quiet = False
+_seconds = 0.0  # that the last bake took
+
+
+def bake_soon(face: bpy.types.Object) -> None:
+    """Have a changed control seen on a face: at once in the background, else very soon.
+
+    In a window a mesh cache waits for *Bake Again*: no slider could be dragged while it is written.
+    """
+    if _quiet or not len(face.selftalk.lines):
+        return
+    if bpy.app.background:
+        bake_now(face)
+        return
+    if writers.has_cache(face):
+        return
+    _waiting.add(face.name)
+    if not bpy.app.timers.is_registered(_tick):
+        # As long as a bake takes, the window may draw: a dragged slider stays fluid.
+        bpy.app.timers.register(_tick, first_interval=max(PAUSE, _seconds))
+
+
+def _tick() -> float | None:
+    from . import jobs  # which comes to lines, which imports this module
+
+    if jobs.running is not None:
+        return 0.2  # the job is about to write the same lines
+    for name in sorted(_waiting):
+        face = bpy.data.objects.get(name)
+        if face is not None:
+            bake_now(face)
+    _waiting.clear()
+    return None
+
+
+def bake_now(face: bpy.types.Object, anyway: bool = False) -> None:
+    """Make the curves of a face's lines again, as its controls are.
+
+    What stands in the way is left in `controls.problem`.
+
+    Args:
+        anyway: also where hand-made or reduced keys are lost.
+    """
+    from . import lines  # which imports this module
+
+    global _seconds
+    settings = face.selftalk.controls
+    if not anyway and locked(face):
+        return
+    begun = time.monotonic()
+    try:
+        lines.rebake(face)  # which seals what it writes
+        settings.problem = ""
+    except SelfTalkError as error:
+        settings.problem = str(error)
+    except Exception as error:  # in a timer nobody would hear of it
+        traceback.print_exc()
+        settings.problem = f"A fault of SelfTalk's own: {error}. Please report it."
+    _seconds = time.monotonic() - begun
+
+
+def locked(face: bpy.types.Object) -> str:
+    """Why a face's controls do not change its motion now, or ""."""
+    names = touched(face)
+    if names:
+        whose = f"the line {names[0]}" if len(names) == 1 else f"{len(names)} lines"
+        return (
+            f"The keys of {whose} were edited or reduced. Controls work on the recording's own: "
+            "press Bake Again to lose the edits and have these."
+        )
+    return ""
+
+
+def set_all(face: bpy.types.Object, values: dict[str, float]) -> None:
+    """Set several controls of a face, and bake once."""
+    global _quiet
+    _quiet = True
+    try:
+        for name, value in values.items():
+            setattr(face.selftalk.controls, name, value)
+    finally:
+        _quiet = False
+    bake_soon(face)
+
+
+def defaults() -> dict[str, float]:
+    """Every control as it is made: the motion as the animator gave it."""
+    names = [name for name in ControlSettings.__annotations__ if name != "problem"]
+    return {name: ControlSettings.bl_rna.properties[name].default for name in names}
+
+
+def stop() -> None:
+    """Bake no more: the add-on is disabled."""
+    _waiting.clear()
+    if bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.unregister(_tick)
+
+
+CLASSES = (ControlSettings,)

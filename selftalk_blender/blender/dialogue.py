@@ -1,0 +1,568 @@
+"""A scene full of dialogue: all sound strips, the face that says each, and all at once."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import Counter
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import bpy
+
+from ..core.errors import SelfTalkError
+from . import animate, compat, jobs, lines, operators, panels, strips
+
+NEW, CURRENT, MOVED, OLD, MUTED, UNFIT = "NEW", "CURRENT", "MOVED", "OLD", "MUTED", "UNFIT"
+ICONS = {
+    NEW: "RADIOBUT_OFF",
+    CURRENT: "CHECKMARK",
+    MOVED: "ARROW_LEFTRIGHT",
+    OLD: "FILE_REFRESH",
+    MUTED: "MUTE_IPO_OFF",
+    UNFIT: "ERROR",
+}
+NO_FACE = "No face says it. Choose one in the list, or choose a face above."
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a strip stands: one of the kinds above, and a sentence."""
+
+    kind: str
+    text: str
+
+
+@dataclass
+class Report:
+    """What Animate All has done: strips by name, with reasons."""
+
+    animated: list[str] = field(default_factory=list)
+    placed: list[str] = field(default_factory=list)
+    current: list[str] = field(default_factory=list)
+    muted: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        parts = (
+            (self.animated, "animated"),
+            (self.placed, "placed anew"),
+            (self.current, "up to date"),
+            (self.muted, "muted"),
+            (self.failed, "failed"),
+        )
+        return ", ".join(f"{len(some)} {what}" for some, what in parts if some) or "No lines"
+
+
+# --- Who says what --------------------------------------------------------------------------
+
+
+def faces_of(scene: bpy.types.Scene) -> list[bpy.types.Object]:
+    """Meshes of a scene that may talk: chosen, animated before, or with shape keys."""
+    chosen = {scene.selftalk.face, *(item.face for item in scene.selftalk.strips)}
+    return [
+        target
+        for target in scene.objects
+        if target.type == "MESH"
+        and (target in chosen or len(target.selftalk.lines) or target.data.shape_keys is not None)
+    ]
+
+
+def face_of(
+    sequencer: bpy.types.Scene, strip: Any, scene: bpy.types.Scene
+) -> bpy.types.Object | None:
+    """The face that says a strip.
+
+    The user's choice; else the face that says it already; else the one whose name the strip's or
+    its sound's name contains (the longest such name); else the one that says the other strips of
+    its channel; else the face that is chosen.
+    """
+    known = _known_face(sequencer, strip, scene)
+    if known is not None:
+        return known
+    beside = Counter(
+        face
+        for other in strips.sound_strips(sequencer)
+        if other.channel == strip.channel and other.parent_meta() == strip.parent_meta()
+        if (face := _known_face(sequencer, other, scene)) is not None
+    )
+    if beside:
+        return beside.most_common(1)[0][0]
+    return scene.selftalk.face
+
+
+def _known_face(
+    sequencer: bpy.types.Scene, strip: Any, scene: bpy.types.Scene
+) -> bpy.types.Object | None:
+    item = sequencer.selftalk.strips.get(strip.name)
+    if item is not None and item.face is not None:
+        return item.face
+    candidates = faces_of(scene)
+    for face in candidates:
+        if lines.line_of(face, sequencer.name, strip.name, None) is not None:
+            return face
+    names = [_plain(strip.name), _plain(strip.sound.name) if strip.sound is not None else ""]
+    named = [f for f in candidates if any(_plain(f.name) in name for name in names)]
+    return max(named, key=lambda face: len(face.name), default=None)
+
+
+def _plain(name: str) -> str:
+    """A name as people recognise it: "Anna.001" and "anna 001" are the same."""
+    return re.sub(r"[\W_]", "", name).lower()
+
+
+def assign(sequencer: bpy.types.Scene, strip: str, face: bpy.types.Object | None) -> None:
+    """Choose the face that says a strip; None for the face that goes without saying."""
+    _item(sequencer, strip).face = face
+
+
+def _item(sequencer: bpy.types.Scene, strip: str) -> Any:
+    item = sequencer.selftalk.strips.get(strip)
+    if item is None:
+        item = sequencer.selftalk.strips.add()
+        item.name = strip
+    return item
+
+
+# --- How they stand -------------------------------------------------------------------------
+
+
+def status(
+    sequencer: bpy.types.Scene,
+    strip: Any,
+    scene: bpy.types.Scene,
+    face: bpy.types.Object | None,
+) -> Status:
+    """Whether a strip is animated as it is now."""
+    silent = strips.muted(sequencer, strip)
+    if silent:
+        return Status(MUTED, f"{silent}: left out")
+    if face is None:
+        return Status(UNFIT, NO_FACE)
+    try:
+        heard = strips.heard(sequencer, strip, scene)
+    except SelfTalkError as error:
+        return Status(UNFIT, str(error))
+    line = lines.line_of(face, sequencer.name, strip.name, heard)
+    if line is None:
+        return Status(NEW, "Not animated yet")
+    now = lines.spoken(line.id, sequencer.name, strip.name, heard, tuple(line.taken))
+    change = lines.change(line, now)
+    if not change:
+        return Status(CURRENT, "Up to date")
+    if lines.has_take(face, line.id) and lines.reaches(line, now):
+        return Status(MOVED, f"{change}: place it anew (no animating needed)")
+    return Status(OLD, f"Out of date: {change[0].lower()}{change[1:]}")
+
+
+def lost_lines(
+    sequencer: bpy.types.Scene, scene: bpy.types.Scene, face: bpy.types.Object
+) -> list[lines.Line]:
+    """Lines of a face whose strip is gone, or is said by another face now."""
+    there = strips.sound_strips(sequencer)
+    renamed = set()
+    for strip in there:
+        with contextlib.suppress(SelfTalkError):
+            heard = strips.heard(sequencer, strip, scene)
+            line = lines.line_of(face, sequencer.name, strip.name, heard)
+            if line is not None and face_of(sequencer, strip, scene) == face:
+                renamed.add(line.id)
+    return [
+        line
+        for line in face.selftalk.lines
+        if line.strip
+        and line.id not in renamed
+        and (lines.is_lost(line) or line.scene == sequencer.name)
+        and not _is_silent_there(there, line)
+    ]
+
+
+def _is_silent_there(there: list[Any], line: lines.Line) -> bool:
+    """Whether a line's strip is there, though its sound cannot be read now."""
+    for strip in there:
+        if strip.name == line.strip:
+            try:
+                strips.clip_of(strip)
+            except SelfTalkError:
+                return True
+    return False
+
+
+# --- All of them ----------------------------------------------------------------------------
+
+
+def animate_all(
+    context: bpy.types.Context, everything: bool = False
+) -> Generator[animate.Progress, None, Report]:
+    """Animate all strips that are not up to date, each with the face that says it.
+
+    A strip that fails is reported, and the rest goes on. Lines that only moved are placed anew
+    without the animator. When it is closed, whole lines stay; the one at work leaves nothing.
+
+    Args:
+        everything: also strips that are up to date.
+    """
+    sequencer, scene = compat.sequencer_scene(context).name, context.scene.name
+    return _run_all(context, sequencer, scene, everything)
+
+
+def _run_all(
+    context: bpy.types.Context, sequencer: str, scene: str, everything: bool
+) -> Generator[animate.Progress, None, Report]:
+    """`animate_all`; how the strips stand is seen when its turn comes."""
+    report = Report()
+    todo = _to_do(context, bpy.data.scenes[sequencer], bpy.data.scenes[scene], everything, report)
+    for number, (strip, face, plan) in enumerate(todo):
+        yield animate.Progress(number / len(todo), strip)
+        try:
+            if plan is None:
+                place(bpy.data.scenes[sequencer], strip, bpy.data.scenes[scene], face)
+                report.placed.append(strip)
+                continue
+            work = animate.run(plan)
+            with contextlib.closing(work):
+                while True:
+                    try:
+                        step = next(work)
+                    except StopIteration as end:
+                        result = end.value
+                        break
+                    done = (number + step.done) / len(todo)
+                    yield animate.Progress(done, f"{strip}: {step.text}", step.waiting)
+        except SelfTalkError as error:
+            report.failed[strip] = str(error)
+            continue
+        operators.note_result(bpy.data.objects[face], result)
+        report.animated.append(strip)
+    return report
+
+
+def _to_do(
+    context: bpy.types.Context,
+    sequencer: bpy.types.Scene,
+    scene: bpy.types.Scene,
+    everything: bool,
+    report: Report,
+) -> list[tuple[str, str, animate.Plan | None]]:
+    """Strip, face and plan (None: only to be placed) of all that needs it; the rest is noted."""
+    todo: list[tuple[str, str, animate.Plan | None]] = []
+    for strip in strips.sound_strips(sequencer):
+        face = face_of(sequencer, strip, scene)
+        now = status(sequencer, strip, scene, face)
+        if now.kind == MUTED:
+            report.muted.append(strip.name)
+        elif now.kind == UNFIT:
+            report.failed[strip.name] = now.text
+        elif now.kind == CURRENT and not everything:
+            report.current.append(strip.name)
+        elif now.kind == OLD and not everything and _is_edited(sequencer, strip, face):
+            report.failed[strip.name] = f"{now.text}. {lines.EDITED}"
+        else:
+            try:
+                plan = None
+                if now.kind != MOVED or everything:
+                    plan = operators.plan_of(context, face, strip=strip.name, sequencer=sequencer)
+                todo.append((strip.name, face.name, plan))
+            except SelfTalkError as error:
+                report.failed[strip.name] = str(error)
+    _refuse_second_lines(todo, report)
+    return todo
+
+
+def _is_edited(sequencer: bpy.types.Scene, strip: Any, face: bpy.types.Object) -> bool:
+    line = lines.line_of(face, sequencer.name, strip.name, None)
+    return line is not None and lines.is_edited(face, line)
+
+
+def _refuse_second_lines(todo: list[tuple[str, str, animate.Plan | None]], report: Report) -> None:
+    """An animator of the face's own leaves one line a face: a second would replace the first."""
+    dense: dict[str, str] = {}
+    for strip, face, plan in list(todo):
+        if plan is None or plan.template is None:
+            continue
+        if face in dense:
+            report.failed[strip] = (
+                f"{face} is animated by a checkpoint of its own, which has one line at a time: "
+                f"{dense[face]}. Mute all but one of its strips."
+            )
+            todo.remove((strip, face, plan))
+        dense.setdefault(face, strip)
+
+
+def place(
+    sequencer: bpy.types.Scene, strip_name: str, scene: bpy.types.Scene, face_name: str
+) -> None:
+    """Have the line of a strip stand where the strip stands now, without the animator.
+
+    Raises:
+        SelfTalkError: strip, face or line are gone, or more must be animated.
+    """
+    strip = strips.find_strip(sequencer, strip_name)
+    face = scene.objects.get(face_name)
+    heard = strips.heard(sequencer, strip, scene)
+    line = face and lines.line_of(face, sequencer.name, strip_name, heard)
+    if line is None:
+        raise SelfTalkError(f"{strip_name} is not animated yet. Animate it.")
+    now = lines.spoken(line.id, sequencer.name, strip_name, heard, tuple(line.taken))
+    lines.move(face, line.id, now)
+
+
+def moved(context: bpy.types.Context) -> Iterator[tuple[str, str]]:
+    """Strip and face of each line that stands elsewhere than its strip."""
+    sequencer, scene = compat.sequencer_scene(context), context.scene
+    for strip in strips.sound_strips(sequencer):
+        face = face_of(sequencer, strip, scene)
+        if status(sequencer, strip, scene, face).kind == MOVED:
+            yield strip.name, face.name
+
+
+# --- Buttons --------------------------------------------------------------------------------
+
+
+def all_problem(context: bpy.types.Context) -> str:
+    """Why Animate All cannot run now, or ""."""
+    if not strips.sound_strips(compat.sequencer_scene(context)):
+        return "There are no sound strips. Add some in the Sequencer."
+    return ""
+
+
+class SELFTALK_OT_animate_all(jobs.JobOperator, bpy.types.Operator):
+    """Animate all sound strips that are not up to date, each with its face. Muted ones are left \
+out. When cancelled, lines that are done stay"""
+
+    bl_idname = "selftalk.animate_all"
+    bl_label = "Animate All"
+    bl_options = {"REGISTER", "UNDO"}
+
+    everything: bpy.props.BoolProperty(
+        name="All Anew",
+        description="Also animate strips that are up to date",
+        options={"SKIP_SAVE"},
+    )
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        problem = all_problem(context)
+        if problem:
+            cls.poll_message_set(problem)
+        return not problem
+
+    def steps(self, context: bpy.types.Context) -> jobs.Steps:
+        return animate_all(context, self.everything)
+
+    def finish(self, context: bpy.types.Context, result: Report) -> None:
+        self.report({"INFO"}, result.text)
+        for strip, reason in result.failed.items():
+            self.report({"WARNING"}, f"{strip}: {reason}")
+
+    def cancelled(self, context: bpy.types.Context, kind: str = "INFO") -> set[str]:
+        self.report({"INFO"}, "Cancelled; the lines that were done stay")
+        return {"FINISHED"}  # and so one undo step takes them back
+
+
+class SELFTALK_OT_place_lines(bpy.types.Operator):
+    """Have lines follow their sound strips that were moved or trimmed; nothing is animated anew"""
+
+    bl_idname = "selftalk.place_lines"
+    bl_label = "Place Lines"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        problem = all_problem(context)
+        if problem:
+            cls.poll_message_set(problem)
+        return not problem
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        sequencer, count = compat.sequencer_scene(context), 0
+        for strip, face in list(moved(context)):
+            try:
+                place(sequencer, strip, context.scene, face)
+                count += 1
+            except SelfTalkError as error:
+                self.report({"WARNING"}, f"{strip}: {error}")
+        self.report({"INFO"}, f"{count} lines placed" if count else "All lines are in their places")
+        return {"FINISHED"} if count else {"CANCELLED"}
+
+
+class SELFTALK_OT_remove_line(bpy.types.Operator):
+    """Remove a line from the face: its curves and what the animator made for it"""
+
+    bl_idname = "selftalk.remove_line"
+    bl_label = "Remove Line"
+    bl_options = {"REGISTER", "UNDO"}
+
+    face: bpy.props.StringProperty(name="Face", description="Name of the face")
+    line: bpy.props.StringProperty(name="Line", description="Id of its line")
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        face = bpy.data.objects.get(self.face)
+        if face is None or lines.find(face, self.line) is None:
+            self.report({"ERROR"}, "There is no such line.")
+            return {"CANCELLED"}
+        try:
+            lines.remove(face, self.line)
+        except SelfTalkError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
+class SELFTALK_OT_assign_strip(bpy.types.Operator):
+    """Choose the face that says this sound strip"""
+
+    bl_idname = "selftalk.assign_strip"
+    bl_label = "Choose Face"
+    bl_options = {"REGISTER", "UNDO"}
+
+    strip: bpy.props.StringProperty(name="Strip", description="Name of the sound strip")
+    face: bpy.props.StringProperty(
+        name="Face", description="Name of the face; where empty, by name, channel or choice"
+    )
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        return context.window_manager.invoke_props_dialog(self)
+
+    def draw(self, context: bpy.types.Context) -> None:
+        self.layout.prop_search(self, "face", context.scene, "objects")
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        face = context.scene.objects.get(self.face) if self.face else None
+        if self.face and (face is None or face.type != "MESH"):
+            self.report({"ERROR"}, f"{self.face} is no mesh of this scene. Choose a face.")
+            return {"CANCELLED"}
+        assign(compat.sequencer_scene(context), self.strip, face)
+        return {"FINISHED"}
+
+
+class SELFTALK_OT_fit_scene(bpy.types.Operator):
+    """Have the scene begin and end with the face's lines, and play in step with the sound"""
+
+    bl_idname = "selftalk.fit_scene"
+    bl_label = "Fit Scene to Lines"
+    bl_options = {"REGISTER", "UNDO"}
+
+    frame_range: bpy.props.BoolProperty(
+        name="Frame Range", description="Set the scene's first and last frame", default=True
+    )
+    sync: bpy.props.BoolProperty(
+        name="Sync to Audio",
+        description="Drop frames in playback rather than come behind the sound",
+        default=True,
+    )
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        face = context.scene.selftalk.face
+        if face is None or not len(face.selftalk.lines):
+            cls.poll_message_set("The chosen face has no lines yet. Press Animate from Audio.")
+            return False
+        return True
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        scene = context.scene
+        if self.frame_range:
+            known = scene.selftalk.face.selftalk.lines
+            scene.frame_start = min(line.first_frame for line in known)
+            scene.frame_end = max(line.key_range[1] for line in known)
+        if self.sync:
+            scene.sync_mode = "AUDIO_SYNC"
+        return {"FINISHED"}
+
+
+class SELFTALK_UL_strips(bpy.types.UIList):
+    """All sound strips, also inside meta strips, in the order of time."""
+
+    def draw_item(
+        self,
+        context: bpy.types.Context,
+        layout: bpy.types.UILayout,
+        data: Any,
+        item: Any,
+        icon: int,
+        active_data: Any,
+        active_property: str,
+    ) -> None:
+        sequencer = compat.sequencer_scene(context)
+        face = face_of(sequencer, item, context.scene)
+        row = layout.split(factor=0.55)
+        now = status(sequencer, item, context.scene, face)
+        row.label(text=item.name, icon=ICONS[now.kind])
+        button = row.operator(
+            "selftalk.assign_strip", text=face.name if face is not None else "No Face", emboss=False
+        )
+        button.strip, button.face = item.name, face.name if face is not None else ""
+
+    def filter_items(
+        self, context: bpy.types.Context, data: Any, propname: str
+    ) -> tuple[list[int], list[int]]:
+        items = getattr(data, propname)
+        shown = [
+            self.bitflag_filter_item
+            if item.type == "SOUND" and self.filter_name.lower() in item.name.lower()
+            else 0
+            for item in items
+        ]
+        order = sorted(range(len(items)), key=lambda i: compat.strip_place(items[i])[2])
+        places = [0] * len(items)
+        for place_in_list, index in enumerate(order):
+            places[index] = place_in_list
+        return shown, places
+
+
+class SELFTALK_PT_dialogue(panels.SidebarPanel, bpy.types.Panel):
+    bl_label = "All Strips"
+    bl_parent_id = "SELFTALK_PT_audio"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, scene = self.layout, context.scene
+        sequencer = compat.sequencer_scene(context)
+        problem = all_problem(context)
+        if sequencer.sequence_editor is not None:
+            owner, name = compat.all_strips(sequencer.sequence_editor)
+            layout.template_list(
+                "SELFTALK_UL_strips", "", owner, name, scene.selftalk, "listed_strip", rows=4
+            )
+            self.draw_listed(context, sequencer)
+        row = layout.row(align=True)
+        row.operator("selftalk.animate_all", icon="PLAY")
+        row.operator("selftalk.animate_all", text="All Anew").everything = True
+        layout.operator("selftalk.place_lines", icon="FILE_REFRESH")
+        if problem:
+            panels.paragraph(layout, context, problem, "INFO")
+        face = scene.selftalk.face
+        if face is None:
+            return
+        layout.prop(face.selftalk, "use_nla")
+        layout.operator("selftalk.fit_scene", icon="TIME")
+        for line in lost_lines(sequencer, scene, face):
+            row = layout.row(align=True)
+            row.label(text=f"{line.name}: its strip is gone", icon="ERROR")
+            button = row.operator("selftalk.remove_line", text="", icon="X")
+            button.face, button.line = face.name, line.id
+
+    def draw_listed(self, context: bpy.types.Context, sequencer: bpy.types.Scene) -> None:
+        """What is to be said of the strip that is chosen in the list."""
+        owner, name = compat.all_strips(sequencer.sequence_editor)
+        items, index = getattr(owner, name), context.scene.selftalk.listed_strip
+        if index >= len(items) or items[index].type != "SOUND":
+            return
+        strip = items[index]
+        face = face_of(sequencer, strip, context.scene)
+        now = status(sequencer, strip, context.scene, face)
+        panels.paragraph(self.layout, context, now.text, ICONS[now.kind])
+
+
+CLASSES = (
+    SELFTALK_OT_animate_all,
+    SELFTALK_OT_place_lines,
+    SELFTALK_OT_remove_line,
+    SELFTALK_OT_assign_strip,
+    SELFTALK_OT_fit_scene,
+    SELFTALK_UL_strips,
+    SELFTALK_PT_dialogue,
+)

@@ -1,0 +1,78 @@
+"""What the user sees of a face rig: the sub-panel Rig, and the button that measures it."""
+
+from __future__ import annotations
+
+import bpy
+
+from ..core.errors import SelfTalkError
+from . import jobs, rigs
+from .animate import Progress
+from .panels import SELFTALK_PT_face, SidebarPanel, paragraph
+
+
+def measure_problem(context: bpy.types.Context) -> str:
+    """Why Measure Rig cannot run now, or ""."""
+    if jobs.running is not None:
+        return "A face is being animated. Wait, or press Esc to cancel."
+    target = context.scene.selftalk.face
+    if target is None:
+        return "No face is chosen. Choose the face mesh, or press Add Face."
+    try:
+        rigs.find(target)
+    except SelfTalkError as error:
+        return str(error)
+    return ""
+
+
+class SELFTALK_OT_measure_rig(jobs.JobOperator, bpy.types.Operator):
+    """Move each face control of the rig once, see where the mesh goes, and put it back.
+    Done by itself before the first animation; do it again after changing vertex groups"""
+
+    bl_idname = "selftalk.measure_rig"
+    bl_label = "Measure Rig"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        problem = measure_problem(context)
+        if problem:
+            cls.poll_message_set(problem)
+        return not problem
+
+    def steps(self, context: bpy.types.Context) -> jobs.Steps:
+        target = context.scene.selftalk.face
+        self.face = target.name
+        return (Progress(done, "Measuring the rig") for done in rigs.calibrate(target))
+
+    def finish(self, context: bpy.types.Context, result: None) -> None:
+        self.report({"INFO"}, f"{self.face}: {rigs.analyse(bpy.data.objects[self.face])}")
+
+
+class SELFTALK_PT_rig(SidebarPanel, bpy.types.Panel):
+    bl_label = "Rig"
+    bl_parent_id = SELFTALK_PT_face.__name__
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        target = context.scene.selftalk.face
+        return target is not None and rigs.armature_of(target) is not None
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, target = self.layout, context.scene.selftalk.face
+        try:
+            found = rigs.find(target)
+        except SelfTalkError as error:
+            paragraph(layout, context, str(error), "INFO")
+            return
+        paragraph(layout, context, rigs.line(found), "CHECKMARK")
+        for reason in found.left_alone:
+            paragraph(layout, context, reason, "INFO")
+        row = layout.row()
+        row.use_property_split = True
+        row.use_property_decorate = False
+        row.prop(target.selftalk, "rig_share")
+        layout.operator("selftalk.measure_rig", icon="DRIVER_DISTANCE")
+
+
+CLASSES = (SELFTALK_OT_measure_rig, SELFTALK_PT_rig)

@@ -1,0 +1,675 @@
+"""How a face is driven: the mapping that is saved with it, and the meshes that follow it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+
+import bpy
+import numpy as np
+from mathutils import Vector
+
+from ..core.drive import Channel, Drive, join
+from ..core.errors import SelfTalkError
+from ..core.mapping import Entry, build_drive, entries_by_name, follow
+from ..core.mouth import find_mouth
+from ..core.names import Names, arkit_keys, recognise
+from ..core.template import bundled_template
+from ..core.visemes import RECIPES
+from . import compat, rigs
+from . import face as faces
+
+analyse = rigs.judge
+
+# Custom properties by which an action is known to be SelfTalk's (`writers`, `lines`).
+OURS = ("selftalk_mark", "selftalk_line")
+TAKES = "selftalk_takes"  # of a face that has lines of its own (`lines`)
+# Another mesh without an armature belongs to a face if its middle is in the face's box, grown by
+# this share.
+AROUND = 0.1
+NO_SHAPES = (
+    "None of the shape keys of {} can be moved. See the reasons under Shapes, or press Analyse."
+)
+
+
+# --- The mapping -----------------------------------------------------------------------------
+
+
+def _sources(item: MappingItem, context: bpy.types.Context, typed: str) -> list[str]:
+    return [*bundled_template().shape_names, *RECIPES]
+
+
+def _paths(item: MappingItem, context: bpy.types.Context, typed: str) -> list[str]:
+    target = item.object or item.id_data
+    keys = target.data.shape_keys if target.type == "MESH" and item.kind == "KEY" else None
+    return list(keys.key_blocks.keys()[1:]) if keys is not None else []
+
+
+class MappingItem(bpy.types.PropertyGroup):
+    """One line of `Object.selftalk.mapping`."""
+
+    source: bpy.props.StringProperty(
+        name="Source",
+        description="What of the speech moves it: an ARKit shape, or a viseme such as PP or aa",
+        search=_sources,
+    )
+    object: bpy.props.PointerProperty(
+        name="Object",
+        description="The object that has the shape key, bone or property; this face where empty",
+        type=bpy.types.Object,
+    )
+    kind: bpy.props.EnumProperty(
+        name="Kind",
+        description="What is moved",
+        items=(
+            ("KEY", "Shape Key", "A shape key of a mesh"),
+            ("BONE", "Bone", "Location, rotation or scale of a pose bone"),
+            ("PROPERTY", "Property", "A custom property or any other number"),
+        ),
+    )
+    path: bpy.props.StringProperty(
+        name="Moves",
+        description="Name of the shape key, or data path on the object",
+        search=_paths,
+        search_options={"SUGGESTION"},
+    )
+    index: bpy.props.IntProperty(
+        name="Component", description="Of a vector: 0 is X; -1 for a single number", default=-1
+    )
+    gain: bpy.props.FloatProperty(
+        name="Gain",
+        description="Value where the source is at its full strength, in the slider's own unit",
+        default=1.0,
+        soft_min=-2.0,
+        soft_max=2.0,
+    )
+    offset: bpy.props.FloatProperty(
+        name="Offset", description="Added to the value, in the slider's own unit"
+    )
+    enabled: bpy.props.BoolProperty(
+        name="Enabled", description="Whether SelfTalk moves it", default=True
+    )
+
+
+def entries_of(face: bpy.types.Object) -> list[Entry]:
+    """The mapping of a face: as the user left it, or as found now where nothing is kept.
+
+    Raises:
+        SelfTalkError: the mesh has no shapes that speak.
+    """
+    if not face.selftalk.mapping:
+        return detect(face)
+    return [
+        Entry(item.source, _channel(face, item), item.gain, item.offset)
+        for item in face.selftalk.mapping
+        if item.enabled
+    ]
+
+
+def _channel(face: bpy.types.Object, item: MappingItem) -> Channel:
+    return Channel((item.object or face).name, item.kind, item.path, item.index)
+
+
+def detect(face: bpy.types.Object) -> list[Entry]:
+    """The mapping that a face's own shapes suggest.
+
+    Raises:
+        SelfTalkError: it has no shapes that speak, nor the vertices to make them.
+    """
+    analysis = analyse(face)
+    if not analysis.talks:
+        raise SelfTalkError(" ".join((f"{analysis.line}.", *analysis.reasons)))
+    names = _recognise(faces.key_names(face))
+    if analysis.kind != "TEMPLATE":
+        return entries_by_name(names, face.name)
+    # Shapes that it has under another name, the others as they will be created.
+    entries = entries_by_name(Names(names.arkit, {}, ""), face.name, complete=False)
+    have = {entry.source for entry in entries}
+    return entries + [
+        Entry(name, Channel(face.name, "KEY", name))
+        for name in bundled_template().shape_names
+        if name not in have
+    ]
+
+
+_recognise = functools.lru_cache(maxsize=32)(recognise)
+
+
+@functools.lru_cache(maxsize=64)
+def _of_part(names: tuple[str, ...]) -> Names:
+    """The face shapes of a mesh that belongs to a face, be they ever so few."""
+    return Names(arkit_keys(names), {}, "")
+
+
+def keep_mapping(face: bpy.types.Object, entries: Sequence[Entry]) -> None:
+    """Replace the mapping that is saved with a face."""
+    items = face.selftalk.mapping
+    items.clear()
+    for entry in entries:
+        item = items.add()
+        item.source, item.gain, item.offset = entry.source, entry.gain, entry.offset
+        channel = entry.channel
+        item.kind, item.path, item.index = channel.kind, channel.path, channel.index
+        if channel.object != face.name:
+            item.object = bpy.data.objects.get(channel.object)
+    face.selftalk.mapping_index = 0
+
+
+# --- What stands in the way -------------------------------------------------------------------
+
+
+def left_alone(target: bpy.types.Object, name: str) -> str:
+    """Why a shape key is not to be moved, or "".
+
+    A key that is not there is to be moved: it may be created.
+    """
+    keys = target.data.shape_keys
+    key = keys.key_blocks.get(name) if keys is not None else None
+    if key is None:
+        return ""
+    if key == keys.reference_key:
+        return "is the shape that the others start from"
+    if key.mute:
+        return "is muted"
+    data = keys.animation_data
+    if data is None:
+        return ""
+    path = f'key_blocks["{bpy.utils.escape_identifier(name)}"].value'
+    if any(curve.data_path == path for curve in data.drivers):
+        return "has a driver"
+    action = data.action
+    if action is None or any(mark in action for mark in OURS):
+        return ""
+    keyed = any(curve.data_path == path for curve in compat.playing_curves(keys))
+    return f"is keyed in your action {action.name}" if keyed else ""
+
+
+def _range(target: bpy.types.Object, name: str, gains: Sequence[float]) -> tuple[float, float]:
+    """Lowest and highest value of a shape key; below 0 only where the user's gains mean that."""
+    keys = target.data.shape_keys
+    key = keys.key_blocks.get(name) if keys is not None else None
+    if key is None:
+        return 0.0, 1.0
+    low, high = key.slider_min, key.slider_max
+    below = all(gain < 0 for gain in gains) and bool(gains)
+    return (low, max(low, high)) if below else (max(low, 0.0), max(low, 0.0, high))
+
+
+def narrow_keys(
+    face: bpy.types.Object, entries: Sequence[Entry]
+) -> list[tuple[bpy.types.ShapeKey, float, float]]:
+    """Shape keys whose sliders do not reach what a mapping asks for, and what it asks for."""
+    found = []
+    for target, leaders in _all_keys(face, _gains(entries)):
+        for name, asked in leaders.items():
+            keys = target.data.shape_keys
+            key = keys.key_blocks.get(name) if keys is not None else None
+            if key is None:
+                continue
+            low = min(0.0, sum(gain for gain in asked if gain < 0) if max(asked) < 0 else 0.0)
+            high = max((gain for gain in asked if gain > 0), default=0.0)
+            if key.slider_min > low + 1e-6 or key.slider_max < high - 1e-6:
+                found.append((key, low, high))
+    return found
+
+
+def _gains(entries: Sequence[Entry]) -> dict[Channel, list[float]]:
+    gains: dict[Channel, list[float]] = {}
+    for entry in entries:
+        gains.setdefault(entry.channel, []).append(entry.gain)
+    return gains
+
+
+def _all_keys(
+    face: bpy.types.Object, gains: dict[Channel, list[float]]
+) -> Iterator[tuple[bpy.types.Object, dict[str, list[float]]]]:
+    """Each mesh that talks, with the names of its keys and their gains."""
+    own = {c.path: asked for c, asked in gains.items() if c.kind == "KEY" and c.object == face.name}
+    yield face, own
+    for part in parts_of(face):
+        if part.selftalk.follows:
+            yield part, {name: own[name] for name in faces.key_names(part) if name in own}
+
+
+def usable_entries(face: bpy.types.Object) -> tuple[list[Entry], list[str]]:
+    """The lines of a face's mapping that can be followed, and sentences on the others.
+
+    Raises:
+        SelfTalkError: as `entries_of`.
+    """
+    template = analyse(face).kind == "TEMPLATE"
+    creatable = set(bundled_template().shape_names) if template else set()
+    entries, notices = [], []
+    reasons: dict[Channel, str] = {}
+    for entry in entries_of(face):
+        channel = entry.channel
+        if channel not in reasons:
+            reasons[channel] = _problem(face, channel, creatable)
+            if reasons[channel]:
+                notices.append(reasons[channel])
+        if not reasons[channel]:
+            entries.append(entry)
+    return entries, notices
+
+
+def _problem(face: bpy.types.Object, channel: Channel, creatable: set[str]) -> str:
+    """Why a channel cannot be moved, in a sentence, or ""."""
+    target = bpy.data.objects.get(channel.object)
+    if target is None:
+        return f"{channel.object}, which the mapping moves, is gone."
+    if channel.kind != "KEY":
+        return ""
+    if target.type != "MESH":
+        return f"{target.name} is not a mesh, so it has no shape key {channel.path}."
+    missing = channel.path not in faces.key_names(target)
+    if missing and not (target == face and channel.path in creatable):
+        return f"{target.name} has no shape key {channel.path}. Press Analyse to look again."
+    reason = left_alone(target, channel.path)
+    return (
+        f"Shape key {channel.path} of {target.name} {reason}; it is left alone." if reason else ""
+    )
+
+
+# --- Meshes that follow ------------------------------------------------------------------------
+
+
+def parts_of(face: bpy.types.Object) -> list[bpy.types.Object]:
+    """Other meshes of the same character that share shape names: teeth, lashes, a beard.
+
+    Of the same armature, or children of the face; without an armature also those beside it, with
+    its parent or in its collection, that lie in the face's box. Never one that has lines of its
+    own or that shares the face's mesh.
+    """
+    names = set(faces.key_names(face))
+    if face.selftalk.mapping:
+        names |= {item.path for item in face.selftalk.mapping if item.kind == "KEY"}
+    parts = []
+    for other in bpy.data.objects:
+        if (
+            other.type != "MESH"
+            or other == face
+            or other.data == face.data
+            or other.data.shape_keys is None
+            or TAKES in other
+            or not set(other.users_scene) & set(face.users_scene)
+        ):
+            continue
+        keys = faces.key_names(other)
+        if (names & set(keys) or _of_part(keys).arkit) and _same_character(face, other):
+            parts.append(other)
+    return parts
+
+
+def armature_of(target: bpy.types.Object) -> bpy.types.Object | None:
+    """The armature that a mesh hangs on, by modifier or by parents."""
+    for modifier in target.modifiers:
+        if modifier.type == "ARMATURE" and modifier.object is not None:
+            return modifier.object
+    parent = target.parent
+    while parent is not None:
+        if parent.type == "ARMATURE":
+            return parent
+        parent = parent.parent
+    return None
+
+
+def _same_character(face: bpy.types.Object, other: bpy.types.Object) -> bool:
+    if other.parent == face:
+        return True
+    armature, others = armature_of(face), armature_of(other)
+    if armature is not None or others is not None:
+        return armature == others
+    siblings = face.parent is not None and face.parent == other.parent
+    scenes = {scene.collection for scene in face.users_scene}
+    together = (set(face.users_collection) & set(other.users_collection)) - scenes
+    return bool(siblings or together) and _inside(face, other)
+
+
+def _inside(face: bpy.types.Object, other: bpy.types.Object) -> bool:
+    """Whether the middle of a mesh lies in another's box, as both stand in the scene."""
+    middle = sum((Vector(corner) for corner in other.bound_box), Vector()) / 8
+    if not abs(face.matrix_world.determinant()) > 0:
+        return False
+    place = np.array(face.matrix_world.inverted() @ (other.matrix_world @ middle))
+    corners = np.array(face.bound_box)
+    low, high = corners.min(0), corners.max(0)
+    margin = AROUND * (high - low).max()
+    return bool(((low - margin <= place) & (place <= high + margin)).all())
+
+
+# --- The drive -------------------------------------------------------------------------------
+
+
+def drive_of(face: bpy.types.Object | None, measure: bool = True) -> Drive:
+    """What moves a face: its own channels, those of the meshes that follow it, and its rig.
+
+    Args:
+        measure: as for `rigs.drive`; False where a panel asks.
+
+    Raises:
+        SelfTalkError: why it cannot talk.
+    """
+    target = faces.usable(face)
+    if rigs.armature_of(target) is None:
+        return _drive_of_keys(target)
+    if analyse(target).kind == "RIG" and not target.selftalk.mapping:
+        return rigs.with_rig(target, None, frozenset(), measure)
+    keyed = frozenset(entry.source for entry in usable_entries(target)[0])
+    try:
+        keys = _drive_of_keys(target)
+    except SelfTalkError as error:
+        try:
+            return rigs.with_rig(target, None, frozenset(), measure)
+        except SelfTalkError:
+            raise error from None
+    try:
+        return rigs.with_rig(target, keys, keyed, measure)
+    except SelfTalkError:
+        if target.selftalk.rig_share == "BONES":
+            raise
+        return keys
+
+
+def prepare(face: bpy.types.Object) -> Iterator[float]:
+    """Measure the rig of a face if it moves the face and was not measured yet.
+
+    Raises:
+        SelfTalkError: as `rigs.calibrate`.
+    """
+    channels = drive_of(face, measure=False).channels
+    if any(channel.kind != "KEY" for channel in channels) and not rigs.is_measured(face):
+        yield from rigs.calibrate(face)
+
+
+def _drive_of_keys(target: bpy.types.Object) -> Drive:
+    same_head = analyse(target).kind == "TEMPLATE"
+    entries, notices = usable_entries(target)
+    if not entries:
+        reasons = " ".join(notices[:1])
+        raise SelfTalkError(f"{NO_SHAPES.format(target.name)} {reasons}".rstrip())
+    gains = _gains(entries)
+    ranges = {
+        channel: _range(bpy.data.objects[channel.object], channel.path, asked)
+        for channel, asked in gains.items()
+        if channel.kind == "KEY"
+    }
+    for key, low, high in narrow_keys(target, entries):
+        notices.append(
+            f"The slider of shape key {key.name} goes from {key.slider_min:g} to "
+            f"{key.slider_max:g}, not from {low:g} to {high:g}; the motion keeps within it. Press "
+            "Widen Sliders to let it go farther."
+        )
+    features = {} if same_head else lip_features(target, entries)
+    drive = build_drive(entries, ranges, features, tuple(notices), same_head)
+    return join([drive, *_followers(target, drive, entries)])
+
+
+def _followers(face: bpy.types.Object, drive: Drive, entries: Sequence[Entry]) -> Iterator[Drive]:
+    """Drives of the meshes that follow a face, and what is to be said of those that cannot."""
+    gains = _gains(entries)
+    # A movement that the face itself leaves to its rig is not for its teeth, either.
+    sources = {entry.source for entry in entries_of(face)}
+    sources |= {item.source for item in face.selftalk.mapping}
+    ours = {c.path: c for c in drive.channels if c.kind == "KEY" and c.object == face.name}
+    for part in parts_of(face):
+        if not part.selftalk.follows:
+            continue
+        problem = part_problem(part)
+        if problem:
+            yield build_drive((), notices=(problem,))
+            continue
+        keys = faces.key_names(part)
+        followers = {Channel(part.name, "KEY", name): ours[name] for name in keys if name in ours}
+        own = entries_by_name(_of_part(keys), part.name, complete=False)
+        own = [e for e in own if e.source not in sources and e.channel not in followers]
+        notices = []
+        for channel in [*followers, *(entry.channel for entry in own)]:
+            reason = left_alone(part, channel.path)
+            if reason:
+                notices.append(
+                    f"Shape key {channel.path} of {part.name} {reason}; it is left alone."
+                )
+                followers.pop(channel, None)
+                own = [entry for entry in own if entry.channel != channel]
+        limits = {c: _range(part, c.path, gains[leader]) for c, leader in followers.items()}
+        led = follow(drive, followers, limits)
+        columns = [led.channels.index(channel) for channel in followers]
+        yield Drive(
+            tuple(followers), lambda w, led=led, columns=columns: led(w)[:, columns], tuple(notices)
+        )
+        if own:
+            yield build_drive(own)
+
+
+def part_problem(part: bpy.types.Object) -> str:
+    """Why a mesh cannot follow its face, or ""."""
+    try:
+        faces.usable(part)
+    except SelfTalkError as error:
+        return f"{error} It does not move with the face."
+    shared = [o.name for o in bpy.data.objects if o.data == part.data and o != part]
+    if shared:
+        return f"{part.name} shares its mesh with {shared[0]}, so it does not move with the face."
+    return ""
+
+
+def lip_features(face: bpy.types.Object, entries: Sequence[Entry]) -> dict[Channel, np.ndarray]:
+    """What each shape key of a face does to its lips; empty where the lips are not clear."""
+    own = [e for e in entries if e.channel.kind == "KEY" and e.channel.object == face.name]
+    by_source: dict[str, str] = {}
+    for entry in own:
+        if entry.gain > 0:
+            by_source.setdefault(entry.source, entry.channel.path)
+    opener = next((by_source[s] for s in ("jawOpen", "aa") if s in by_source), None)
+    rounders = ("mouthPucker", "mouthFunnel", "ou", "tightO", "oh")
+    rounder = next((by_source[s] for s in rounders if s in by_source), None)
+    if opener is None or rounder is None:
+        return {}
+    names = tuple(dict.fromkeys(entry.channel.path for entry in own))
+    found = _lip_features(face, names, opener, rounder)
+    return {Channel(face.name, "KEY", name): row for name, row in found.items()}
+
+
+_lips: dict[tuple, dict[str, np.ndarray]] = {}
+FACES = 4  # whose lips are remembered
+
+
+def _lip_features(
+    face: bpy.types.Object, names: tuple[str, ...], opener: str, rounder: str
+) -> dict[str, np.ndarray]:
+    blocks = face.data.shape_keys.key_blocks
+    rest = faces.key_positions(face.data.shape_keys.reference_key)
+    # As good as a hash, and ten times as fast: an edit of any of the shapes changes its sum.
+    sums = (faces.key_positions(blocks[name]).sum(dtype=np.float64) for name in names)
+    state = opener, rounder, rest.sum(dtype=np.float64), *zip(names, sums, strict=True)
+    if state not in _lips:
+        mouth = find_mouth(rest, *(faces.key_offsets(blocks[name]) for name in (opener, rounder)))
+        found = {}
+        if mouth is not None:
+            offsets = ((name, faces.key_offsets(blocks[name])) for name in names)
+            found = {name: mouth.features(offset[None])[0] for name, offset in offsets}
+        if len(_lips) >= FACES:
+            _lips.pop(next(iter(_lips)))
+        _lips[state] = found
+    return _lips[state]
+
+
+# --- The interface ---------------------------------------------------------------------------
+
+
+def problem_of(context: bpy.types.Context) -> str:
+    """Why the chosen face cannot be analysed, or ""."""
+    try:
+        faces.usable(context.scene.selftalk.face)
+    except SelfTalkError as error:
+        return str(error)
+    return ""
+
+
+class FaceOperator:
+    """An operator on the chosen face, which it must be possible to write."""
+
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        problem = problem_of(context)
+        if problem:
+            cls.poll_message_set(problem)
+        return not problem
+
+
+class SELFTALK_OT_analyse_face(FaceOperator, bpy.types.Operator):
+    """Look at the face's shapes anew and fill the list of what moves what. Edits are lost"""
+
+    bl_idname = "selftalk.analyse_face"
+    bl_label = "Analyse"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        target = context.scene.selftalk.face
+        try:
+            analysis = analyse(target)
+            keep_mapping(target, detect(target))
+            notices = drive_of(target, measure=False).notices
+        except SelfTalkError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        self.report({"INFO"}, f"{target.name}: {analysis.line}")
+        for notice in (*analysis.reasons, *notices):
+            self.report({"WARNING"}, notice)
+        return {"FINISHED"}
+
+
+class SELFTALK_OT_mapping_add(FaceOperator, bpy.types.Operator):
+    """Add a line to the list of what moves what"""
+
+    bl_idname = "selftalk.mapping_add"
+    bl_label = "Add Line"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        settings = context.scene.selftalk.face.selftalk
+        item = settings.mapping.add()
+        item.source = "jawOpen"
+        settings.mapping_index = len(settings.mapping) - 1
+        return {"FINISHED"}
+
+
+class SELFTALK_OT_mapping_remove(FaceOperator, bpy.types.Operator):
+    """Remove the chosen line. Without any line the face is analysed each time"""
+
+    bl_idname = "selftalk.mapping_remove"
+    bl_label = "Remove Line"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        settings = context.scene.selftalk.face.selftalk
+        if not 0 <= settings.mapping_index < len(settings.mapping):
+            self.report({"ERROR"}, "No line is chosen. Choose one in the list.")
+            return {"CANCELLED"}
+        settings.mapping.remove(settings.mapping_index)
+        settings.mapping_index = max(min(settings.mapping_index, len(settings.mapping) - 1), 0)
+        return {"FINISHED"}
+
+
+class SELFTALK_OT_widen_sliders(FaceOperator, bpy.types.Operator):
+    """Let the sliders of the face's shape keys go as far as the motion does"""
+
+    bl_idname = "selftalk.widen_sliders"
+    bl_label = "Widen Sliders"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            target = context.scene.selftalk.face
+            narrow = narrow_keys(target, usable_entries(target)[0])
+        except SelfTalkError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        for key, low, high in narrow:
+            key.slider_min, key.slider_max = min(key.slider_min, low), max(key.slider_max, high)
+        self.report({"INFO"}, f"Sliders widened: {len(narrow)}")
+        return {"FINISHED"}
+
+
+class SELFTALK_UL_mapping(bpy.types.UIList):
+    def draw_item(
+        self, context, layout, data, item, icon, active_data, active_property, index=0, flag=0
+    ) -> None:
+        row = layout.row(align=True)
+        row.prop(item, "enabled", text="")
+        row.label(text=item.source)
+        row.label(text=item.path, icon="FORWARD")
+        row.prop(item, "gain", text="", emboss=False)
+
+
+class SELFTALK_PT_shapes(bpy.types.Panel):
+    bl_label = "Shapes"
+    bl_parent_id = "SELFTALK_PT_face"
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "SelfTalk"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return context.scene.selftalk.face is not None and not problem_of(context)
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, target = self.layout, context.scene.selftalk.face
+        settings = target.selftalk
+        layout.operator("selftalk.analyse_face", icon="VIEWZOOM")
+        if settings.mapping:
+            self.draw_mapping(layout, settings)
+        for part in parts_of(target):
+            row = layout.row()
+            row.prop(part.selftalk, "follows", text=part.name)
+            problem = part_problem(part)
+            if problem and part.selftalk.follows:
+                self.say(layout, context, problem)
+        try:
+            entries, notices = usable_entries(target)
+            narrow = narrow_keys(target, entries)
+        except SelfTalkError:
+            return  # the panel Face says it
+        for notice in notices:
+            self.say(layout, context, notice)
+        if narrow:
+            first = f"The slider of {narrow[0][0].name}"
+            more = f" and {len(narrow) - 1} more" if len(narrow) > 1 else ""
+            text = f"{first}{more} ends before the motion does, which keeps within it."
+            self.say(layout, context, text)
+            layout.operator("selftalk.widen_sliders")
+
+    def draw_mapping(self, layout: bpy.types.UILayout, settings) -> None:
+        row = layout.row()
+        row.template_list(
+            "SELFTALK_UL_mapping", "", settings, "mapping", settings, "mapping_index", rows=4
+        )
+        buttons = row.column(align=True)
+        buttons.operator("selftalk.mapping_add", icon="ADD", text="")
+        buttons.operator("selftalk.mapping_remove", icon="REMOVE", text="")
+        if not 0 <= settings.mapping_index < len(settings.mapping):
+            return
+        item = settings.mapping[settings.mapping_index]
+        column = layout.column()
+        column.use_property_split = True
+        column.use_property_decorate = False
+        for name in ("source", "object", "kind", "path"):
+            column.prop(item, name)
+        if item.kind != "KEY":
+            column.prop(item, "index")
+        column.prop(item, "gain")
+        column.prop(item, "offset")
+
+    def say(self, layout: bpy.types.UILayout, context: bpy.types.Context, text: str) -> None:
+        from .panels import paragraph  # which imports the settings, and they import this
+
+        paragraph(layout, context, text, "INFO")
+
+
+CLASSES = (
+    SELFTALK_OT_analyse_face,
+    SELFTALK_OT_mapping_add,
+    SELFTALK_OT_mapping_remove,
+    SELFTALK_OT_widen_sliders,
+    SELFTALK_UL_mapping,
+    SELFTALK_PT_shapes,
+)

@@ -1,0 +1,326 @@
+"""The artist's controls in real Blender: heard at once, undone, and never at the cost of edits."""
+
+import sys
+from pathlib import Path
+
+import bpy
+import numpy as np
+import pytest
+from mathutils import Vector
+from scenes import play
+
+from selftalk_blender.blender import adjust, controls, lines, targets, writers
+from selftalk_blender.core import Motion, bundled_template
+from selftalk_blender.core.controls import Controls, apply
+from selftalk_blender.core.reduce import Keys
+from selftalk_blender.core.take import Take
+
+sys.path.append(str(Path(__file__).parents[1] / "core"))
+from sample import FPS, sample
+
+HEAD = bundled_template()
+WEIGHTS, LOUDNESS = sample()
+FRAMES = 120
+RATE = 24.0
+
+
+def spoken(line_id: str = "one", first_frame: int = 1) -> lines.Spoken:
+    return lines.Spoken(
+        id=line_id,
+        name=line_id,
+        scene="Scene",
+        strip=line_id,
+        clip="/one.wav",
+        sound=line_id,
+        taken=(0.0, len(WEIGHTS) / FPS),
+        first_frame=first_frame,
+        frames=FRAMES,
+        fps=RATE,
+        start=0.0,
+    )
+
+
+def speak(face, line_id: str = "one", first_frame: int = 1) -> None:
+    bpy.context.scene.selftalk.face = face
+    take = Take(WEIGHTS, FPS, LOUDNESS)
+    for _ in lines.write(face, targets.drive_of(face), spoken(line_id, first_frame), take):
+        pass
+
+
+def curves(face, line_id: str = "one") -> dict[str, bpy.types.FCurve]:
+    return {curve.data_path.split('"')[-2]: curve for _, curve, _ in lines.curves(face, line_id)}
+
+
+def expected(**values: float) -> np.ndarray:
+    """Weights at scene frames 1..FRAMES."""
+    weights = apply(Controls(**values), HEAD, WEIGHTS, FPS, LOUDNESS)
+    return Motion(HEAD, FPS, weights=weights).at(np.arange(FRAMES) / RATE, RATE).weights
+
+
+def shape(weights: np.ndarray) -> np.ndarray:
+    return HEAD.vertices + np.tensordot(weights, HEAD.shape_deltas, 1)
+
+
+def test_a_slider_moves_the_face_at_once_without_the_animator(head, monkeypatch) -> None:
+    monkeypatch.setattr("subprocess.Popen", None)  # no worker can be started
+    speak(head)
+    before = play(head, 30)
+    assert np.abs(before - shape(expected()[29])).max() < 1e-5
+    head.selftalk.controls.strength = 1.5
+    assert np.abs(play(head, 30) - shape(expected(strength=1.5)[29])).max() < 1e-5
+    head.selftalk.controls.jaw = 0.4
+    head.selftalk.controls.offset = 2.0
+    now = expected(strength=1.5, jaw=0.4, offset=2.0 / RATE)
+    assert np.abs(play(head, 30) - shape(now[29])).max() < 1e-5
+    assert bpy.ops.selftalk.reset_controls() == {"FINISHED"}
+    assert np.array_equal(play(head, 30), before)
+
+
+def test_curves_come_and_go_with_what_moves(head) -> None:
+    speak(head)
+    assert "eyeBlinkLeft" not in curves(head) and "jawOpen" in curves(head)
+    head.selftalk.controls.use_blinks = True
+    blinking = curves(head)["eyeBlinkLeft"]
+    assert max(blinking.evaluate(frame) for frame in range(1, FRAMES)) > 0.9
+    head.selftalk.controls.use_blinks = False
+    assert "eyeBlinkLeft" not in curves(head)
+    assert head.data.shape_keys.key_blocks["eyeBlinkLeft"].value == 0.0
+
+
+def test_every_line_of_the_face_follows(head) -> None:
+    speak(head)
+    speak(head, "two", 201)
+    head.selftalk.controls.strength = 0.5
+    wanted = shape(expected(strength=0.5)[29])
+    assert np.abs(play(head, 30) - wanted).max() < 1e-5
+    assert np.abs(play(head, 230) - wanted).max() < 1e-5
+
+
+@pytest.mark.parametrize("error_mm", [0.2, 0.5])
+def test_reduced_keys_play_as_core_says_within_the_error(head, error_mm) -> None:
+    head.selftalk.controls.use_blinks = True
+    speak(head)
+    full = {frame: play(head, frame) for frame in range(1, FRAMES, 3)}
+    before = sum(len(curve.keyframe_points) for curve in curves(head).values())
+    assert bpy.ops.selftalk.reduce_keys(error_mm=error_mm) == {"FINISHED"}
+    after = sum(len(curve.keyframe_points) for curve in curves(head).values())
+    assert after < before / (3 if error_mm == 0.2 else 5)
+    off = [np.linalg.norm(play(head, f) - full[f], axis=1).max() for f in full]
+    assert 0 < max(off) * 1000 <= error_mm * 1.01
+    for curve in curves(head).values():
+        for point in curve.keyframe_points:
+            assert point.interpolation == "BEZIER"
+            assert (point.handle_left_type, point.handle_right_type) == ("ALIGNED", "ALIGNED")
+
+
+def test_blender_draws_the_curve_that_core_computed(head) -> None:
+    speak(head)
+    line = adjust._read(head, "one", 0.5)
+    reduced = adjust.reduce_keys(line.values, line.deltas, line.allowed)
+    between = np.arange(0, len(line.values) - 1, 0.25)
+    for curve, keys in zip(line.curves, reduced.curves, strict=True):
+        adjust.write_keys(curve, keys, line.first_frame)
+        drawn = [curve.evaluate(line.first_frame + frame) for frame in between]
+        assert np.abs(drawn - keys.at(between)).max() < 2e-5
+
+
+def test_reduced_lines_in_the_nla_are_as_good(head) -> None:
+    speak(head)
+    speak(head, "two", 201)
+    full = play(head, 240)
+    bpy.ops.selftalk.reduce_keys(error_mm=0.3)
+    assert np.linalg.norm(play(head, 240) - full, axis=1).max() * 1000 <= 0.303
+
+
+def test_hand_made_keys_are_kept_until_bake_again(head) -> None:
+    speak(head)
+    jaw = curves(head)["jawOpen"]
+    jaw.keyframe_points[20].co.y = 0.77
+    jaw.update()
+    assert "edited" in adjust.adjust_problem(bpy.context)
+    head.selftalk.controls.strength = 2.0
+    assert curves(head)["jawOpen"].keyframe_points[20].co.y == pytest.approx(0.77)
+    assert bpy.ops.selftalk.bake_again() == {"FINISHED"}
+    assert adjust.adjust_problem(bpy.context) == ""
+    assert np.abs(play(head, 30) - shape(expected(strength=2.0)[29])).max() < 1e-5
+
+
+def test_reduced_lines_are_kept_until_bake_again(head) -> None:
+    speak(head)
+    bpy.ops.selftalk.reduce_keys()
+    count = len(curves(head)["jawOpen"].keyframe_points)
+    head.selftalk.controls.strength = 0.3
+    assert len(curves(head)["jawOpen"].keyframe_points) == count
+    assert "reduced" in adjust.adjust_problem(bpy.context)
+    with pytest.raises(RuntimeError, match="reduced"):
+        bpy.ops.selftalk.reset_controls()
+    bpy.ops.selftalk.bake_again()
+    assert len(curves(head)["jawOpen"].keyframe_points) > 1.5 * count
+
+
+def test_bake_again_is_linear_again_even_with_as_many_keys(head) -> None:
+    speak(head)
+    frames = np.arange(len(curves(head)["jawOpen"].keyframe_points))
+    for curve in curves(head).values():  # as if no key could be spared
+        values = np.array([point.co.y for point in curve.keyframe_points])
+        adjust.write_keys(curve, Keys(frames, values, 0.0 * values), 1)
+    bpy.ops.selftalk.bake_again()
+    for curve in curves(head).values():
+        assert {point.interpolation for point in curve.keyframe_points} == {"LINEAR"}
+
+
+def test_an_untouched_line_is_not_taken_for_an_edited_one(head, tmp_path) -> None:
+    speak(head)
+    speak(head, "two", 301)
+    assert controls.touched(head) == []
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "shot.blend"))
+    head = bpy.data.objects["SelfTalk Head"]
+    assert controls.touched(head) == []
+    lines.move(head, "two", spoken("two", 401))
+    assert controls.touched(head) == []
+    head.selftalk.controls.strength = 0.5
+    assert controls.touched(head) == [] and not head.selftalk.controls.problem
+
+
+def test_a_preset_sets_the_speech_and_leaves_the_rest(head) -> None:
+    speak(head)
+    settings = head.selftalk.controls
+    settings.use_blinks, settings.seed = True, 4
+    bpy.ops.selftalk.controls_preset(preset="STAGE")
+    assert settings.strength == pytest.approx(1.4) and settings.use_blinks and settings.seed == 4
+    bpy.ops.selftalk.controls_preset(preset="SPOKEN")
+    assert (settings.strength, settings.closure, settings.jaw) == (1.0, 0.0, 1.0)
+
+
+def test_the_head_nods_about_the_faces_own_axes(head) -> None:
+    speak(head)
+    assert head.animation_data is None or head.animation_data.action is None
+    head.rotation_euler = (0.0, 0.0, np.radians(90))  # it looks along +X
+    bpy.context.view_layer.update()
+    head.selftalk.controls.use_head = True
+    angles = []
+    for frame in range(1, FRAMES):
+        bpy.context.scene.frame_set(frame)
+        ahead = head.matrix_world.to_3x3() @ Vector((0, -1, 0))
+        angles.append(-np.arcsin(ahead.z))
+    # Looking along +X, a nod turns about the world's Y.
+    assert np.degrees(max(angles)) > 1.0
+    head.selftalk.controls.use_head = False
+    bpy.context.scene.frame_set(40)
+    assert tuple(head.delta_rotation_euler) == (0.0, 0.0, 0.0)
+    assert head.animation_data.action is None
+
+
+@pytest.mark.parametrize("mode", ["QUATERNION", "XYZ"])
+def test_a_rigged_head_nods_by_its_bone(head, mode) -> None:
+    armature = bpy.data.armatures.new("Rig")
+    rig = bpy.data.objects.new("Rig", armature)
+    bpy.context.collection.objects.link(rig)
+    bpy.context.view_layer.objects.active = rig
+    bpy.ops.object.mode_set(mode="EDIT")
+    bone = armature.edit_bones.new("Head")
+    bone.head, bone.tail = (0.0, 0.0, 0.05), (0.0, 0.02, 0.25)
+    bpy.ops.object.mode_set(mode="OBJECT")
+    rig.pose.bones["Head"].rotation_mode = mode
+    head.modifiers.new("Armature", "ARMATURE").object = rig
+    head.selftalk.controls.use_head = True
+    speak(head)
+    assert tuple(head.delta_rotation_euler) == (0.0, 0.0, 0.0)
+    lowest = 0.0
+    rest = rig.data.bones["Head"].matrix_local.to_3x3()
+    for frame in range(1, FRAMES):
+        bpy.context.scene.frame_set(frame)
+        turn = rig.pose.bones["Head"].matrix.to_3x3() @ rest.inverted()
+        lowest = min(lowest, (turn @ Vector((0, -1, 0))).z)
+    assert np.degrees(np.arcsin(-lowest)) > 1.0
+
+
+def test_a_rig_without_a_head_bone_says_what_to_do(head) -> None:
+    rig = bpy.data.objects.new("Rig", bpy.data.armatures.new("Rig"))
+    bpy.context.collection.objects.link(rig)
+    head.modifiers.new("Armature", "ARMATURE").object = rig
+    speak(head)
+    before = play(head, 30)
+    head.selftalk.controls.use_head = True
+    assert "Which bone of Rig is the head?" in head.selftalk.controls.problem
+    assert np.array_equal(play(head, 30), before)
+
+
+def test_controls_can_be_set_before_there_is_any_line(head) -> None:
+    bpy.context.scene.selftalk.face = head
+    head.selftalk.controls.strength = 0.5
+    assert adjust.adjust_problem(bpy.context) == ""
+    assert "Animate the face first" in adjust.reduce_problem(bpy.context)
+    speak(head)
+    assert np.abs(play(head, 30) - shape(expected(strength=0.5)[29])).max() < 1e-5
+
+
+def test_each_step_is_undone_at_once(head) -> None:
+    speak(head)
+    full = len(curves(head)["jawOpen"].keyframe_points)
+    bpy.ops.ed.undo_push(message="spoken")
+    bpy.ops.selftalk.controls_preset("EXEC_DEFAULT", True, preset="STAGE")
+    bpy.ops.selftalk.reduce_keys("EXEC_DEFAULT", True)
+    bpy.ops.ed.undo()
+    head = bpy.data.objects["SelfTalk Head"]
+    assert any(len(curve.keyframe_points) == full for curve in curves(head).values())
+    assert controls.touched(head) == [] and head.selftalk.controls.strength > 1
+    bpy.ops.ed.undo()
+    head = bpy.data.objects["SelfTalk Head"]
+    assert head.selftalk.controls.strength == 1.0
+    assert np.abs(play(head, 30) - shape(expected()[29])).max() < 1e-5
+
+
+def test_the_error_is_that_of_the_face_as_large_as_it_stands(head) -> None:
+    speak(head)
+    head.scale = (4.0, 4.0, 4.0)
+    bpy.context.view_layer.update()
+    full = {frame: play(head, frame) for frame in range(1, FRAMES, 5)}
+    bpy.ops.selftalk.reduce_keys(error_mm=0.5)
+    off = [np.linalg.norm(play(head, f) - full[f], axis=1).max() for f in full]
+    assert max(off) * 4.0 * 1000 <= 0.505
+
+
+def test_a_mesh_cache_follows_too(head, tmp_path) -> None:
+    bpy.context.scene.selftalk.face = head
+    path = writers.cache_path(head, str(tmp_path))
+    for _ in lines.write_cache(head, spoken(), Take(WEIGHTS, FPS, LOUDNESS), path):
+        pass
+    head.selftalk.controls.strength = 1.5
+    assert np.abs(play(head, 30) - shape(expected(strength=1.5)[29])).max() < 1e-5
+    assert "no keys" in adjust.reduce_problem(bpy.context)
+
+
+def test_curves_of_the_artist_stay(head) -> None:
+    speak(head)
+    place = next(iter(lines._line_places(head, "one")))
+    mine = place.curves.new('key_blocks["eyeBlinkLeft"].value')
+    mine.keyframe_points.insert(1, 0.25)
+    head.selftalk.controls.use_blinks = True
+    bpy.ops.selftalk.reduce_keys()
+    bpy.ops.selftalk.bake_again()
+    assert [tuple(p.co) for p in place.curves.find(mine.data_path).keyframe_points] == [(1, 0.25)]
+
+
+def test_a_mapped_face_is_measured_by_its_own_shapes() -> None:
+    """Another mesh, with other names and shapes four times as large."""
+    mesh = bpy.data.meshes.new("Other")
+    polygons = [p for p in HEAD.polygons.tolist() if max(p) < 4000]
+    mesh.from_pydata(HEAD.vertices[:4000].tolist(), [], polygons)
+    other = bpy.data.objects.new("Other", mesh)
+    bpy.context.collection.objects.link(other)
+    other.shape_key_add(name="Basis")
+    for name, delta in zip(HEAD.shape_names, HEAD.shape_deltas[:, :4000], strict=True):
+        short = name.replace("Left", "_L").replace("Right", "_R")
+        key = other.shape_key_add(name=short[0].upper() + short[1:])
+        key.value = 0.0
+        key.data.foreach_set("co", (HEAD.vertices[:4000] + 4 * delta).ravel())
+    speak(other)
+    other.selftalk.controls.strength = 0.8
+    full = {frame: play(other, frame) for frame in range(1, FRAMES, 5)}
+    assert max(np.abs(full[f] - full[1]).max() for f in full) > 0.03
+    assert bpy.ops.selftalk.reduce_keys(error_mm=0.5) == {"FINISHED"}
+    assert curves(other)["JawOpen"].keyframe_points[0].interpolation == "BEZIER"
+    off = [np.linalg.norm(play(other, f) - full[f], axis=1).max() for f in full]
+    assert 0.1 < max(off) * 1000 <= 0.505

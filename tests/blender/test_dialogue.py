@@ -1,0 +1,370 @@
+"""A scene full of dialogue: who says which strip, how each stands, and all at once."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import bpy
+import numpy as np
+import pytest
+from animators import SECONDS, opening, ramp, stand_in
+
+from selftalk_blender.blender import animate, compat, dialogue, face, lines, operators, strips
+from selftalk_blender.core import Motion
+from selftalk_blender.core.errors import SelfTalkError
+
+pytestmark = [
+    pytest.mark.skipif(
+        not compat.HAS_SOUND, reason="this Blender is built without sound: no strips can be made"
+    ),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def animator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The stand-in; its file is removed where a test must not need it."""
+    (tmp_path / "animator").mkdir()
+    program = stand_in(tmp_path / "animator")
+    monkeypatch.setenv("SELFTALK_PYTHON", program)
+    return Path(program)
+
+
+@pytest.fixture
+def scene(head, tmp_path) -> bpy.types.Scene:
+    """A head, chosen, and the strips ramp (frame 11) and reply (frame 150) of 96 frames."""
+    scene = bpy.context.scene
+    scene.selftalk.face = head
+    strips.add_strip(scene, ramp(tmp_path / "ramp.wav"), 11)
+    strips.add_strip(scene, ramp(tmp_path / "reply.wav"), 150)
+    return scene
+
+
+def strip(name: str):
+    return strips.find_strip(bpy.context.scene, name)
+
+
+def move(name: str, by: int) -> None:
+    start = "content_start" if compat.NEW_STRIP_NAMES else "frame_start"
+    setattr(strip(name), start, getattr(strip(name), start) + by)
+
+
+def add_face(name: str) -> bpy.types.Object:
+    added = face.add_head(bpy.context, (1.0, 0.0, 0.0))
+    added.name = name
+    return added
+
+
+def seen(head, frame: int) -> float:
+    """The second of the file that the jaw shows at a scene frame."""
+    bpy.context.scene.frame_set(frame)
+    return head.data.shape_keys.key_blocks["jawOpen"].value * SECONDS
+
+
+def kinds() -> dict[str, str]:
+    scene = bpy.context.scene
+    return {
+        each.name: dialogue.status(scene, each, scene, dialogue.face_of(scene, each, scene)).kind
+        for each in strips.sound_strips(scene)
+    }
+
+
+# --- Who says what --------------------------------------------------------------------------
+
+
+def test_strips_go_to_faces_by_choice_name_channel_and_else_the_chosen_face(scene, head) -> None:
+    anna, bob = add_face("Anna"), add_face("Bob")
+
+    def says(name: str) -> bpy.types.Object:
+        return dialogue.face_of(scene, strip(name), scene)
+
+    assert says("ramp") == says("reply") == head
+    strip("reply").name = "bob_03"
+    assert says("bob_03") == bob
+    strip("ramp").channel = strip("bob_03").channel
+    assert says("ramp") == bob
+    bpy.ops.selftalk.assign_strip(strip="ramp", face="Anna")
+    assert says("ramp") == anna
+    bpy.ops.selftalk.assign_strip(strip="ramp", face="")
+    assert says("ramp") == bob
+
+
+# --- All at once ----------------------------------------------------------------------------
+
+
+def test_animate_all_animates_each_strip_with_its_face(scene, head) -> None:
+    anna = add_face("Anna")
+    strip("reply").name = "anna 1"
+    strip("anna 1").channel = 2
+    assert kinds() == {"ramp": "NEW", "anna 1": "NEW"}
+    assert bpy.ops.selftalk.animate_all() == {"FINISHED"}
+    assert kinds() == {"ramp": "CURRENT", "anna 1": "CURRENT"}
+    assert seen(head, 59) == pytest.approx(2.0, abs=1e-3) and seen(head, 198) < 1e-3
+    assert seen(anna, 198) == pytest.approx(2.0, abs=1e-3) and seen(anna, 59) < 1e-3
+    assert head.data.shape_keys.animation_data.action.name == "SelfTalk Head · ramp"
+
+
+def test_two_strips_of_one_face_become_two_lines_that_move_with_the_edit(scene, head) -> None:
+    bpy.ops.selftalk.animate_all()
+    assert [line.name for line in head.selftalk.lines] == ["ramp", "reply"]
+    assert seen(head, 59) == pytest.approx(2.0, abs=1e-3)
+    assert seen(head, 198) == pytest.approx(2.0, abs=1e-3)
+
+
+def test_only_what_needs_it_is_animated(scene, head, animator) -> None:
+    bpy.ops.selftalk.animate_all()
+    animator.unlink()
+    move("ramp", 20)
+    assert kinds() == {"ramp": "MOVED", "reply": "CURRENT"}
+    report = run(dialogue.animate_all(bpy.context))
+    assert report.text == "1 placed anew, 1 up to date"
+    assert seen(head, 79) == pytest.approx(2.0, abs=1e-3)
+    anew = run(dialogue.animate_all(bpy.context, everything=True))
+    assert list(anew.failed) == ["ramp", "reply"]  # these need the animator
+
+
+def run(steps) -> dialogue.Report:
+    done = 0.0
+    while True:
+        try:
+            progress = next(steps)
+        except StopIteration as end:
+            return end.value
+        assert done <= progress.done <= 1.0
+        done = progress.done
+
+
+def test_muted_strips_are_left_out_and_a_failing_one_does_not_stop_the_rest(
+    scene, head, tmp_path
+) -> None:
+    strips.add_strip(scene, ramp(tmp_path / "gone.wav"), 300)
+    strips.add_strip(scene, ramp(tmp_path / "quiet.wav"), 400)
+    strips.add_strip(scene, ramp(tmp_path / "last.wav"), 500)
+    (tmp_path / "gone.wav").unlink()
+    strip("quiet").mute = True
+    report = run(dialogue.animate_all(bpy.context))
+    assert report.animated == ["ramp", "reply", "last"] and report.muted == ["quiet"]
+    assert "missing" in report.failed["gone"]
+    assert report.text == "3 animated, 1 muted, 1 failed"
+    assert bpy.ops.selftalk.animate_all() == {"FINISHED"}
+
+
+def test_cancelled_whole_lines_stay_and_the_one_at_work_leaves_nothing(scene, head) -> None:
+    steps = dialogue.animate_all(bpy.context)
+    with contextlib.closing(steps):
+        for progress in steps:
+            if progress.done > 0.75:
+                assert progress.text.startswith("reply")
+                break
+    assert [line.name for line in head.selftalk.lines] == ["ramp"]
+    assert seen(head, 59) == pytest.approx(2.0, abs=1e-3) and seen(head, 198) < 1e-3
+    assert len(bpy.data.actions) == 1
+
+
+def test_interrupted_the_lines_that_are_done_are_one_undo_step(scene, head, monkeypatch) -> None:
+    """Control C, or Esc in a window: the operator finishes, so that undo knows of it."""
+    whole = animate.run
+
+    def interrupted(plan):
+        if plan.strip == "reply":
+            raise KeyboardInterrupt
+        return whole(plan)
+
+    monkeypatch.setattr(animate, "run", interrupted)
+    bpy.context.preferences.edit.use_global_undo = True
+    bpy.ops.ed.undo_push(message="before")
+    assert bpy.ops.selftalk.animate_all("EXEC_DEFAULT", True) == {"FINISHED"}
+    assert [line.name for line in head.selftalk.lines] == ["ramp"]
+    bpy.ops.ed.undo()
+    assert not len(bpy.data.objects["SelfTalk Head"].selftalk.lines)
+
+
+def test_one_undo_step_takes_all_lines_back(scene, head) -> None:
+    bpy.context.preferences.edit.use_global_undo = True
+    bpy.ops.ed.undo_push(message="before")
+    bpy.ops.selftalk.animate_all("EXEC_DEFAULT", True)
+    assert len(bpy.data.objects["SelfTalk Head"].selftalk.lines) == 2
+    bpy.ops.ed.undo()
+    assert not len(bpy.data.objects["SelfTalk Head"].selftalk.lines) and not bpy.data.actions
+
+
+# --- How they stand -------------------------------------------------------------------------
+
+
+def test_a_moved_strip_takes_its_line_along_without_the_animator(scene, head, animator) -> None:
+    """Edited curves move with it, in the NLA the strip does."""
+    bpy.ops.selftalk.animate_all()
+    animator.unlink()
+    keys = head.data.shape_keys
+    place = next(p for p in lines._places(keys, head.selftalk.lines[0].id))
+    place.curves.find('key_blocks["jawOpen"].value').keyframe_points[48].co.y = 0.9
+    move("ramp", 30)
+    move("reply", -40)
+    assert bpy.ops.selftalk.place_lines() == {"FINISHED"}
+    assert kinds() == {"ramp": "CURRENT", "reply": "CURRENT"}
+    assert seen(head, 150) == pytest.approx(40 / 24, abs=0.2)
+    assert seen(head, 41 + 48) == pytest.approx(0.9 * SECONDS, abs=1e-3)
+    # They overlap now, in tracks of their own.
+    assert seen(head, 115) > 4 / 24 + 74 / 24 - 0.1
+    assert bpy.ops.selftalk.place_lines() == {"CANCELLED"}
+
+
+def test_a_trimmed_strip_is_placed_anew_and_a_longer_one_is_out_of_date(scene, head) -> None:
+    bpy.ops.selftalk.animate_all()
+    trimmed = strip("ramp")
+    trimmed.frame_offset_start, trimmed.frame_offset_end = 24, 12
+    assert kinds()["ramp"] == "MOVED"
+    bpy.ops.selftalk.place_lines()
+    assert kinds()["ramp"] == "CURRENT"
+    assert seen(head, 59) == pytest.approx(2.0, abs=1e-3)
+    assert seen(head, 25) < 1e-3 < seen(head, 34)
+    bpy.ops.selftalk.animate_all(everything=True)
+    trimmed.frame_offset_start = 0
+    assert kinds()["ramp"] == "OLD"
+
+
+def test_edited_keys_are_not_lost_unasked(scene, head, tmp_path) -> None:
+    """Neither by placing a trimmed strip nor by Animate All after its sound has changed."""
+    bpy.ops.selftalk.animate_all()
+    keys = head.data.shape_keys
+    for line in head.selftalk.lines:
+        (place,) = lines._places(keys, line.id)
+        place.curves.find('key_blocks["jawOpen"].value').keyframe_points[48].co.y = 0.9
+    strip("ramp").frame_offset_start = 24
+    ramp(tmp_path / "reply.wav", 3.5)
+    report = run(dialogue.animate_all(bpy.context))
+    assert sorted(report.failed) == ["ramp", "reply"]
+    assert all("edited or reduced by hand" in reason for reason in report.failed.values())
+    assert seen(head, 59) == pytest.approx(0.9 * SECONDS, abs=1e-3)
+    bpy.ops.selftalk.animate_all(everything=True)
+    assert seen(head, 59) == pytest.approx(2.0, abs=1e-3)
+
+
+def test_a_sound_that_changed_is_out_of_date(scene, head, tmp_path) -> None:
+    bpy.ops.selftalk.animate_all()
+    ramp(tmp_path / "ramp.wav", 3.0)
+    now = dialogue.status(scene, strip("ramp"), scene, head)
+    assert now.kind == "OLD" and "file has changed" in now.text
+    assert kinds()["reply"] == "CURRENT"
+
+
+def test_another_frame_rate_needs_no_animating(scene, head, animator) -> None:
+    bpy.ops.selftalk.animate_all()
+    animator.unlink()
+    scene.render.fps = 30
+    assert set(kinds().values()) == {"MOVED"}
+    bpy.ops.selftalk.place_lines()
+    assert seen(head, 11 + 60) == pytest.approx(2.0, abs=1e-3)
+
+
+def test_a_renamed_strip_keeps_its_line_and_a_removed_one_offers_removal(scene, head) -> None:
+    bpy.ops.selftalk.animate_all()
+    strip("ramp").name = "Opening"
+    assert kinds() == {"Opening": "CURRENT", "reply": "CURRENT"}
+    assert dialogue.lost_lines(scene, scene, head) == []
+    strips.remove_strip(scene, strip("reply"))
+    (lost,) = dialogue.lost_lines(scene, scene, head)
+    assert lost.name == "reply" and seen(head, 198) > 1.9
+    bpy.ops.selftalk.remove_line(face=head.name, line=lost.id)
+    assert [line.name for line in head.selftalk.lines] == ["ramp"]
+    assert seen(head, 198) < 1e-3 and seen(head, 59) == pytest.approx(2.0, abs=1e-3)
+
+
+def test_a_pause_in_the_volume_rests_the_mouth(scene, head) -> None:
+    sound = strip("ramp")
+    for frame, volume in ((1, 1.0), (49, 1.0), (50, 0.0), (80, 0.0), (81, 1.0)):
+        sound.volume = volume
+        sound.keyframe_insert("volume", frame=frame)
+    strip("reply").mute = True
+    bpy.ops.selftalk.animate_all()
+    assert seen(head, 65) < 1e-3
+    assert seen(head, 40) == pytest.approx(29 / 24, abs=1e-2)
+    assert seen(head, 95) == pytest.approx(84 / 24, abs=1e-2)
+
+
+def test_packed_and_nested_strips_are_animated_too(scene, head, tmp_path) -> None:
+    meta = compat.editor_strips(scene.sequence_editor).new_meta("Meta", 9, 1)
+    strip("reply").move_to_meta(meta)
+    if compat.NEW_STRIP_NAMES:
+        meta.right_handle = 220
+    else:
+        meta.frame_final_end = 220
+    strip("ramp").sound.pack()
+    (tmp_path / "ramp.wav").unlink()
+    bpy.ops.selftalk.animate_all()
+    assert kinds() == {"ramp": "CURRENT", "reply": "CURRENT"}
+    assert seen(head, 59) == pytest.approx(2.0, abs=1e-3)
+    assert seen(head, 198) == pytest.approx(2.0, abs=1e-3)
+    assert lines.find(head, head.selftalk.lines[1].id).frames == 70  # the meta cuts it
+
+
+# --- Scenes ---------------------------------------------------------------------------------
+
+
+def test_fit_scene_sets_range_and_sync_when_asked(scene, head) -> None:
+    bpy.ops.selftalk.animate_all()
+    assert (scene.frame_start, scene.frame_end, scene.sync_mode) == (1, 250, "NONE")
+    bpy.ops.selftalk.fit_scene()
+    assert (scene.frame_start, scene.sync_mode) == (11, "AUDIO_SYNC")
+    assert scene.frame_end == head.selftalk.lines[1].key_range[1] >= 245
+
+
+@pytest.mark.skipif(not compat.SEQUENCER_SCENES, reason="sequencer scenes are new in Blender 5.0")
+@pytest.mark.parametrize("shown", [False, True])
+def test_strips_of_a_sequencer_scene_move_the_face_in_its_own(head, tmp_path, shown) -> None:
+    """At its own rate by the clock; where a scene strip shows it, frame by frame."""
+    scene = bpy.context.scene
+    scene.selftalk.face = head
+    scene.render.fps, scene.frame_start = 30, 1
+    edit = bpy.data.scenes.new("Edit")
+    edit.render.fps, edit.frame_start = 24, 1
+    bpy.context.workspace.sequencer_scene = edit
+    strips.add_strip(edit, ramp(tmp_path / "ramp.wav"), 49)
+    if shown:
+        edit.sequence_editor.strips.new_scene("Shot", scene, 5, 41)
+    assert bpy.ops.selftalk.animate_all() == {"FINISHED"}
+    (line,) = head.selftalk.lines
+    assert (line.scene, line.strip) == ("Edit", "ramp")
+    # Frame 73 of Edit is 1 s into the file.
+    frame, rate = (1 + 73 - 41, 24) if shown else (1 + 72 * 30 // 24, 30)
+    assert seen(head, frame) == pytest.approx(1.0, abs=1e-3)
+    assert seen(head, frame + rate) == pytest.approx(2.0, abs=1e-3)
+    edit_strip = strips.find_strip(edit, "ramp")
+    assert dialogue.status(edit, edit_strip, scene, head).kind == "CURRENT"
+
+
+def test_a_face_of_a_checkpoint_of_its_own_has_one_line_and_says_so(scene, head) -> None:
+    plan = operators.plan_of(bpy.context, head, strip="ramp")
+    own = animate.dataclasses.replace(plan, template=Path("x.ply"))
+    report = dialogue.Report()
+    todo = [("ramp", "Anna", own), ("reply", "Anna", own), ("other", "Bob", own)]
+    dialogue._refuse_second_lines(todo, report)
+    assert [name for name, *_ in todo] == ["ramp", "other"]
+    assert "one line at a time: ramp" in report.failed["reply"]
+
+
+def test_placing_what_is_not_animated_says_so(scene, head) -> None:
+    with pytest.raises(SelfTalkError, match="ramp is not animated yet"):
+        dialogue.place(scene, "ramp", scene, head.name)
+
+
+@pytest.mark.parametrize("rate", [(24, 1.001), (30, 1.001)])
+def test_ten_minutes_of_strip_keep_in_step(scene, head, tmp_path, monkeypatch, rate) -> None:
+    """From the strip to the keys; the jaw is a saw of 10 s, the strip 600 s long."""
+    scene.render.fps, scene.render.fps_base = rate
+    motion = opening(600.0)
+    jaw = motion.template.shape_names.index("jawOpen")
+    motion.weights[:, jaw] = np.abs(np.arange(30000) / 50 % 10 - 5) / 5
+    monkeypatch.setenv(
+        "SELFTALK_PYTHON", stand_in(tmp_path, Motion(motion.template, 50.0, motion.weights))
+    )
+    sound = strips.add_strip(scene, ramp(tmp_path / "long.wav", 600.0, 8000), 7)
+    scene.selftalk.sound_strip = sound.name
+    bpy.ops.selftalk.animate_from_audio()
+    fps = strips.frame_rate(scene)
+    for frame in (100, 7201, 9001, 14001, 14300):
+        second = float(strips.source_times(scene, sound, np.array([frame]))[0])
+        wanted = abs(second % 10 - 5) / 5
+        # A frame changes the jaw by 1 / (5 fps): half of it is half a frame.
+        assert abs(seen(head, frame) / SECONDS - wanted) < 0.5 / (5 * fps), frame
