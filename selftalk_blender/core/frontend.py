@@ -9,6 +9,7 @@ instead of lying 8 below the loudest frame of the window.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -82,6 +83,27 @@ class Loudness:
         """Factor that brings the speech to SPEECH_LEVEL, within LARGEST_GAIN."""
         decibel = np.clip(SPEECH_LEVEL - self.speech, -LARGEST_GAIN, LARGEST_GAIN)
         return float(10 ** (decibel / 20))
+
+
+def frame_levels(samples: np.ndarray, fps: float) -> np.ndarray:
+    """Root mean square of the sound during each frame of a motion.
+
+    Args:
+        samples: (N,) float32 at 16 kHz.
+        fps: frame i is from i / fps to (i + 1) / fps seconds.
+
+    Returns:
+        (T,) float32 dBFS, T = ceil(N / 16000 * fps), -120 in digital silence; the last frame
+        may be a shorter one.
+    """
+    count = math.ceil(len(samples) * fps / SAMPLE_RATE - 1e-6)
+    starts = np.round(np.arange(count) * SAMPLE_RATE / fps).astype(np.int64)
+    starts = starts[starts < len(samples)]
+    if not len(starts):
+        return np.zeros(0, np.float32)
+    sums = np.add.reduceat(np.square(samples, dtype=np.float64), starts)
+    power = sums / np.diff(starts, append=len(samples))
+    return (10 * np.log10(np.maximum(power, 1e-12))).astype(np.float32)
 
 
 @functools.cache

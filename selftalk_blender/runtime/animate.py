@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from ..core import Motion, bundled_template
 from ..core.errors import SelfTalkError
 from ..core.frontend import FPS
-from ..core.inference import Networks, Progress, infer
+from ..core.inference import Blocks, Networks, Progress, infer
 from ..core.template import ASSETS
 from .network import FacialAnimator, SpeechEncoder
 from .tensors import read_tensors
@@ -28,6 +27,7 @@ class Animator:
         template: the head that it moves.
         fps: frames per second of its motion.
         notices: sentences about the last clip that its owner should read.
+        loudness: (T,) float32, dBFS of the last clip during each frame of its motion.
     """
 
     fps = FPS
@@ -58,7 +58,9 @@ class Animator:
         if digest != self.template.digest:
             raise SelfTalkError(f"{source} animates another head than the one of this SelfTalk.")
         self.notices: list[str] = []
-        self._networks = Networks(encoder, network, network.shape_names, window, network.context)
+        self.loudness = np.zeros(0, np.float32)
+        self._networks = Networks(encoder, network, window, network.context)
+        self._shape_names = network.shape_names
 
     def animate(self, samples: np.ndarray, progress: Progress | None = None) -> Motion:
         """The motion of a recording.
@@ -80,12 +82,14 @@ class Animator:
 
     def animate_blocks(
         self,
-        blocks: Callable[[], Iterable[np.ndarray]],
+        blocks: Blocks,
         samples: int,
         progress: Progress | None = None,
     ) -> Motion:
         """The motion of a stream; see `core.inference.infer`."""
-        weights, self.notices = infer(self._networks, self.template, blocks, samples, progress)
+        weights, self.loudness, self.notices = infer(
+            self._networks, self._shape_names, self.template, blocks, samples, progress
+        )
         return Motion(self.template, FPS, weights)
 
 
