@@ -23,7 +23,7 @@ REGIONS = (
 ).split()
 
 # Metres. The lips of recorded clips stay clear of them; at f and v the lower lip meets them.
-TEETH_FORWARD = 0.0026
+TEETH_FORWARD = 0.0029
 
 
 def to_blender(points: np.ndarray) -> np.ndarray:

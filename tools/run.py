@@ -14,6 +14,7 @@ is allowed, else named.
 from __future__ import annotations
 
 import ctypes
+import functools
 import glob
 import hashlib
 import importlib.util
@@ -22,11 +23,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "tools"
@@ -99,10 +103,16 @@ def main(arguments: list[str]) -> int:
         return 130
 
 
-def run(command: Sequence[str | Path], **variables: str) -> int:
-    """Run a program that finds the package wherever it is started; returns its exit code."""
+def run(command: Sequence[str | Path], output: IO[bytes] | None = None, **variables: str) -> int:
+    """Run a program that finds the package wherever it is started; returns its exit code.
+
+    Args:
+        output: what it prints goes there; by default, where ours goes.
+    """
     everything = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-    process = subprocess.Popen([str(part) for part in command], env=everything)
+    process = subprocess.Popen(
+        [str(part) for part in command], env=everything, stdout=output, stderr=output
+    )
     while True:
         try:
             return process.wait()
@@ -282,13 +292,20 @@ def test(python: Path, arguments: list[str]) -> int:
     named_blender = [a for a in named if in_blender(a)]
     options = [a for a in arguments if a not in named]
     outcomes = [] if arguments else checks(python)
+    sessions: list[Session] = []
+    if not named or named_blender:
+        paths = named_blender or [str(TESTS / "blender")]
+        for name in chosen:
+            session = in_a_blender(name, python, paths + options)
+            if isinstance(session, Outcome):
+                outcomes.append(session)
+            else:
+                sessions.append(session)
     if not named or len(named_blender) < len(named):
         paths = [a for a in named if a not in named_blender]
         paths = paths or [str(TESTS), *(f"--ignore={TESTS / name}" for name in APART)]
-        outcomes.append(pytest("without Blender", python, paths + options))
-    if not named or named_blender:
-        paths = named_blender or [str(TESTS / "blender")]
-        outcomes += [in_a_blender(name, python, paths + options) for name in chosen]
+        sessions.append(functools.partial(pytest, "without Blender", python, paths + options))
+    outcomes += at_once(sessions)
 
     print("\n" + "\n".join(str(outcome) for outcome in outcomes))
     for outcome in outcomes:
@@ -328,8 +345,29 @@ def checks(python: Path) -> list[Outcome]:
     return outcomes
 
 
-def in_a_blender(blender: str, worker: Path, arguments: list[str]) -> Outcome:
-    """Run tests in one Blender, with the animator in .venv's Python."""
+Session = Callable[[IO[bytes] | None], Outcome]
+
+
+def at_once(sessions: Sequence[Session]) -> list[Outcome]:
+    """Run tests side by side, one session for each core; what each prints stays together."""
+    if len(sessions) < 2:
+        return [session(None) for session in sessions]
+    printing = threading.Lock()
+
+    def one(session: Session) -> Outcome:
+        with tempfile.TemporaryFile() as output:
+            outcome = session(output)
+            output.seek(0)
+            with printing:
+                print(output.read().decode("utf-8", "replace"), flush=True)
+        return outcome
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(one, sessions))
+
+
+def in_a_blender(blender: str, worker: Path, arguments: list[str]) -> Session | Outcome:
+    """Tests in one Blender, with the animator in .venv's Python; or why there can be none."""
     title = f"in Blender {blender}"
     version, _ = BLENDERS[blender]
     if find_python(version) is None:
@@ -338,19 +376,29 @@ def in_a_blender(blender: str, worker: Path, arguments: list[str]) -> Outcome:
         python = environment(blender)
     except CannotError as error:
         return Outcome(title, failed=1, remark=str(error))
-    with tempfile.TemporaryDirectory(prefix="selftalk-blender-") as folder:
-        variables = {"SELFTALK_PYTHON": str(worker), "BLENDER_USER_RESOURCES": folder}
-        return pytest(title, python, arguments, **variables)
+
+    def session(output: IO[bytes] | None) -> Outcome:
+        with tempfile.TemporaryDirectory(prefix="selftalk-blender-") as folder:
+            variables = {"SELFTALK_PYTHON": str(worker), "BLENDER_USER_RESOURCES": folder}
+            return pytest(title, python, arguments, output, **variables)
+
+    return session
 
 
-def pytest(title: str, python: Path, arguments: list[str], **variables: str) -> Outcome:
+def pytest(
+    title: str, python: Path, arguments: list[str], output: IO[bytes] | None = None,
+    **variables: str,
+) -> Outcome:  # fmt: skip
     """Run pytest in a process of its own and read its report."""
-    print(f"\nTests {title}", flush=True)
+    print(f"Tests {title} ...", flush=True)
     with tempfile.TemporaryDirectory(prefix="selftalk-report-") as folder:
         report = Path(folder) / "report.xml"
         config = ["--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
-        command = ["-m", "pytest", "-q", *config, f"--junitxml={report}", *arguments]
-        code = run([python, *command], **variables)
+        # Two sessions write no cache at once.
+        config += ["-p", "no:cacheprovider", f"--junitxml={report}"]
+        # Threads that wait for each other spin, and take the cores from the other session.
+        variables = {"OMP_NUM_THREADS": "1", **variables}
+        code = run([python, "-m", "pytest", "-q", *config, *arguments], output, **variables)
         outcome = Outcome(title)
         if report.is_file():
             for suite in ElementTree.parse(report).getroot().iter("testsuite"):

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import bpy
 import numpy as np
+from bl_operators.presets import AddPresetBase
 
 from ..core.errors import SelfTalkError
 from ..core.reduce import Keys, Reduced, reduce_keys
 from ..core.template import bundled_template
-from . import controls, jobs, lines, operators, panels, writers
+from . import controls, glance, jobs, lines, operators, panels, writers
 
 # What a preset sets besides the defaults of PRESET_CONTROLS; blinks and the like stay as chosen.
 PRESETS = {
@@ -32,6 +33,9 @@ PRESETS = {
         {"strength": 1.4, "jaw": 1.2, "closure": 1.5, "upper_face": 1.3},
     ),
 }
+# What a preset of the user's own leaves as it is: it belongs to one face.
+OF_ONE_FACE = ("head_bone", "seed")
+OWN_PRESETS = "selftalk/controls"  # folder of the user's own among Blender's presets
 PRESET_CONTROLS = ("strength", "closure", "smoothing", "upper_face", "jaw", "mouth", "cheeks")
 
 # Half a millimetre is a seventh of the keys at 24 fps and a sixteenth at 60, and less than what
@@ -51,12 +55,16 @@ def adjust_problem(context: bpy.types.Context) -> str:
     if face is None:
         return operators.NO_FACE
     if jobs.running is not None:
-        return "A face is being animated. Wait, or press Esc to cancel."
+        return jobs.BUSY
     if len(face.selftalk.lines) and not any(
         lines.take_of(face, line.id) for line in face.selftalk.lines
     ):
         return "Lines of an animator of the face's own have no controls."
-    return controls.locked(face)
+    return _locked(face)
+
+
+def _locked(face: bpy.types.Object) -> str:
+    return glance.once("locked", (face,), lambda: controls.locked(face))
 
 
 def reduce_problem(context: bpy.types.Context) -> str:
@@ -65,7 +73,7 @@ def reduce_problem(context: bpy.types.Context) -> str:
     if face is None:
         return operators.NO_FACE
     if jobs.running is not None:
-        return "A face is being animated. Wait, or press Esc to cancel."
+        return jobs.BUSY
     if not len(face.selftalk.lines):
         return "There are no keys yet. Animate the face first."
     if writers.has_cache(face):
@@ -79,7 +87,7 @@ def bake_problem(context: bpy.types.Context) -> str:
     if face is None:
         return operators.NO_FACE
     if jobs.running is not None:
-        return "A face is being animated. Wait, or press Esc to cancel."
+        return jobs.BUSY
     if not any(lines.take_of(face, line.id) for line in face.selftalk.lines):
         return "No line of this face was kept to be baked again. Animate it first."
     return ""
@@ -323,7 +331,7 @@ class SELFTALK_OT_controls_preset(_ControlsOperator, bpy.types.Operator):
     """Set the sliders of the speech; blinks, head, offset and seed stay as chosen"""
 
     bl_idname = "selftalk.controls_preset"
-    bl_label = "Preset"
+    bl_label = "Controls Preset"
 
     preset: bpy.props.EnumProperty(
         name="Preset", items=[(key, name, text) for key, (name, text, _) in PRESETS.items()]
@@ -340,11 +348,49 @@ class SELFTALK_OT_controls_preset(_ControlsOperator, bpy.types.Operator):
         return {"FINISHED"}
 
 
+class SELFTALK_OT_own_preset(_ControlsOperator, bpy.types.Operator):
+    """Set all controls as they were when this preset was saved"""
+
+    bl_idname = "selftalk.own_preset"
+    bl_label = "Controls Preset"
+
+    filepath: bpy.props.StringProperty(subtype="FILE_PATH", options={"HIDDEN", "SKIP_SAVE"})
+    menu_idname: bpy.props.StringProperty(options={"HIDDEN", "SKIP_SAVE"})  # Blender fills it in
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        with controls.at_once(context.scene.selftalk.face):
+            return bpy.ops.script.execute_preset(
+                filepath=self.filepath, menu_idname=self.menu_idname
+            )
+
+
+class SELFTALK_OT_save_preset(AddPresetBase, bpy.types.Operator):
+    """Save all controls as a preset of your own, for any face in any file"""
+
+    bl_idname = "selftalk.save_preset"
+    bl_label = "Save Controls Preset"
+
+    preset_menu = "SELFTALK_MT_controls_presets"
+    preset_subdir = OWN_PRESETS
+    preset_defines = ("controls = bpy.context.scene.selftalk.face.selftalk.controls",)
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if context.scene.selftalk.face is None:
+            cls.poll_message_set(operators.NO_FACE)
+            return False
+        return True
+
+    @property
+    def preset_values(self) -> list[str]:
+        return [f"controls.{name}" for name in controls.defaults() if name not in OF_ONE_FACE]
+
+
 class SELFTALK_OT_reset_controls(_ControlsOperator, bpy.types.Operator):
     """Set every control back: the motion as the animator gave it"""
 
     bl_idname = "selftalk.reset_controls"
-    bl_label = "Reset"
+    bl_label = "Reset Controls"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         controls.set_all(context.scene.selftalk.face, controls.defaults())
@@ -356,10 +402,19 @@ class SELFTALK_OT_reset_controls(_ControlsOperator, bpy.types.Operator):
 
 class SELFTALK_MT_controls_presets(bpy.types.Menu):
     bl_label = "Presets"
+    preset_subdir = OWN_PRESETS
+    preset_operator = "selftalk.own_preset"
 
     def draw(self, context: bpy.types.Context) -> None:
         for key, (name, _, _) in PRESETS.items():
             self.layout.operator("selftalk.controls_preset", text=name).preset = key
+        self.layout.separator()
+        bpy.types.Menu.draw_preset(self, context)
+
+
+def _has_motion(face: bpy.types.Object | None) -> bool:
+    """Whether a face speaks, or can be made to."""
+    return face is not None and (len(face.selftalk.lines) > 0 or not panels.face_problem(face))
 
 
 def sliders(layout: bpy.types.UILayout, enabled: bool) -> bpy.types.UILayout:
@@ -377,29 +432,30 @@ class SELFTALK_PT_adjust(panels.SidebarPanel, bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         layout, face = self.layout, context.scene.selftalk.face
-        problem = adjust_problem(context)
-        if problem:
-            panels.paragraph(layout, context, problem, "INFO")
-        if face is None:
+        if not _has_motion(face):
+            layout.label(text="Choose a face that talks", icon="INFO")
             return
+        problem = adjust_problem(context)
+        if problem and problem != jobs.BUSY:  # of which the bar above tells
+            panels.paragraph(layout, context, problem, "INFO")
         settings = face.selftalk.controls
         cached = writers.has_cache(face)
-        if (problem and problem == controls.locked(face)) or cached:
+        if (problem and problem == _locked(face)) or cached:
             layout.operator("selftalk.bake_again", icon="FILE_REFRESH")
         if cached:
-            panels.paragraph(layout, context, "A mesh cache follows the controls then.", "INFO")
+            text = "A mesh cache follows the controls when you press this. It has no keys."
+            panels.paragraph(layout, context, text, "INFO")
         if settings.problem and not problem:
             panels.paragraph(layout, context, settings.problem, "ERROR")
         column = sliders(layout, not problem)
         row = column.row(align=True)
-        row.menu("SELFTALK_MT_controls_presets")
+        row.menu("SELFTALK_MT_controls_presets", text=SELFTALK_MT_controls_presets.bl_label)
+        row.operator("selftalk.save_preset", text="", icon="ADD")
+        row.operator("selftalk.save_preset", text="", icon="REMOVE").remove_active = True
         row.operator("selftalk.reset_controls", text="", icon="LOOP_BACK")
         for name in ("strength", "jaw", "closure", "smoothing", "offset"):
             column.prop(settings, name)
         layout.operator("selftalk.reduce_keys", icon="KEYFRAME")
-        nothing = reduce_problem(context)
-        if nothing and nothing != problem:
-            panels.paragraph(layout, context, nothing, "INFO")
 
 
 class _SubPanel(panels.SidebarPanel):
@@ -408,7 +464,7 @@ class _SubPanel(panels.SidebarPanel):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return context.scene.selftalk.face is not None
+        return _has_motion(context.scene.selftalk.face)
 
 
 class SELFTALK_PT_regions(_SubPanel, bpy.types.Panel):
@@ -437,17 +493,19 @@ class SELFTALK_PT_eyes_brows(_SubPanel, bpy.types.Panel):
 
 
 class SELFTALK_PT_head(_SubPanel, bpy.types.Panel):
-    bl_label = "Head"
+    bl_label = "Head Motion"
+
+    def draw_header(self, context: bpy.types.Context) -> None:
+        row = self.layout.row()
+        row.enabled = not adjust_problem(context)
+        row.prop(context.scene.selftalk.face.selftalk.controls, "use_head", text="")
 
     def draw(self, context: bpy.types.Context) -> None:
         column = sliders(self.layout, not adjust_problem(context))
         face = context.scene.selftalk.face
         settings = face.selftalk.controls
-        row = column.row(heading="Head Motion")
-        row.prop(settings, "use_head", text="")
-        amount = row.row()
-        amount.active = settings.use_head
-        amount.prop(settings, "head", text="")
+        column.active = settings.use_head
+        column.prop(settings, "head", text="Amount")
         rig = controls.armature(face)
         if rig is not None:
             column.prop_search(settings, "head_bone", rig.pose, "bones")
@@ -462,6 +520,8 @@ CLASSES = (
     SELFTALK_OT_reduce_keys,
     SELFTALK_OT_bake_again,
     SELFTALK_OT_controls_preset,
+    SELFTALK_OT_own_preset,
+    SELFTALK_OT_save_preset,
     SELFTALK_OT_reset_controls,
     SELFTALK_MT_controls_presets,
     SELFTALK_PT_adjust,

@@ -88,10 +88,13 @@ class Result:
     notices: list[str] = field(default_factory=list)
 
     @property
+    def summary(self) -> str:
+        return f"{self.frames} frames, {self.seconds:.1f} s of sound in {self.elapsed:.1f} s"
+
+    @property
     def text(self) -> str:
         return (
-            f"{self.frames} frames, {self.seconds:.1f} s of sound in {self.elapsed:.1f} s: "
-            f"{self.seconds / max(self.elapsed, 1e-3):.1f} times real time, "
+            f"{self.summary}: {self.seconds / max(self.elapsed, 1e-3):.1f} times real time, "
             f"after {self.starting:.1f} s of starting"
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import addon_utils
@@ -62,15 +62,20 @@ def owner_curves(action: bpy.types.Action, owner: bpy.types.ID) -> Any:
 def playing_curves(owner: bpy.types.ID) -> list[bpy.types.FCurve]:
     """The F-curves that animate `owner` now; nothing is made, so that panels may ask."""
     data = owner.animation_data
-    if data is None or data.action is None:
+    return strip_curves(data) if data is not None else []
+
+
+def strip_curves(user: bpy.types.AnimData | bpy.types.NlaStrip) -> list[bpy.types.FCurve]:
+    """The F-curves that animation data, or an NLA strip, plays; nothing is made."""
+    if user.action is None:
         return []
     if not SLOTTED_ACTIONS:
-        return list(data.action.fcurves)
+        return list(user.action.fcurves)
     bags = [
-        strip.channelbag(data.action_slot)
-        for layer in data.action.layers
+        strip.channelbag(user.action_slot)
+        for layer in user.action.layers
         for strip in layer.strips
-        if data.action_slot is not None
+        if user.action_slot is not None
     ]
     return [curve for bag in bags if bag is not None for curve in bag.fcurves]
 
@@ -117,6 +122,13 @@ def slot_curves(action: bpy.types.Action, number: int) -> Any:
     strip = layer.strips[0] if layer.strips else layer.strips.new(type="KEYFRAME")
     slot = next(slot for slot in action.slots if slot.handle == number)
     return strip.channelbag(slot, ensure=True).fcurves
+
+
+def keep_slots(action: bpy.types.Action, numbers: Collection[int]) -> None:
+    """Remove all slots of an action but these, with their curves."""
+    if SLOTTED_ACTIONS:
+        for slot in [slot for slot in action.slots if slot.handle not in numbers]:
+            action.slots.remove(slot)
 
 
 def play_action(

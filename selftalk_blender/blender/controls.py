@@ -10,27 +10,33 @@ a few sums; `problem` sees whether they still are. A line that never was sealed 
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import bpy
 import numpy as np
-from mathutils import Euler, Matrix, Vector
+from mathutils import Euler, Matrix, Quaternion, Vector
 
 from ..core import controls as core
 from ..core import rhythm
 from ..core.drive import Channel
 from ..core.errors import SelfTalkError
+from ..core.names import recognise
 from ..core.take import SILENCE
 from ..core.template import bundled_template
-from . import writers
+from . import artist, targets, writers
+from . import face as faces
 
 SEALS = "selftalk_seals"  # custom property of a face: line id -> sums of its curves
 REDUCED = "selftalk_reduced"  # custom property of a face: line id -> error in mm
 SEAL_SLACK = 1e-3  # of a sum; an edit that shows changes it by more
 PAUSE = 0.03  # seconds in which the window may draw, before a dragged slider bakes again
+# A head, with its neck or a bust of it, is at most so many times as large as its face; and its
+# origin at most so many times as far from the face's middle.
+WHOLE_BODY, FAR = 6.0, 3.0
 HEAD_BONES = ("head", "c_head.x", "def-head", "mixamorig:head")  # in lower case
 
 
@@ -249,7 +255,7 @@ class Head:
 
     Attributes:
         channels: of a rotation, as Euler angles (radians) or a quaternion.
-        rest: (C,) their values unturned.
+        rest: (C,) their values unturned, as the artist set them.
         frame: turns the axes of the rotation's channels into those of the face (see _axes).
         order: of the Euler angles; "" for a quaternion.
         seed, amount: see `core.rhythm.head_motion`.
@@ -276,12 +282,24 @@ class Head:
         heard = np.interp(fine * fps, np.arange(len(loudness)), loudness, SILENCE, SILENCE)
         turns = rhythm.head_motion(heard, fps, self.seed, self.amount)
         angles = np.stack([np.interp(times, fine, axis) for axis in turns.T], 1)
-        back = self.frame.transposed()
+        now = _rotation(self.rest, self.order)
+        back = self.frame.transposed() @ now.to_matrix()
         values = np.empty((len(angles), len(self.channels)), np.float32)
         for row, (pitch, yaw, roll) in zip(values, angles.tolist(), strict=True):
             turn = self.frame @ Euler((pitch, roll, yaw)).to_matrix() @ back
-            row[:] = turn.to_euler(self.order) if self.order else turn.to_quaternion()
+            if self.order:
+                now = turn.to_euler(self.order, now)
+            else:
+                before, now = now, turn.to_quaternion()
+                now.make_compatible(before)
+            row[:] = now
         return values
+
+
+def _rotation(values: Sequence[float], order: str) -> Euler | Quaternion:
+    """Euler angles of an order, or a quaternion where there is none."""
+    numbers = [float(value) for value in values]
+    return Euler(numbers, order) if order else Quaternion(numbers)
 
 
 def head(face: bpy.types.Object) -> Head | None:
@@ -295,6 +313,7 @@ def head(face: bpy.types.Object) -> Head | None:
         return None
     rig = armature(face)
     if rig is None:
+        _check_turning(face)
         holder, prefix, place = face, "delta_", ""
         # Deltas turn in the parent's axes, after the object's own rotation.
         own = _turned_by_parent(face)
@@ -311,12 +330,85 @@ def head(face: bpy.types.Object) -> Head | None:
         )
     quaternion = order == "QUATERNION"
     path = f"{place}{prefix}rotation_{'quaternion' if quaternion else 'euler'}"
-    rest = np.array([1.0, 0.0, 0.0, 0.0] if quaternion else [0.0, 0.0, 0.0], np.float32)
     owner = face if rig is None else rig
+    held = artist.holds(owner, path)
+    if held:
+        raise SelfTalkError(
+            f"The rotation of {holder.name} {held}, and is left alone. Untick Head Motion, or "
+            "remove that."
+        )
+    rest = _rest_values(owner, path)
     kind = "PROPERTY" if rig is None else "BONE"
     channels = tuple(Channel(owner.name, kind, path, index) for index in range(len(rest)))
-    frame = own.inverted() @ _axes(_turned_by_parent(owner) @ _own_rotation(owner))
-    return Head(channels, rest, frame, "" if quaternion else order, settings.seed, settings.head)
+    order = "" if quaternion else order
+    stands = _own_rotation(owner)
+    if rig is None:
+        stands = _rotation(rest, order).to_matrix() @ stands
+    frame = own.inverted() @ _axes(_turned_by_parent(owner) @ stands)
+    return Head(channels, rest, frame, order, settings.seed, settings.head)
+
+
+def _rest_values(owner: bpy.types.Object, path: str) -> np.ndarray:
+    """(C,) a rotation as the artist set it: what it was before lines of ours turned it."""
+    from . import lines  # which imports this module
+
+    ours = lines.rest_values(owner)
+    now = owner.path_resolve(path)
+    return np.array([ours.get((path, index), value) for index, value in enumerate(now)], np.float32)
+
+
+def _check_turning(face: bpy.types.Object) -> None:
+    """Whether an object without a rig can be turned as a head is.
+
+    Raises:
+        SelfTalkError: it is more than a head, turns about a far point, or leaves its eyes behind.
+    """
+    where = _place_of_face(face)
+    if where is not None:
+        middle, size, whole = where
+        if whole > WHOLE_BODY * size:
+            raise SelfTalkError(
+                f"{face.name} is more than a head and has no rig, so all of it would nod. Untick "
+                "Head Motion, or give it an armature with a head bone."
+            )
+        if np.linalg.norm(middle) > FAR * size:
+            raise SelfTalkError(
+                f"The origin of {face.name}, about which it would turn, is far from its face. Set "
+                "it into the neck (Object > Set Origin > Origin to 3D Cursor), or untick Head "
+                "Motion."
+            )
+    family = {face, *face.children_recursive}
+    for other in bpy.context.scene.objects:
+        if other.type == "MESH" and other not in family and targets.is_inside(face, other):
+            raise SelfTalkError(
+                f"{other.name} stands in the head of {face.name} and would not turn with it. Make "
+                f"it a child of {face.name} (Ctrl P, Keep Transform), or untick Head Motion."
+            )
+
+
+def _place_of_face(face: bpy.types.Object) -> tuple[np.ndarray, float, float] | None:
+    """Where the face of a mesh is: its middle (3,), its size, and that of the whole mesh.
+
+    None where no shape key tells.
+    """
+    keys = face.data.shape_keys
+    names = recognise(faces.key_names(face))
+    chosen = [name for name in (*names.arkit, *names.visemes) if keys is not None]
+    if len(face.data.vertices) > len(bundled_template().vertices):
+        if not chosen and faces.analyse(face).kind == "TEMPLATE":
+            return np.zeros(3), 1.0, np.inf  # a body, whose shapes will be created
+    if not chosen:
+        return None
+    at = faces.key_positions(keys.reference_key)
+    moved = np.zeros(len(at), bool)
+    for name in chosen[:: max(1, len(chosen) // 8)]:
+        offset = np.linalg.norm(faces.key_offsets(keys.key_blocks[name]), axis=1)
+        moved |= offset > 0.3 * max(offset.max(initial=0.0), 1e-9)
+    if not moved.any():
+        return None
+    low, high = at[moved].min(0), at[moved].max(0)
+    size, whole = float((high - low).max()), float(np.ptp(at, axis=0).max())
+    return (low + high) / 2, size, whole
 
 
 def head_channels(face: bpy.types.Object) -> tuple[Channel, ...]:
@@ -398,13 +490,15 @@ def mark_reduced(face: bpy.types.Object, line_id: str, error_mm: float) -> None:
 
 def touched(face: bpy.types.Object) -> list[str]:
     """Names of a face's lines whose keys were reduced, or edited since we wrote them."""
-    reduced, seals = face.get(REDUCED, {}), face.get(SEALS, {})
-    return [
-        line.name
-        for line in face.selftalk.lines
-        if line.id in reduced
-        or (line.id in seals and not _same(seals[line.id], _sums(face, line.id)))
-    ]
+    return [line.name for line in face.selftalk.lines if is_touched(face, line.id)]
+
+
+def is_touched(face: bpy.types.Object, line_id: str) -> bool:
+    """Whether a line's keys were reduced, or edited since we wrote them."""
+    seals = face.get(SEALS, {})
+    return line_id in face.get(REDUCED, {}) or (
+        line_id in seals and not _same(seals[line_id], _sums(face, line_id))
+    )
 
 
 def _same(old: Sequence[float], new: Sequence[float]) -> bool:
@@ -514,16 +608,23 @@ def locked(face: bpy.types.Object) -> str:
     return ""
 
 
-def set_all(face: bpy.types.Object, values: dict[str, float]) -> None:
-    """Set several controls of a face, and bake once."""
+@contextlib.contextmanager
+def at_once(face: bpy.types.Object) -> Iterator[None]:
+    """Have controls of a face set within a block, and bake once after it."""
     global _quiet
     _quiet = True
     try:
-        for name, value in values.items():
-            setattr(face.selftalk.controls, name, value)
+        yield
     finally:
         _quiet = False
     bake_soon(face)
+
+
+def set_all(face: bpy.types.Object, values: dict[str, float]) -> None:
+    """Set several controls of a face, and bake once."""
+    with at_once(face):
+        for name, value in values.items():
+            setattr(face.selftalk.controls, name, value)
 
 
 def defaults() -> dict[str, float]:

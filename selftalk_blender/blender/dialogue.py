@@ -12,7 +12,7 @@ from typing import Any
 import bpy
 
 from ..core.errors import SelfTalkError
-from . import animate, compat, jobs, lines, operators, panels, strips
+from . import animate, compat, glance, jobs, lines, operators, panels, strips
 
 NEW, CURRENT, MOVED, OLD, MUTED, UNFIT = "NEW", "CURRENT", "MOVED", "OLD", "MUTED", "UNFIT"
 ICONS = {
@@ -48,7 +48,7 @@ class Report:
     def text(self) -> str:
         parts = (
             (self.animated, "animated"),
-            (self.placed, "placed anew"),
+            (self.placed, "placed again"),
             (self.current, "up to date"),
             (self.muted, "muted"),
             (self.failed, "failed"),
@@ -153,8 +153,19 @@ def status(
     if not change:
         return Status(CURRENT, "Up to date")
     if lines.has_take(face, line.id) and lines.reaches(line, now):
-        return Status(MOVED, f"{change}: place it anew (no animating needed)")
+        return Status(MOVED, f"{change}: press Place Lines")
     return Status(OLD, f"Out of date: {change[0].lower()}{change[1:]}")
+
+
+def stands(context: bpy.types.Context, strip: Any) -> tuple[str, Status]:
+    """For the list: the name of the face that says a strip ("" for none), and how it stands."""
+    sequencer, scene = compat.sequencer_scene(context), context.scene
+
+    def ask() -> tuple[str, Status]:
+        face = face_of(sequencer, strip, scene)
+        return face.name if face is not None else "", status(sequencer, strip, scene, face)
+
+    return glance.once("strip", (sequencer, scene, strip), ask)
 
 
 def lost_lines(
@@ -323,7 +334,8 @@ def moved(context: bpy.types.Context) -> Iterator[tuple[str, str]]:
 
 def all_problem(context: bpy.types.Context) -> str:
     """Why Animate All cannot run now, or ""."""
-    if not strips.sound_strips(compat.sequencer_scene(context)):
+    sequencer = compat.sequencer_scene(context)
+    if not glance.once("strips", (sequencer,), lambda: len(strips.sound_strips(sequencer))):
         return "There are no sound strips. Add some in the Sequencer."
     return ""
 
@@ -337,7 +349,7 @@ out. When cancelled, lines that are done stay"""
     bl_options = {"REGISTER", "UNDO"}
 
     everything: bpy.props.BoolProperty(
-        name="All Anew",
+        name="All Again",
         description="Also animate strips that are up to date",
         options={"SKIP_SAVE"},
     )
@@ -363,7 +375,7 @@ out. When cancelled, lines that are done stay"""
 
 
 class SELFTALK_OT_place_lines(bpy.types.Operator):
-    """Have lines follow their sound strips that were moved or trimmed; nothing is animated anew"""
+    """Have lines follow their sound strips that were moved or trimmed; nothing is animated again"""
 
     bl_idname = "selftalk.place_lines"
     bl_label = "Place Lines"
@@ -415,7 +427,7 @@ class SELFTALK_OT_assign_strip(bpy.types.Operator):
     """Choose the face that says this sound strip"""
 
     bl_idname = "selftalk.assign_strip"
-    bl_label = "Choose Face"
+    bl_label = "Choose Face of Strip"
     bl_options = {"REGISTER", "UNDO"}
 
     strip: bpy.props.StringProperty(name="Strip", description="Name of the sound strip")
@@ -486,15 +498,11 @@ class SELFTALK_UL_strips(bpy.types.UIList):
         active_data: Any,
         active_property: str,
     ) -> None:
-        sequencer = compat.sequencer_scene(context)
-        face = face_of(sequencer, item, context.scene)
+        face, now = stands(context, item)
         row = layout.split(factor=0.55)
-        now = status(sequencer, item, context.scene, face)
         row.label(text=item.name, icon=ICONS[now.kind])
-        button = row.operator(
-            "selftalk.assign_strip", text=face.name if face is not None else "No Face", emboss=False
-        )
-        button.strip, button.face = item.name, face.name if face is not None else ""
+        button = row.operator("selftalk.assign_strip", text=face or "No Face", emboss=False)
+        button.strip, button.face = item.name, face
 
     def filter_items(
         self, context: bpy.types.Context, data: Any, propname: str
@@ -521,8 +529,7 @@ class SELFTALK_PT_dialogue(panels.SidebarPanel, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         layout, scene = self.layout, context.scene
         sequencer = compat.sequencer_scene(context)
-        problem = all_problem(context)
-        if sequencer.sequence_editor is not None:
+        if not all_problem(context):
             owner, name = compat.all_strips(sequencer.sequence_editor)
             layout.template_list(
                 "SELFTALK_UL_strips", "", owner, name, scene.selftalk, "listed_strip", rows=4
@@ -530,20 +537,23 @@ class SELFTALK_PT_dialogue(panels.SidebarPanel, bpy.types.Panel):
             self.draw_listed(context, sequencer)
         row = layout.row(align=True)
         row.operator("selftalk.animate_all", icon="PLAY")
-        row.operator("selftalk.animate_all", text="All Anew").everything = True
+        row.operator("selftalk.animate_all", text="All Again").everything = True
         layout.operator("selftalk.place_lines", icon="FILE_REFRESH")
-        if problem:
-            panels.paragraph(layout, context, problem, "INFO")
         face = scene.selftalk.face
         if face is None:
             return
         layout.prop(face.selftalk, "use_nla")
         layout.operator("selftalk.fit_scene", icon="TIME")
-        for line in lost_lines(sequencer, scene, face):
+        lost = glance.once(
+            "lost",
+            (sequencer, scene, face),
+            lambda: [(line.name, line.id) for line in lost_lines(sequencer, scene, face)],
+        )
+        for name, line_id in lost:
             row = layout.row(align=True)
-            row.label(text=f"{line.name}: its strip is gone", icon="ERROR")
+            row.label(text=f"{name}: its strip is gone", icon="ERROR")
             button = row.operator("selftalk.remove_line", text="", icon="X")
-            button.face, button.line = face.name, line.id
+            button.face, button.line = face.name, line_id
 
     def draw_listed(self, context: bpy.types.Context, sequencer: bpy.types.Scene) -> None:
         """What is to be said of the strip that is chosen in the list."""
@@ -551,9 +561,7 @@ class SELFTALK_PT_dialogue(panels.SidebarPanel, bpy.types.Panel):
         items, index = getattr(owner, name), context.scene.selftalk.listed_strip
         if index >= len(items) or items[index].type != "SOUND":
             return
-        strip = items[index]
-        face = face_of(sequencer, strip, context.scene)
-        now = status(sequencer, strip, context.scene, face)
+        _, now = stands(context, items[index])
         panels.paragraph(self.layout, context, now.text, ICONS[now.kind])
 
 

@@ -11,6 +11,8 @@ from . import (
     adjust,
     controls,
     dialogue,
+    face_shapes,
+    glance,
     jobs,
     operators,
     panels,
@@ -26,6 +28,7 @@ CLASSES: tuple[type, ...] = (
     *jobs.CLASSES,
     *operators.CLASSES,
     *panels.CLASSES,
+    *face_shapes.CLASSES,
     *rig_panel.CLASSES,
     *adjust.CLASSES,
     *dialogue.CLASSES,
@@ -39,6 +42,7 @@ def register() -> None:
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     properties.attach()
+    glance.start()
     client.keep_log_in(preferences.log_folder())
     # Blender as a module crashes (4.2) or hangs (4.5) at its end while it knows of our classes.
     atexit.register(unregister)
@@ -48,6 +52,7 @@ def unregister() -> None:
     atexit.unregister(unregister)
     jobs.stop()
     controls.stop()
+    glance.stop()
     client.stop_workers()
     properties.detach()
     for cls in reversed(CLASSES):

@@ -14,8 +14,10 @@ import bpy
 
 from ..core.errors import SelfTalkError
 from ..core.progress import TimeLeft, clock
+from . import glance
 from .animate import Progress
 
+BUSY = "A face is being animated. Wait, or press Esc to cancel."
 TICK = 0.05  # seconds between two looks at a job; Esc is noticed as quickly
 SLICE = 0.02  # seconds after which a job gives way; a step of it may take as long again
 
@@ -69,10 +71,13 @@ class Job:
 
 running: Job | None = None
 waiting: list[Job] = []
+failure = ""  # why the last job failed, for the panel: Blender's own message is soon gone
 
 
 def _add(job: Job) -> None:
-    global running
+    global running, failure
+    failure = ""
+    glance.forget()
     if running is None:
         running = job
     else:
@@ -83,6 +88,7 @@ def _remove(job: Job) -> None:
     """Close a job; the next in line has its turn."""
     global running
     job.close()
+    glance.forget()
     if job in waiting:
         waiting.remove(job)
     if job is running:
@@ -198,15 +204,16 @@ class JobOperator:
         return undo or not self._job.progress.waiting
 
     def _failed(self, error: Exception) -> set[str]:
+        global failure
         if isinstance(error, SelfTalkError):
-            self.report({"ERROR"}, str(error))
+            failure = str(error)
         else:
             traceback.print_exception(error)
-            self.report(
-                {"ERROR"},
+            failure = (
                 f"{self.bl_label} met a fault of its own ({error}). The system console has the "
-                "details; please report them.",
+                "details; please report them."
             )
+        self.report({"ERROR"}, failure)
         return {"CANCELLED"}
 
     def _leave(self, context: bpy.types.Context) -> None:

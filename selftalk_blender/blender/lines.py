@@ -58,7 +58,7 @@ TRACK = "SelfTalk"
 STILL = 1e-4
 EDITED = (
     "Its keys were edited or reduced by hand, and that would be lost. Choose the strip and press "
-    "Animate from Audio to have it anew."
+    "Animate from Audio to have it again."
 )
 LINEAR = 1  # of Keyframe.interpolation, for foreach_set
 
@@ -347,7 +347,7 @@ def curve_of(channel: Channel) -> Curve:
 def _owners(face: bpy.types.Object, line: Line | None) -> Iterator[bpy.types.ID]:
     """What a line may have animated."""
     parts = {part.object: None for part in line.parts if part.object} if line is not None else {}
-    if parts and line is not None and _has_twin(face, line):
+    if parts and line is not None and _twins(face, line):
         # A duplicate of the face still names the parts of its original.
         own = {channel.object for channel in targets.drive_of(face, measure=False).channels}
         parts = {part: None for part in parts if part.name in own}
@@ -357,11 +357,13 @@ def _owners(face: bpy.types.Object, line: Line | None) -> Iterator[bpy.types.ID]
             yield target.data.shape_keys
 
 
-def _has_twin(face: bpy.types.Object, line: Line) -> bool:
-    return any(
-        TAKES in other and other != face and find(other, line.id) is not None
+def _twins(face: bpy.types.Object, line: Line) -> list[bpy.types.Object]:
+    """Other objects with this line: duplicates of the face, or what it is one of."""
+    return [
+        other
         for other in bpy.data.objects
-    )
+        if TAKES in other and other != face and find(other, line.id) is not None
+    ]
 
 
 def _places(owner: bpy.types.ID, line_id: str | None = None) -> list[Place]:
@@ -378,7 +380,17 @@ def _places(owner: bpy.types.ID, line_id: str | None = None) -> list[Place]:
     # In Tweak Mode the active action is that of a strip.
     if data.action is not None and LINE in data.action and not data.use_tweak_mode:
         found.append(Place(owner, data.action, compat.slot_number(data)))
+    # Blender puts what the artist keys of related data into the same action, in another slot.
+    found = [p for p in found if _marked(p.action, p.slot)]
     return [p for p in found if line_id is None or p.action[LINE] == line_id]
+
+
+def rest_values(owner: bpy.types.ID) -> dict[Curve, float]:
+    """What lines of ours move of an owner, with the value that each has at rest."""
+    found: dict[Curve, float] = {}
+    for place in _places(owner):
+        found |= _marked(place.action, place.slot)
+    return found
 
 
 def _marked(action: bpy.types.Action, slot: int) -> dict[Curve, float]:
@@ -601,7 +613,15 @@ class Made:
             action, slot = self.actions[owner]
             for done in _write_curves(action, slot, self.baked, ours):
                 yield (number + done) / len(columns)
+        for owner, (action, slot) in list(self.actions.items()):
+            if owner not in columns and not len(compat.slot_curves(action, slot)):
+                del self.actions[owner]
+        for action in set(copies.values()) - set(self.unique):
+            bpy.data.actions.remove(action)
         for action in self.unique:
+            compat.keep_slots(
+                action, [slot for own, slot in self.actions.values() if own == action]
+            )
             action[LINE], action[RELATIVE] = self.spoken.id, False
 
     @property
@@ -747,11 +767,18 @@ def plays_in_nla(face: bpy.types.Object) -> bool:
         return True
     for line in lines:
         for owner in _owners(face, line):
-            data = owner.animation_data
-            action = data.action if data is not None else None
-            if action is not None and LINE not in action and not writers.is_ours(action):
+            if _has_own_action(owner):
                 return True
     return False
+
+
+def _has_own_action(owner: bpy.types.ID) -> bool:
+    """Whether an owner's active action is the artist's, or its slot of one of ours is."""
+    data = owner.animation_data
+    action = data.action if data is not None else None
+    if action is None or writers.is_ours(action):
+        return False
+    return LINE not in action or not _marked(action, compat.slot_number(data))
 
 
 def arrange(face: bpy.types.Object) -> None:
@@ -802,13 +829,17 @@ def _attach(
 def _add_strip(owner: bpy.types.ID, action: bpy.types.Action, slot: int, muted: bool) -> None:
     """Put an action into the first track of ours that is free there."""
     data = owner.animation_data
-    first, last = (round(frame) for frame in action.frame_range)
+    # Not the action's range: another slot of it may have keys of the artist's.
+    ranges = [curve.range() for curve in compat.slot_curves(action, slot)]
+    first, last = round(min(r[0] for r in ranges)), round(max(r[1] for r in ranges))
     track = next((t for t in data.nla_tracks if _is_free(t, first, last)), None)
     if track is None:
         track = data.nla_tracks.new()
         track.name = TRACK
     strip = track.strips.new(action.name, first, action)
     compat.play_action(strip, action, slot)
+    strip.action_frame_start, strip.action_frame_end = first, last
+    strip.frame_start, strip.frame_end = first, last
     strip.blend_type, strip.extrapolation, strip.mute = "ADD", "NOTHING", muted
 
 
@@ -1056,7 +1087,7 @@ def move(face: bpy.types.Object, line_id: str, spoken: Spoken) -> None:
 
 def is_edited(face: bpy.types.Object, line: Line) -> bool:
     """Whether the artist has edited or reduced the keys of a line."""
-    return line.name in controls.touched(face)
+    return controls.is_touched(face, line.id)
 
 
 def _move_keys(face: bpy.types.Object, line: Line, by: int) -> None:
@@ -1114,6 +1145,9 @@ def remove(face: bpy.types.Object, line_id: str) -> None:
     if line is None:
         return
     _check_tweaking(face)
+    if any(twin.data == face.data for twin in _twins(face, line)):
+        _forget(face, line)  # its curves are also the other's
+        return
     others = _others(face, line_id)
     if writers.has_cache(face) and others:
         path = writers.played_cache(face)

@@ -9,7 +9,7 @@ from typing import Any
 import bpy
 
 from ..core.errors import SelfTalkError
-from . import animate, compat, export, face, jobs, preferences, strips
+from . import animate, compat, export, face, glance, jobs, preferences, strips
 from .neutral import Neutral
 
 SUFFIXES = {"FBX": ".fbx", "ALEMBIC": ".abc"}
@@ -18,26 +18,34 @@ NO_FACE = "No face is chosen. Choose the face mesh, or press Add Face."
 
 def animate_problem(context: bpy.types.Context) -> str:
     """Why Animate from Audio cannot run now, or "". While a job runs, another may get in line."""
-    try:
-        plan_from_settings(context)
-    except SelfTalkError as error:
-        return str(error)
-    return ""
+
+    def ask() -> str:
+        try:
+            plan_from_settings(context)
+        except SelfTalkError as error:
+            return str(error)
+        return ""
+
+    return glance.once("animate", (context.scene, compat.sequencer_scene(context)), ask)
 
 
 def export_problem(context: bpy.types.Context, file_format: str) -> str:
     """Why the chosen face cannot be exported as "FBX" or "ALEMBIC" now, or ""."""
     if jobs.running is not None:
-        return "A face is being animated. Wait, or press Esc to cancel."
+        return jobs.BUSY
     target = context.scene.selftalk.face
     if target is None or context.scene.objects.get(target.name) != target:
         return NO_FACE
-    try:
-        export.check_faces(context, [target], SUFFIXES[file_format])
-        export.motion_range([target])
-    except SelfTalkError as error:
-        return str(error)
-    return ""
+
+    def ask() -> str:
+        try:
+            export.check_faces(context, [target], SUFFIXES[file_format])
+            export.motion_range([target])
+        except SelfTalkError as error:
+            return str(error)
+        return ""
+
+    return glance.once("export", (context.scene, target, file_format), ask)
 
 
 def plan_from_settings(context: bpy.types.Context) -> animate.Plan:
@@ -100,7 +108,7 @@ def template_from_settings(target: bpy.types.Object) -> Neutral | None:
 
 def note_result(target: bpy.types.Object, result: animate.Result) -> None:
     """Have the panel tell what came of animating a face."""
-    target.selftalk.result = result.text
+    target.selftalk.result = result.summary
     target.selftalk.notices = "\n".join(result.notices)
 
 

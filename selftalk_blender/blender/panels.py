@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import bpy
 
 from ..core.errors import SelfTalkError
-from . import compat, face, jobs, operators, preferences, properties, rigs, strips
+from ..worker import client
+from . import compat, face, glance, jobs, operators, preferences, properties, rigs, strips
 
 SEVERAL_FACES = (".pkl", ".npz")  # endings of template files that may hold several
 CHARACTER = 6.2  # mean width in pixels at interface scale 1; a bit wide, so that no line is cut
@@ -25,6 +27,28 @@ def paragraph(
     for line in textwrap.wrap(text, width):
         column.label(text=line, icon=icon)
         icon = "BLANK1" if icon != "NONE" else icon
+
+
+def path_field(layout: bpy.types.UILayout, owner: Any, name: str, usual: str, **look: Any) -> None:
+    """A field that shows in grey what counts where it is empty."""
+    layout.prop(owner, name, placeholder=usual, **look)
+
+
+def face_problem(target: bpy.types.Object) -> str:
+    """Why a chosen face cannot be animated, or ""."""
+    return _face_words(target)[1]
+
+
+def _face_words(target: bpy.types.Object) -> tuple[str, str]:
+    """What a face is, or else why it cannot be animated."""
+
+    def ask() -> tuple[str, str]:
+        try:
+            return face_line(target), ""
+        except SelfTalkError as error:
+            return "", str(error)
+
+    return glance.once("face", (target,), ask)
 
 
 def face_line(target: bpy.types.Object) -> str:
@@ -69,18 +93,19 @@ class SELFTALK_PT_face(SidebarPanel, bpy.types.Panel):
         layout.operator("selftalk.add_face", icon="ADD")
         if settings.face is None:
             return
-        if shows_animator(settings.face):
+        line, problem = _face_words(settings.face)
+        if problem:
+            paragraph(layout, context, problem, "ERROR")
+        else:
+            paragraph(layout, context, line, "CHECKMARK")
+        if glance.once("animator", (settings.face,), lambda: shows_animator(settings.face)):
             self.draw_animator(settings.face.selftalk)
-        try:
-            layout.label(text=face_line(settings.face), icon="CHECKMARK")
-        except SelfTalkError as error:
-            paragraph(layout, context, str(error), "ERROR")
 
     def draw_animator(self, settings: properties.FaceSettings) -> None:
         column = self.layout.column()
         column.use_property_split = True
         column.use_property_decorate = False
-        column.prop(settings, "animator", placeholder="Bundled")
+        path_field(column, settings, "animator", "Bundled")
         column.prop(settings, "template")
         if settings.subject or settings.template.lower().endswith(SEVERAL_FACES):
             column.prop(settings, "subject")
@@ -99,7 +124,7 @@ class SELFTALK_PT_audio(SidebarPanel, bpy.types.Panel):
         layout.prop(settings, "sound_strip", text="", icon="SOUND")
         if not settings.sound_strip:
             if not strips.sound_strips(compat.sequencer_scene(context)):
-                layout.label(text="No sound strips in this scene", icon="INFO")
+                layout.label(text="No sound strips yet", icon="INFO")
             return
         try:
             sequencer = compat.sequencer_scene(context)
@@ -121,14 +146,21 @@ class SELFTALK_PT_animate(SidebarPanel, bpy.types.Panel):
             layout.row().prop(target.selftalk, "output", expand=True)
             if target.selftalk.output == "MESH_CACHE":
                 usual = preferences.cache_folder(context) or "//selftalk_cache"
-                layout.prop(target.selftalk, "cache_folder", text="", placeholder=usual)
+                path_field(layout, target.selftalk, "cache_folder", usual, text="")
         jobs.draw(layout)
-        problem = operators.animate_problem(context)
         row = layout.row()
         row.scale_y = 1.5
         row.operator("selftalk.animate_from_audio", icon="PLAY")
-        if problem:
+        problem = operators.animate_problem(context)
+        if problem and target is not None and problem == face_problem(target):
+            layout.label(text="Not with this face yet", icon="INFO")  # Face says why
+        elif problem:
             paragraph(layout, context, problem, "INFO")
+        if jobs.failure:
+            paragraph(layout, context, jobs.failure, "ERROR")
+            log = client.log_file()
+            if log.is_file():
+                layout.operator("wm.path_open", text="Open Log", icon="TEXT").filepath = str(log)
         elif jobs.running is None and target is not None and target.selftalk.result:
             paragraph(layout, context, target.selftalk.result, "CHECKMARK")
             for notice in target.selftalk.notices.splitlines():
@@ -150,6 +182,8 @@ class SELFTALK_PT_export(SidebarPanel, bpy.types.Panel):
             button.operator("selftalk.export", text=label).file_format = file_format
             if problem and problem not in problems:
                 problems.append(problem)
+        if jobs.running is not None:
+            return  # the bar above says why; so do the buttons' tooltips
         for problem in problems:
             paragraph(layout, context, problem, "INFO")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bpy
 
 from ..core.errors import SelfTalkError
-from . import jobs, rigs
+from . import glance, jobs, operators, rigs
 from .animate import Progress
 from .panels import SELFTALK_PT_face, SidebarPanel, paragraph
 
@@ -13,15 +13,24 @@ from .panels import SELFTALK_PT_face, SidebarPanel, paragraph
 def measure_problem(context: bpy.types.Context) -> str:
     """Why Measure Rig cannot run now, or ""."""
     if jobs.running is not None:
-        return "A face is being animated. Wait, or press Esc to cancel."
+        return jobs.BUSY
     target = context.scene.selftalk.face
     if target is None:
-        return "No face is chosen. Choose the face mesh, or press Add Face."
-    try:
-        rigs.find(target)
-    except SelfTalkError as error:
-        return str(error)
-    return ""
+        return operators.NO_FACE
+    found = _look(target)
+    return found if isinstance(found, str) else ""
+
+
+def _look(target: bpy.types.Object) -> rigs.Found | str:
+    """The rig of a face, or why there is none to use."""
+
+    def ask() -> rigs.Found | str:
+        try:
+            return rigs.find(target)
+        except SelfTalkError as error:
+            return str(error)
+
+    return glance.once("rig", (target,), ask)
 
 
 class SELFTALK_OT_measure_rig(jobs.JobOperator, bpy.types.Operator):
@@ -60,10 +69,9 @@ class SELFTALK_PT_rig(SidebarPanel, bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         layout, target = self.layout, context.scene.selftalk.face
-        try:
-            found = rigs.find(target)
-        except SelfTalkError as error:
-            paragraph(layout, context, str(error), "INFO")
+        found = _look(target)
+        if isinstance(found, str):
+            paragraph(layout, context, found, "INFO")
             return
         paragraph(layout, context, rigs.line(found), "CHECKMARK")
         for reason in found.left_alone:

@@ -16,17 +16,17 @@ from ..core.mouth import find_mouth
 from ..core.names import Names, arkit_keys, recognise
 from ..core.template import bundled_template
 from ..core.visemes import RECIPES
-from . import compat, rigs
+from . import artist, glance, rigs
 from . import face as faces
 
 analyse = rigs.judge
 
-# Custom properties by which an action is known to be SelfTalk's (`writers`, `lines`).
-OURS = ("selftalk_mark", "selftalk_line")
 TAKES = "selftalk_takes"  # of a face that has lines of its own (`lines`)
 # Another mesh without an armature belongs to a face if its middle is in the face's box, grown by
 # this share.
 AROUND = 0.1
+# And if nothing but their place says so, only if it is no larger than this share of the face.
+PIECE = 0.7
 NO_SHAPES = (
     "None of the shape keys of {} can be moved. See the reasons under Shapes, or press Analyse."
 )
@@ -171,17 +171,7 @@ def left_alone(target: bpy.types.Object, name: str) -> str:
         return "is the shape that the others start from"
     if key.mute:
         return "is muted"
-    data = keys.animation_data
-    if data is None:
-        return ""
-    path = f'key_blocks["{bpy.utils.escape_identifier(name)}"].value'
-    if any(curve.data_path == path for curve in data.drivers):
-        return "has a driver"
-    action = data.action
-    if action is None or any(mark in action for mark in OURS):
-        return ""
-    keyed = any(curve.data_path == path for curve in compat.playing_curves(keys))
-    return f"is keyed in your action {action.name}" if keyed else ""
+    return artist.holds(keys, f'key_blocks["{bpy.utils.escape_identifier(name)}"].value')
 
 
 def _range(target: bpy.types.Object, name: str, gains: Sequence[float]) -> tuple[float, float]:
@@ -277,8 +267,8 @@ def parts_of(face: bpy.types.Object) -> list[bpy.types.Object]:
     """Other meshes of the same character that share shape names: teeth, lashes, a beard.
 
     Of the same armature, or children of the face; without an armature also those beside it, with
-    its parent or in its collection, that lie in the face's box. Never one that has lines of its
-    own or that shares the face's mesh.
+    its parent or in its collection, that lie in the face's box (wholly, where the collection is
+    the scene's own). Never one that has lines of its own or that shares the face's mesh.
     """
     names = set(faces.key_names(face))
     if face.selftalk.mapping:
@@ -321,20 +311,36 @@ def _same_character(face: bpy.types.Object, other: bpy.types.Object) -> bool:
         return armature == others
     siblings = face.parent is not None and face.parent == other.parent
     scenes = {scene.collection for scene in face.users_scene}
-    together = (set(face.users_collection) & set(other.users_collection)) - scenes
-    return bool(siblings or together) and _inside(face, other)
+    shared = set(face.users_collection) & set(other.users_collection)
+    if siblings or shared - scenes:
+        return _inside(face, other)
+    # What lies about in the scene itself, as after an import, has to be a piece of the head.
+    return bool(shared) and _inside(face, other, wholly=True)
 
 
-def _inside(face: bpy.types.Object, other: bpy.types.Object) -> bool:
-    """Whether the middle of a mesh lies in another's box, as both stand in the scene."""
-    middle = sum((Vector(corner) for corner in other.bound_box), Vector()) / 8
+def is_inside(face: bpy.types.Object, other: bpy.types.Object) -> bool:
+    """Whether a mesh is a piece of a head by its place: eyes, teeth, hair."""
+    larger = max(other.dimensions) > 1.5 * max(face.dimensions)
+    return not larger and _inside(face, other)
+
+
+def _inside(face: bpy.types.Object, other: bpy.types.Object, wholly: bool = False) -> bool:
+    """Whether the middle of a mesh lies in another's box, as both stand in the scene.
+
+    Args:
+        wholly: ask that all of it does, and that it is clearly smaller.
+    """
     if not abs(face.matrix_world.determinant()) > 0:
         return False
-    place = np.array(face.matrix_world.inverted() @ (other.matrix_world @ middle))
+    into = face.matrix_world.inverted() @ other.matrix_world
+    box = np.array([into @ Vector(corner) for corner in other.bound_box])
     corners = np.array(face.bound_box)
     low, high = corners.min(0), corners.max(0)
     margin = AROUND * (high - low).max()
-    return bool(((low - margin <= place) & (place <= high + margin)).all())
+    places = box if wholly else box.mean(0)
+    smaller = np.ptp(box, axis=0).max() < PIECE * (high - low).max()
+    within = ((low - margin <= places) & (places <= high + margin)).all()
+    return bool(within and (smaller or not wholly))
 
 
 # --- The drive -------------------------------------------------------------------------------
@@ -344,19 +350,20 @@ def drive_of(face: bpy.types.Object | None, measure: bool = True) -> Drive:
     """What moves a face: its own channels, those of the meshes that follow it, and its rig.
 
     Args:
-        measure: as for `rigs.drive`; False where a panel asks.
+        measure: as for `rigs.drive`; False where a panel asks, which also leaves out what every
+            vertex of every shape key would be read for: the channels are right, values are not.
 
     Raises:
         SelfTalkError: why it cannot talk.
     """
     target = faces.usable(face)
     if rigs.armature_of(target) is None:
-        return _drive_of_keys(target)
+        return _drive_of_keys(target, measure)
     if analyse(target).kind == "RIG" and not target.selftalk.mapping:
         return rigs.with_rig(target, None, frozenset(), measure)
     keyed = frozenset(entry.source for entry in usable_entries(target)[0])
     try:
-        keys = _drive_of_keys(target)
+        keys = _drive_of_keys(target, measure)
     except SelfTalkError as error:
         try:
             return rigs.with_rig(target, None, frozenset(), measure)
@@ -381,7 +388,7 @@ def prepare(face: bpy.types.Object) -> Iterator[float]:
         yield from rigs.calibrate(face)
 
 
-def _drive_of_keys(target: bpy.types.Object) -> Drive:
+def _drive_of_keys(target: bpy.types.Object, measure: bool) -> Drive:
     same_head = analyse(target).kind == "TEMPLATE"
     entries, notices = usable_entries(target)
     if not entries:
@@ -399,7 +406,7 @@ def _drive_of_keys(target: bpy.types.Object) -> Drive:
             f"{key.slider_max:g}, not from {low:g} to {high:g}; the motion keeps within it. Press "
             "Widen Sliders to let it go farther."
         )
-    features = {} if same_head else lip_features(target, entries)
+    features = lip_features(target, entries) if measure and not same_head else {}
     drive = build_drive(entries, ranges, features, tuple(notices), same_head)
     return join([drive, *_followers(target, drive, entries)])
 
@@ -499,11 +506,37 @@ def _lip_features(
 
 def problem_of(context: bpy.types.Context) -> str:
     """Why the chosen face cannot be analysed, or ""."""
+    target = context.scene.selftalk.face
+
+    def ask() -> str:
+        try:
+            faces.usable(target)
+        except SelfTalkError as error:
+            return str(error)
+        return ""
+
+    return glance.once("usable", (context.scene, target), ask)
+
+
+def _part_words(target: bpy.types.Object) -> list[tuple[str, str]]:
+    """Names of the meshes that may follow a face, each with why it cannot, or ""."""
+    return [(part.name, part_problem(part)) for part in parts_of(target)]
+
+
+def _mapping_words(target: bpy.types.Object) -> tuple[list[str], str]:
+    """Sentences on lines of a face's mapping that move nothing, and one on its sliders, or ""."""
     try:
-        faces.usable(context.scene.selftalk.face)
-    except SelfTalkError as error:
-        return str(error)
-    return ""
+        entries, notices = usable_entries(target)
+        narrow = narrow_keys(target, entries)
+    except SelfTalkError:
+        return [], ""  # the panel Face says it
+    if not narrow:
+        return notices, ""
+    more = f" and {len(narrow) - 1} more" if len(narrow) > 1 else ""
+    return notices, (
+        f"The slider of {narrow[0][0].name}{more} ends before the motion does, which keeps "
+        "within it."
+    )
 
 
 class FaceOperator:
@@ -520,10 +553,10 @@ class FaceOperator:
 
 
 class SELFTALK_OT_analyse_face(FaceOperator, bpy.types.Operator):
-    """Look at the face's shapes anew and fill the list of what moves what. Edits are lost"""
+    """Look at the face's shapes again and fill the list of what moves what. Edits are lost"""
 
     bl_idname = "selftalk.analyse_face"
-    bl_label = "Analyse"
+    bl_label = "Analyse Face"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         target = context.scene.selftalk.face
@@ -544,7 +577,7 @@ class SELFTALK_OT_mapping_add(FaceOperator, bpy.types.Operator):
     """Add a line to the list of what moves what"""
 
     bl_idname = "selftalk.mapping_add"
-    bl_label = "Add Line"
+    bl_label = "Add Shape Line"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         settings = context.scene.selftalk.face.selftalk
@@ -558,7 +591,7 @@ class SELFTALK_OT_mapping_remove(FaceOperator, bpy.types.Operator):
     """Remove the chosen line. Without any line the face is analysed each time"""
 
     bl_idname = "selftalk.mapping_remove"
-    bl_label = "Remove Line"
+    bl_label = "Remove Shape Line"
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         settings = context.scene.selftalk.face.selftalk
@@ -615,27 +648,21 @@ class SELFTALK_PT_shapes(bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         layout, target = self.layout, context.scene.selftalk.face
         settings = target.selftalk
-        layout.operator("selftalk.analyse_face", icon="VIEWZOOM")
+        layout.operator("selftalk.analyse_face", text="Analyse", icon="VIEWZOOM")
         if settings.mapping:
             self.draw_mapping(layout, settings)
-        for part in parts_of(target):
-            row = layout.row()
-            row.prop(part.selftalk, "follows", text=part.name)
-            problem = part_problem(part)
+        for name, problem in glance.once("parts", (target,), lambda: _part_words(target)):
+            part = bpy.data.objects.get(name)
+            if part is None:
+                continue
+            layout.row().prop(part.selftalk, "follows", text=name)
             if problem and part.selftalk.follows:
                 self.say(layout, context, problem)
-        try:
-            entries, notices = usable_entries(target)
-            narrow = narrow_keys(target, entries)
-        except SelfTalkError:
-            return  # the panel Face says it
+        notices, narrow = glance.once("mapping", (target,), lambda: _mapping_words(target))
         for notice in notices:
             self.say(layout, context, notice)
         if narrow:
-            first = f"The slider of {narrow[0][0].name}"
-            more = f" and {len(narrow) - 1} more" if len(narrow) > 1 else ""
-            text = f"{first}{more} ends before the motion does, which keeps within it."
-            self.say(layout, context, text)
+            self.say(layout, context, narrow)
             layout.operator("selftalk.widen_sliders")
 
     def draw_mapping(self, layout: bpy.types.UILayout, settings) -> None:

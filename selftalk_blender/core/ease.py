@@ -12,24 +12,35 @@ AT_REST = 0.02  # weight by which a shape may be off without being seen to jump
 
 
 def ease_to_rest(motion: Motion) -> tuple[Motion, int]:
-    """Add frames at both ends where the face is not at rest there.
+    """Ease both ends where the face is not at rest there: half outside of the motion, half within.
+
+    The shares of two motions of which one begins where the other ends are 1 together. So the
+    halves of a motion that was cut in two add up to the whole again.
 
     Returns:
-        The motion, longer by at most SECONDS at each end, and the number of frames that were
-        added before the first. A motion without weights is returned as it is.
+        The motion, longer by at most half of SECONDS and a frame at each end, and the number of
+        frames that were added before the first. A motion without weights is returned as it is.
     """
     if motion.weights is None or not len(motion):
         return motion, 0
     rest = rest_weights(motion.template)
-    count = max(1, round(SECONDS * motion.fps))
-    share = np.arange(1, count + 1, dtype=np.float32)[:, None] / (count + 1)
-    share = share * share * (3 - 2 * share)  # smoothstep, 0 and 1 themselves left out
-    weights = motion.weights
-    lead = rest + share * (weights[:1] - rest)
-    tail = rest + share[::-1] * (weights[-1:] - rest)
-    before, after = (np.abs(end - rest).max() > AT_REST for end in (weights[0], weights[-1]))
-    # The outermost frame is rest itself: the curves hold it from there on.
-    parts = [np.vstack([rest, lead])] if before else []
-    parts += [weights] + ([np.vstack([tail, rest])] if after else [])
-    eased = Motion(motion.template, motion.fps, weights=np.vstack(parts))
-    return eased, len(lead) + 1 if before else 0
+    first, last = motion.weights[0], motion.weights[-1]
+    length = max(SECONDS * motion.fps, 1.0)  # frames
+    # Those with a share of the motion, and one of rest itself: the curves hold it from there on.
+    more = int(np.ceil(length / 2 - 0.5)) + 1
+    lead, tail = (more if np.abs(end - rest).max() > AT_REST else 0 for end in (first, last))
+    padded = np.pad(motion.weights, ((lead, tail), (0, 0)), mode="edge")
+    frames = np.arange(len(padded)) - lead
+    share = np.ones(len(padded), np.float32)
+    if lead:
+        share *= _rise((frames + 0.5) / length)
+    if tail:
+        share *= _rise((len(motion) - 0.5 - frames) / length)
+    weights = rest + share[:, None] * (padded - rest)
+    return Motion(motion.template, motion.fps, weights=weights.astype(np.float32)), lead
+
+
+def _rise(place: np.ndarray) -> np.ndarray:
+    """From 0 to 1 (smoothstep) around the edge of a motion, at place 0; in lengths of the ease."""
+    part = np.clip(place + 0.5, 0.0, 1.0).astype(np.float32)
+    return part * part * (3 - 2 * part)

@@ -105,6 +105,7 @@ def _made_up_for(entries: Sequence[Entry]) -> list[Entry]:
 GAP_WEIGHT = 3.0
 TONGUE_WEIGHT = 0.3
 SIZE, CHANGE = 1e-3, 2e-2
+SHAPELY = 2.0  # how much more or less than it opens a drawn mouth may be taken to move elsewhere
 # Openings in widths of the mouth: up to the first lips count as closed; from the second on shapes
 # that go by name are left as they are; and the deepest overlap.
 CLOSED, OPEN, PRESSED = 0.02, 0.12, -0.03
@@ -226,7 +227,8 @@ class _Visemes:
             ours, theirs = gaps(columns[:, : own.shape[1]]), gaps(own)
             widest = int(np.argmax(ours))
             if theirs[widest] > 0.02:
-                columns[:, : own.shape[1]] = own * (ours[widest] / theirs[widest])
+                scale = ours[widest] / theirs[widest]
+                columns[:, : own.shape[1]] = _proportioned(own, columns[:, : own.shape[1]], scale)
         self.columns = _weighted(columns)
 
     def __call__(self, moved: np.ndarray) -> np.ndarray:
@@ -236,6 +238,20 @@ class _Visemes:
         wanted = _weighted(wanted)
         wanted[:, -1] = opening * GAP_WEIGHT
         return bounded_least_squares(self.columns, wanted, self.highest, SIZE, CHANGE)
+
+
+def _proportioned(own: np.ndarray, wanted: np.ndarray, scale: float) -> np.ndarray:
+    """What a face's mouths do (K, F), each direction as large all in all as wanted (K, F).
+
+    Mouths differ: one that opens little may well be rounded as much as another. Up and down goes
+    by `scale`; so does a direction in which a (drawn) mouth hardly moves.
+    """
+    points, goals = (features.reshape(len(own), -1, 3) for features in (own, wanted))
+    size, goal = (np.sqrt((part**2).mean((0, 1))) for part in (points, goals))
+    scales = np.divide(goal, size, out=np.full(3, scale), where=size > 0)
+    scales = np.clip(scales, scale / SHAPELY, scale * SHAPELY)
+    scales[1] = scale
+    return (points * scales).reshape(own.shape)
 
 
 def _with_tongue(features: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -290,6 +290,13 @@ CREATOR_DIRECT = {
     "kghng": "kk", "oh": "oh", "r": "RR", "sz": "SS", "tldn": "DD", "th": "TH", "woo": "ou",
     "none": SILENCE,
 }  # fmt: skip
+# MPFB's, by the numbers of Microsoft's speech interface: p_b_m_21.
+MICROSOFT = {
+    "aa": "aa", "aa_ah_ax": "aa", "ao": "oh", "aw": "aa", "ay": "aa", "d_t_n": "DD", "er": "RR",
+    "ey_eh_uh": "E", "f_v": "FF", "h": "kk", "k_g_ng": "kk", "l": "nn", "ow": "oh", "oy": "oh",
+    "p_b_m": "PP", "r": "RR", "sh_ch_jh_zh": "CH", "sil": SILENCE, "s_z": "SS", "th_dh": "TH",
+    "w_uw": "ou", "y_iy_ih_ix": "ih",
+}  # fmt: skip
 DAZ = {
     "aa": "aa", "ee": "ih", "eh": "E", "er": "RR", "f": "FF", "ih": "ih", "iy": "ih", "k": "kk",
     "l": "nn", "m": "PP", "ow": "oh", "s": "SS", "sh": "CH", "t": "DD", "th": "TH", "uw": "ou",
@@ -340,6 +347,13 @@ FAMILIES = (
         CREATOR_DIRECT,
         frozenset({"PP", "FF", "aa", "ou"}),
         8,
+    ),
+    Family(
+        "Microsoft visemes",
+        re.compile(rf"({ANY})({'|'.join(sorted(MICROSOFT, key=len, reverse=True))})_\d\d", re.I),
+        {_plain(name): viseme for name, viseme in MICROSOFT.items()},
+        frozenset({"PP", "FF", "aa", "ou"}),
+        9,
     ),
     Family(
         "Daz visemes",

@@ -27,7 +27,7 @@ LONG_PAUSE = 0.25  # seconds of silence in which the mouth shuts
 
 # Poses in weights of the head's ARKit shapes, ours: means of real phones, then tuned by eye.
 FF = {
-    "jawOpen": 0.05, "mouthShrugUpper": 0.2, "mouthUpperUpLeft": 0.4, "mouthUpperUpRight": 0.4,
+    "jawOpen": 0.03, "mouthShrugUpper": 0.2, "mouthUpperUpLeft": 0.5, "mouthUpperUpRight": 0.5,
     "mouthRollLower": 1.0,
 }  # fmt: skip
 OU = {"jawOpen": 0.13, "mouthClose": 0.06, "mouthPucker": 0.9, "mouthFunnel": 0.22}
@@ -183,8 +183,9 @@ class PhoneCorrection:
         posed = template.vertices * 1000 + np.tensordot(pose, deltas, 1)
         near = np.linalg.norm(posed[lip, None] - posed[teeth], axis=-1).min(1)
         edge = lip[np.argsort(near)[:6]]
-        # Forward and up alone: sideways the lip may be where it is.
-        reach = deltas[:, edge, 1:].reshape(len(pose), -1) / np.sqrt(len(edge))
+        # Forward and up alone: sideways the lip may be where it is. It counts twice, else the other
+        # terms keep the lip half a millimetre away.
+        reach = 2 * deltas[:, edge, 1:].reshape(len(pose), -1) / np.sqrt(len(edge))
         upper = deltas[shapes][:, template.regions["lips_upper"]].reshape(len(shapes), -1)
         step = 0.01
         width = template.width_mm(np.eye(len(pose)) * step) - template.width_mm(np.zeros_like(pose))

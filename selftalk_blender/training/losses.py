@@ -15,7 +15,7 @@ from ..animator.network import Diagram, greedy_text
 from ..core import FaceTemplate
 
 MIDDLE = 0.013  # metres to each side of the mouth's middle, where it bites
-TOUCHING = 1.6  # mm between vertices; the surfaces between them are nearer
+TOUCHING = 1.2  # mm between vertices; the surfaces between them are nearer
 
 
 class FaceGeometry:

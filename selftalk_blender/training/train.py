@@ -366,11 +366,20 @@ class Run:
         path = self.output / "animator.safetensors"
         if first and loop is not None:
             with loop.averaged():
+                self.amplify()
                 table = evaluate(self.animator(), self.held_out)
                 save_animator(path, self.encoder, self.network, self.template.digest, config.window)
             print_table(table)
             self.card(path.with_suffix(".json"), table)
         return path
+
+    @torch.no_grad()
+    def amplify(self) -> None:
+        """Scale what the head gives about rest by `config.amplitude`."""
+        head, factor = self.network.head, self.config.amplitude
+        rest = torch.from_numpy(rest_weights(self.template)[self.shapes]).to(head.bias)
+        head.weight.mul_(factor)
+        head.bias.copy_(rest + factor * (head.bias - rest))
 
     def card(self, path: Path, table: dict[str, float]) -> None:
         """Write what the animator was made of and how good it is."""
@@ -387,9 +396,11 @@ class Run:
             "config": {
                 key: value
                 for key, value in self.config.to_dict().items()
-                if key not in ("data", "encoder", "output")
+                if key not in ("data", "encoder", "recogniser", "output", "start")
             },
             "encoder": Path(self.config.encoder).name,
+            "recogniser": Path(self.config.recogniser).name,
+            "start": Path(self.config.start).name,
             "validation": {name: round(value, 4) for name, value in table.items()},
         }
         with atomic_path(path) as temporary:

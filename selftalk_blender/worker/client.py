@@ -294,6 +294,7 @@ class _Worker:
         self._log_begin = 0
         self._job = 0
         self._starting = False  # whether the process loads what a job needs
+        self._heard = False  # whether it was new for this job, or has spoken of it
         threading.Thread(target=self._run, daemon=True, name="SelfTalk worker").start()
 
     # Called by the owners of tasks; none of these waits for the process.
@@ -376,7 +377,19 @@ class _Worker:
             SelfTalkError: what the owner is to read.
         """
         if self._process is not None and self._process.poll() is not None:
-            self._end_process()  # it crashed while it had nothing to do
+            self._end_process()
+        try:
+            self._attempt(task)
+        except _DiedIdleError:  # it is no fault of this task's
+            self._attempt(task)
+
+    def _attempt(self, task: _Task) -> None:
+        """Have a process do a task; a warm one, or a new one.
+
+        Raises:
+            _DiedIdleError: the warm one was gone before it heard of the task.
+            SelfTalkError: what the owner is to read.
+        """
         self._job += 1
         fresh = self._process is None
         if fresh:
@@ -384,7 +397,7 @@ class _Worker:
             self._start_process()
         else:
             self._say(task.kind, job=self._job, **task.fields)
-        self._starting = True
+        self._starting, self._heard = True, fresh
         answer = _Answer()
         for message in self._messages(task):
             if message.kind == "hello" and fresh:
@@ -393,7 +406,8 @@ class _Worker:
                 self._say(task.kind, job=self._job, **task.fields)
             elif message.fields.get("job") != self._job:
                 continue  # a sign of life
-            elif message.kind == "progress":
+            self._heard = True
+            if message.kind == "progress":
                 step = Progress(float(message.fields["done"]), str(message.fields["stage"]))
                 self._starting = step.stage == STARTING
                 task.steps.put(step)
@@ -455,6 +469,8 @@ class _Worker:
                 code = self._end_process(patience=2.0)
                 if task.unwanted.is_set():
                     return
+                if not self._heard:
+                    raise _DiedIdleError
                 raise self._failure(self._last_words(code))
             if message is not None:
                 yield message
@@ -499,7 +515,8 @@ class _Worker:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
-                    cwd=tempfile.gettempdir(),
+                    # Not our own, where a torch.py may lie; the folder for temporary files may go.
+                    cwd=log_file().parent,
                     env=_environment(),
                     creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
                 )
@@ -549,7 +566,8 @@ class _Worker:
     def _last_words(self, code: int) -> str:
         """What to say of a process that ended without a word."""
         if code < 0:
-            name = signal.Signals(-code).name
+            known = -code in {int(known) for known in signal.Signals}
+            name = signal.Signals(-code).name if known else f"signal {-code}"
             if -code in (signal.SIGKILL, signal.SIGTERM):
                 return (
                     f"The animator was ended from outside ({name}); perhaps memory ran out. "
@@ -562,6 +580,10 @@ class _Worker:
             lines = log.read(LARGEST_LOG).decode("utf-8", "replace").strip().splitlines()
         last = lines[-1].strip() if lines else f"exit code {code}"
         return f"The animator stopped: {last[:300]}"
+
+
+class _DiedIdleError(Exception):
+    """The process ended while it had nothing to do."""
 
 
 class _Answer:

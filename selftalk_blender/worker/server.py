@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import io
 import os
 import queue
 import signal
@@ -17,7 +18,7 @@ import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
 
 from . import STARTING
 from .protocol import PIECE, VERSION, Message, ProtocolError, read, write
@@ -41,6 +42,7 @@ def main() -> None:
     # Ctrl-C in a terminal is meant for the program that started us; it tells us what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests, answers = _own_pipes()
+    sys.stdout = sys.stderr = _forgiving_log()
     Server(requests, answers).serve()
 
 
@@ -228,6 +230,21 @@ def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
     return requests, answers
+
+
+class _Log(io.FileIO):
+    """The log; what a full disk does not take is lost, and the work goes on."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def _forgiving_log() -> io.TextIOWrapper:
+    log = cast(BinaryIO, _Log(2, "w", closefd=False))
+    return io.TextIOWrapper(log, "utf-8", "backslashreplace", write_through=True)
 
 
 def _lacking(error: ImportError) -> str:

@@ -236,6 +236,81 @@ def test_a_rigged_head_nods_by_its_bone(head, mode) -> None:
     assert np.degrees(np.arcsin(-lowest)) > 1.0
 
 
+def test_the_artists_own_rotation_is_turned_along_and_comes_back(head) -> None:
+    head.delta_rotation_euler = (0.3, 0.2, 0.1)
+    speak(head)
+    head.selftalk.controls.use_head = True
+    head.selftalk.controls.head = 1.5  # made again, now that ours plays
+    turned = []
+    for frame in range(1, FRAMES):
+        bpy.context.scene.frame_set(frame)
+        turned.append(tuple(head.delta_rotation_euler))
+    assert np.allclose(turned[0], (0.3, 0.2, 0.1), atol=1e-4)
+    assert 0.01 < np.abs(np.array(turned) - turned[0]).max() < 0.3
+    head.selftalk.controls.use_head = False
+    assert np.allclose(head.delta_rotation_euler, (0.3, 0.2, 0.1), atol=1e-6)
+
+
+@pytest.mark.parametrize("what", ["action", "driver", "NLA strip"])
+def test_a_head_that_the_artist_turns_is_left_alone_with_the_reason(head, what) -> None:
+    speak(head)
+    if what == "driver":
+        head.driver_add("delta_rotation_euler", 0)
+    else:
+        head.keyframe_insert("delta_rotation_euler", frame=1)
+        data = head.animation_data
+        if what == "NLA strip":
+            data.nla_tracks.new().strips.new("Nods", 1, data.action)
+            data.action = None
+    head.selftalk.controls.use_head = True
+    assert what in head.selftalk.controls.problem and "left alone" in head.selftalk.controls.problem
+
+
+def test_a_head_that_turns_as_an_object_may_be_keyed_as_one(head) -> None:
+    head.rotation_euler.z = 0.5
+    head.keyframe_insert("rotation_euler", frame=1)
+    speak(head)
+    head.selftalk.controls.use_head = True
+    bpy.context.scene.frame_set(40)
+    assert not head.selftalk.controls.problem
+    assert head.rotation_euler.z == pytest.approx(0.5) and any(head.delta_rotation_euler)
+
+
+def test_only_a_head_is_turned_without_a_rig(head) -> None:
+    speak(head)
+    controls_ = head.selftalk.controls
+    eyes = bpy.data.objects.new("Eyes", bpy.data.meshes.new("Eyes"))
+    eyes.data.from_pydata([(0.0, -0.05, 0.15), (0.03, -0.05, 0.15), (0.0, -0.05, 0.16)], [], [])
+    bpy.context.collection.objects.link(eyes)
+    bpy.context.view_layer.update()
+    controls_.use_head = True
+    assert "Eyes stands in the head" in controls_.problem
+    eyes.parent = head
+    controls_.head = 1.1
+    assert not controls_.problem
+    # The same face as a part of a body, or with its origin at the feet.
+    for key in head.data.shape_keys.key_blocks:
+        at = np.empty(len(key.data) * 3, np.float32)
+        key.data.foreach_get("co", at)
+        key.data.foreach_set("co", (at.reshape(-1, 3) + [0, 0, 1.5]).ravel())
+    controls_.head = 1.2
+    assert "origin of SelfTalk Head" in controls_.problem
+    for key in head.data.shape_keys.key_blocks:
+        key.data[0].co = (0.0, 0.0, 0.0)
+    controls_.head = 1.3
+    assert "more than a head" in controls_.problem
+
+
+def test_lines_of_one_name_do_not_lock_each_other(head) -> None:
+    speak(head)
+    speak(head, "two", 201)
+    head.selftalk.lines[1].name = head.selftalk.lines[0].name
+    curve = curves(head)["jawOpen"]
+    curve.keyframe_points[20].co.y = 0.77
+    curve.update()
+    assert [lines.is_edited(head, line) for line in head.selftalk.lines] == [True, False]
+
+
 def test_a_rig_without_a_head_bone_says_what_to_do(head) -> None:
     rig = bpy.data.objects.new("Rig", bpy.data.armatures.new("Rig"))
     bpy.context.collection.objects.link(rig)

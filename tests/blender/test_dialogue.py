@@ -118,7 +118,7 @@ def test_only_what_needs_it_is_animated(scene, head, animator) -> None:
     move("ramp", 20)
     assert kinds() == {"ramp": "MOVED", "reply": "CURRENT"}
     report = run(dialogue.animate_all(bpy.context))
-    assert report.text == "1 placed anew, 1 up to date"
+    assert report.text == "1 placed again, 1 up to date"
     assert seen(head, 79) == pytest.approx(2.0, abs=1e-3)
     anew = run(dialogue.animate_all(bpy.context, everything=True))
     assert list(anew.failed) == ["ramp", "reply"]  # these need the animator

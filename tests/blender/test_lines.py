@@ -452,3 +452,38 @@ def test_ten_minutes_keep_in_step_at_broadcast_rates(head, rate) -> None:
         wanted = abs(second % 10 - 5) / 5
         # A frame changes the jaw by 1 / (5 fps): half of it is half a frame.
         assert abs(curve.evaluate(frame) - wanted) < 0.5 / (5 * fps), second
+
+
+def test_what_the_artist_keys_of_the_object_is_no_line(head) -> None:
+    """Blender puts keys of related data into the same action, if it has slots."""
+    say(head, "one")
+    for frame, y in ((1, 0.0), (300, 5.0)):
+        head.location.y = y
+        head.keyframe_insert("location", frame=frame)
+
+    def walk() -> list[float]:
+        found = []
+        for frame in (1, 150, 300, 400):
+            bpy.context.scene.frame_set(frame)
+            found.append(head.location.y)
+        return found
+
+    walked = walk()
+    say(head, "two", 400)
+    assert walk() == walked
+    lines.move(head, "id-one", spoken("one", 60))
+    assert walk() == walked and weights(head, 84)[JAW] > 0.4
+    say(head, "one", 60, take(2.0, 0.3))
+    lines.remove(head, "id-one")
+    lines.remove(head, "id-two")
+    assert walk() == walked and weights(head, 84)[JAW] == 0.0
+
+
+def test_a_line_taken_off_a_linked_duplicate_stays_with_the_original(head) -> None:
+    say(head, "one")
+    twin = head.copy()
+    bpy.context.collection.objects.link(twin)
+    lines.remove(twin, "id-one")
+    assert not len(twin.selftalk.lines) and weights(head, 35)[JAW] > 0.4
+    lines.remove(head, "id-one")
+    assert weights(head, 35)[JAW] == 0.0

@@ -87,7 +87,7 @@ def test_a_sound_file_makes_the_face_talk(face, clip) -> None:
     assert bpy.ops.selftalk.animate_from_audio() == {"FINISHED"}
     assert lines.written_frames(face)[0] == 11
     assert face.selftalk.result.startswith("102 frames, 4.0 s of sound in ")
-    assert "times real time" in face.selftalk.result
+    assert " s of sound in " in face.selftalk.result
     if compat.HAS_SOUND:
         assert [strip.name for strip in strips.sound_strips(bpy.context.scene)] == ["ramp"]
         assert face.selftalk.notices == ""
@@ -115,7 +115,7 @@ def test_animating_again_replaces_ours_and_nothing_else(face, clip, tmp_path) ->
     bpy.ops.selftalk.animate_from_audio()
     after = state(tmp_path)
     result = before["object SelfTalk Head"][3], after["object SelfTalk Head"][3]
-    assert all("times real time" in text for text in result)  # the times differ
+    assert all(" s of sound in " in text for text in result)  # the times differ
     for result in (before, after):
         result["object SelfTalk Head"] = result["object SelfTalk Head"][:3]
     assert after == before

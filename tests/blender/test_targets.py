@@ -218,8 +218,23 @@ def test_a_key_of_the_artists_action_is_left_alone_but_not_one_of_ours() -> None
     keys.key_blocks["jawOpen"].keyframe_insert("value", frame=1)
     name = keys.animation_data.action.name
     assert f"jawOpen of Stranger is keyed in your action {name}" in notices(target)
-    keys.animation_data.action["selftalk_mark"] = []
+    slot = compat.slot_number(keys.animation_data)
     keys.animation_data.action["selftalk_line"] = "one"
+    keys.animation_data.action["selftalk_curves"] = [f'{slot} 0 key_blocks["jawOpen"].value']
+    assert not notices(target)
+
+
+def test_a_key_of_the_artists_nla_strip_is_left_alone_unless_it_is_muted() -> None:
+    target = stranger()
+    keys = target.data.shape_keys
+    keys.key_blocks["jawOpen"].keyframe_insert("value", frame=1)
+    data = keys.animation_data
+    track = data.nla_tracks.new()
+    strip = track.strips.new("Yawn", 1, data.action)
+    compat.play_action(strip, data.action, compat.slot_number(data))
+    data.action = None
+    assert "jawOpen of Stranger is keyed in your NLA strip Yawn" in notices(target)
+    track.mute = True
     assert not notices(target)
 
 
@@ -368,6 +383,16 @@ def test_without_an_armature_what_lies_in_the_head_and_its_collection_follows() 
     bpy.context.view_layer.update()
     assert targets.parts_of(target) == [teeth]
     assert alone not in targets.parts_of(target)
+
+
+def test_pieces_of_a_head_that_lie_about_in_the_scene_follow_and_other_heads_do_not() -> None:
+    ann, teeth, far = stranger(name="Ann"), part("Teeth", "jawOpen"), part("Far", "jawOpen", at=3.0)
+    bob = stranger(name="Bob")
+    bpy.context.view_layer.update()
+    assert targets.parts_of(ann) == [teeth] and bob != ann
+    far.location.z = -2.8
+    bpy.context.view_layer.update()
+    assert targets.parts_of(ann) == [far, teeth]
 
 
 def test_another_character_never_follows() -> None:

@@ -260,6 +260,17 @@ def test_another_heads_visemes_are_solved_on_its_own_lips(ict) -> None:
     opening = ict.lips_mm(drive(SPOKEN), drive)
     assert np.abs(opening[CLOSED]).max() < 1.0
     assert np.corrcoef(opening, GAP)[0, 1] > 0.97
+    # "oo" is narrow, as the bundled head's is.
+    features = np.stack([ict.features()[channel] for channel in drive.channels])
+    narrowest = SPOKEN[:, HEAD.shape_names.index("mouthPucker")].argmax()
+    wanted = narrowing((SPOKEN - REST)[narrowest] @ bundled_features())
+    assert narrowing(drive(SPOKEN)[narrowest] @ features) == pytest.approx(wanted, rel=0.2)
+
+
+def narrowing(features: np.ndarray) -> float:
+    """By how many widths the lips' corners come together."""
+    lips = features.reshape(2, -1, 3)
+    return float((lips[:, 0, 0] - lips[:, -1, 0]).mean())
 
 
 def test_every_viseme_has_a_recipe_of_known_shapes() -> None:

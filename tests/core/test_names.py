@@ -108,6 +108,12 @@ VISEMES = {
          "T_L_D_N", "Th", "W_OO"],
         "Character Creator", 16,
     ),
+    "MPFB, Microsoft": (
+        "aa_02 aa_ah_ax_01 ao_03 aw_09 ay_11 d_t_n_19 er_05 ey_eh_uh_04 f_v_18 h_12 k_g_ng_20 l_14 "
+        "ow_08 oy_10 p_b_m_21 r_13 sh_ch_jh_zh_16 sil_00 s_z_15 th_dh_17 w_uw_07 "
+        "y_iy_ih_ix_06".split(),
+        "Microsoft", 22,
+    ),
     "Daz Genesis 8": (
         [f"head__eCTRLv{v}" for v in
          "AA EE EH ER F IH IY K L M OW S SH T TH UW W".split()],
@@ -121,7 +127,7 @@ def test_visemes_are_found_among_other_shapes(names, kind, count) -> None:
     found = recognise(["Muscular", *names, "Age", "Fcl_MTH_Angry", "Smile"])
     assert found.visemes_kind.startswith(kind)
     assert len(found.visemes) == count and set(found.visemes) <= set(names)
-    closed = [n for n in names if re.search("PP|pp|MBP|Explosive|B_M_P|vM$|ん", n)]
+    closed = [n for n in names if re.search("PP|pp|MBP|p_b_m|Explosive|B_M_P|vM$|ん", n)]
     assert all(found.visemes[name] == "PP" for name in closed)
 
 

@@ -41,6 +41,11 @@ def mesh_positions(mesh: bpy.types.Mesh) -> np.ndarray:
     return positions
 
 
+def path_field(layout, owner, name, usual, **look) -> None:
+    """As `panels.path_field`: 3.4 has no placeholders."""
+    layout.prop(owner, name, **look)
+
+
 def enable(category: str | None = None) -> None:
     """Register the add-on from the repository, its panels in another tab if one is named."""
     sys.path.insert(0, str(ROOT))
@@ -49,6 +54,7 @@ def enable(category: str | None = None) -> None:
     from selftalk_blender.blender import face, interface, panels
 
     face.mesh_positions = mesh_positions
+    panels.path_field = path_field
 
     if category is not None:
         panels.SidebarPanel.bl_category = category
