@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..core import FaceTemplate, Motion, bundled_template
 from ..core.errors import SelfTalkError
-from ..core.lips import rest_weights, symmetric, tidy_lips
+from ..core.frontend import FPS, SAMPLE_RATE
+from ..core.inference import Blocks, Networks, Progress, infer
 from ..core.template import ASSETS
-from .audio import SAMPLE_RATE, open_sound, to_mono_16k
+from .audio import open_sound, to_mono_16k
 from .checkpoint import read_animator
 from .device import usable_device
-from .frontend import FPS, FRAME, Loudness, frame_levels, mel_filters, mel_stream
 from .memory import with_less
-from .network import FacialAnimator, SpeechEncoder
+from .network import FacialAnimator, SpeechEncoder, on_array
 from .published import is_published, read_vertex_model
 from .vertices import VertexAnimator
-from .windows import in_context, windowed
 
 BUNDLED = ASSETS / "animator.safetensors"
 CONTEXT = 2.0  # seconds of sound read before and after a part of a file
-# Seconds of silence that the encoder hears before and after a clip. Its features of what stands at
-# the very beginning of a window are the worst: without a lead the gap's correlation with held-out
-# clips of 3 s falls from 0.952 to 0.948.
-LEAD, TAIL = 4.0, 1.0
 BLOCK = 30.0  # seconds of sound in memory at once
-
-Progress = Callable[[float, str], None]
 
 
 def load_animator(
@@ -103,10 +95,7 @@ class Animator:
         self.device = device
         self._encoder = encoder.eval()
         self._network = network.eval()
-        self._filters = mel_filters()
         self.window = window
-        names = template.shape_names
-        self._columns = [names.index(name) for name in network.config.shape_names]
 
     def animate(self, samples: np.ndarray, sample_rate: int) -> Motion:
         """The motion of a recording.
@@ -160,82 +149,28 @@ class Animator:
         self.loudness = self.loudness[lead:last]
         return Motion(self.template, FPS, motion.weights[lead:last])
 
-    def _run(
-        self, blocks: Callable[[], Iterable[np.ndarray]], samples: int, progress: Progress | None
-    ) -> Motion:
-        """Two passes over the sound: its level, then the motion."""
-        self.notices = []
-        report = progress or (lambda done, stage: None)
-        loudness = Loudness()
-        levels = []
-        total = 0
-        for block in blocks():
-            loudness.add(block)
-            levels.append(frame_levels(block, FPS))
-            total += len(block)
-            report(0.1 * min(total / samples, 1.0), "Listening")
-        if total == 0:
-            raise SelfTalkError("There is no sound in this part of the clip.")
-        frames = -(-total // FRAME)
-        self.loudness = np.concatenate(levels)  # blocks but the last are of whole frames
-        if loudness.speechless:
-            self.notices.append(
-                "The clip is silent, or nothing in it stands out from faint noise: the mouth "
-                "stays closed. If someone speaks in it, raise its volume and reduce its noise."
+    def _run(self, blocks: Blocks, samples: int, progress: Progress | None) -> Motion:
+        notices: list[str] = []
+
+        def predict(blocks: Blocks, gain: float, advance: Callable[[int], None]) -> np.ndarray:
+            return with_less(
+                lambda device, divisor: self._networks(device, divisor)(blocks, gain, advance),
+                self.device,
+                notices,
             )
-            report(1.0, "Animating")
-            return Motion(self.template, FPS, np.tile(rest_weights(self.template), (frames, 1)))
-        furthest = 0.1
 
-        def advance(done: int) -> None:
-            nonlocal furthest  # what has to begin anew does not go back
-            furthest = max(furthest, 0.1 + 0.9 * min(max(done / frames, 0.0), 1.0))
-            report(furthest, "Animating")
+        names = self._network.config.shape_names
+        inferred = infer(predict, names, self.template, blocks, samples, progress)
+        self.loudness, self.notices = inferred.loudness, inferred.notices + notices
+        return Motion(self.template, FPS, inferred.weights)
 
-        def predict(device: torch.device, divisor: int) -> np.ndarray:
-            return self._predict(blocks, loudness.gain, device, self.window // divisor, advance)
-
-        predicted = with_less(predict, self.device, self.notices)
-        return Motion(self.template, FPS, self._weights(predicted[:frames]))
-
-    def _predict(
-        self,
-        blocks: Callable[[], Iterable[np.ndarray]],
-        gain: float,
-        device: torch.device,
-        window: int,
-        advance: Callable[[int], None],
-    ) -> np.ndarray:
-        """(T, K) of the network's shapes, T as many as the sound has or a few more."""
+    def _networks(self, device: torch.device, divisor: int) -> Networks:
+        """Both networks on a device, in windows of a part of the usual length."""
         self._encoder.to(device)
         self._network.to(device)
-        predicted: list[np.ndarray] = []
-        lead, tail = (np.zeros(round(s * SAMPLE_RATE), np.float32) for s in (LEAD, TAIL))
-        first = len(lead) // FRAME
-        done = -first
-        with torch.inference_mode():
-            sound = itertools.chain([lead], blocks(), [tail])
-            mel = mel_stream(sound, gain, self._filters.to(device))
-            features = windowed(mel, self._encode, window)
-            for piece in in_context(features, self._decode, self._network.context):
-                predicted.append(piece.cpu().numpy())
-                done += len(piece)
-                advance(done)
-        return np.concatenate(predicted)[first:]
-
-    def _encode(self, mel: Tensor) -> Tensor:
-        """(80, 2 T) log-mel of one window -> (T, C) features."""
-        features: Tensor = self._encoder(mel[None])[0]
-        return features
-
-    def _decode(self, features: Tensor) -> Tensor:
-        """(T, C) features -> (T, K) weights of the network's shapes."""
-        weights: Tensor = self._network(features[None])[0]
-        return weights
-
-    def _weights(self, predicted: np.ndarray) -> np.ndarray:
-        """(T, K) of the network's shapes -> (T, 52) of the head's."""
-        weights = np.zeros((len(predicted), len(self.template.shape_names)), np.float32)
-        weights[:, self._columns] = predicted
-        weights = symmetric(self.template, np.clip(weights, 0.0, 1.0))
-        return tidy_lips(self.template, weights)
+        return Networks(
+            functools.partial(on_array, self._encoder, device),
+            functools.partial(on_array, self._network, device),
+            self.window // divisor,
+            self._network.context,
+        )

@@ -23,8 +23,8 @@ import soundfile
 import soxr
 
 from ..core.errors import SelfTalkError
+from ..core.frontend import SAMPLE_RATE
 
-SAMPLE_RATE = 16000  # Hz, what speech encoders read
 RATES = (1000, 768000)  # Hz that are taken for a sample rate
 MOST_CHANNELS = 64
 CHUNK = 1 << 16  # sample frames decoded at once

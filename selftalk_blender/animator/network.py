@@ -19,6 +19,7 @@ features, D = width of the decoder, V vertices, n lip vertices, K shapes, N clas
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from dataclasses import dataclass
@@ -32,8 +33,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from .frontend import MEL_BANDS, Loudness, mel_filters, mel_stream
-from .windows import windowed
+from ..core.frontend import MEL_BANDS, Loudness, mel_stream
+from ..core.windows import windowed
 
 ENCODER_FPS = 50.0  # frames per second of every speech encoder here
 # Attention to what does not count. Softmax makes 0 of it even in half precision; -inf would make
@@ -107,6 +108,13 @@ def resampled(clip: Tensor, frames: int) -> Tensor:
     return functional.interpolate(channels, frames, mode="linear", align_corners=True)[0].T
 
 
+def on_array(module: nn.Module, device: torch.device, clip: np.ndarray) -> np.ndarray:
+    """What a module of batches (on a device) makes of one clip (...) -> (T, C), both float32."""
+    with torch.inference_mode():
+        result: Tensor = module(torch.from_numpy(clip).to(device)[None])[0]
+        return result.float().cpu().numpy()
+
+
 # --- Speech encoders -----------------------------------------------------------------------------
 
 
@@ -158,12 +166,9 @@ class SpeechEncoder(nn.Module):
 class MelEncoder(nn.Module):
     """A `SpeechEncoder` that hears whole clips, as `WaveEncoder` does."""
 
-    filters: Tensor
-
     def __init__(self, encoder: SpeechEncoder, window: int = 500) -> None:
         super().__init__()
         self.encoder, self.window = encoder, window
-        self.register_buffer("filters", mel_filters(), persistent=False)
 
     def settings(self) -> dict[str, Any]:
         """What the encoder needs to be built again."""
@@ -188,17 +193,18 @@ class MelEncoder(nn.Module):
     @torch.no_grad()
     def listen(self, clip: Tensor) -> Tensor:
         """Samples (L,) of a prepared clip, or of a part of it -> log-mel frames (S, 160)."""
-        mel = torch.cat(list(mel_stream([clip.cpu().numpy()], 1.0, self.filters)), dim=1)
-        return mel.T.reshape(-1, 2 * MEL_BANDS)
+        mel = np.concatenate(list(mel_stream([clip.cpu().numpy()])), axis=1)
+        return torch.from_numpy(mel.T.reshape(-1, 2 * MEL_BANDS)).to(clip.device)
 
     @torch.no_grad()
     def forward(self, clips: list[Tensor]) -> tuple[Tensor, Tensor | None]:
         """Clips (S_i, 160) that were listened to -> features (B, S, C) and mask (B, S) or None."""
         features = []
         for clip in clips:
-            mel = clip.reshape(-1, MEL_BANDS).T
-            windows = windowed([mel], lambda window: self.encoder(window[None])[0], self.window)
-            features.append(torch.cat([clip.new_zeros(0, self.width), *windows]))
+            mel = clip.reshape(-1, MEL_BANDS).T.cpu().numpy()
+            encode = functools.partial(on_array, self.encoder, clip.device)
+            windows = [np.zeros((0, self.width), np.float32), *windowed([mel], encode, self.window)]
+            features.append(torch.from_numpy(np.concatenate(windows)).to(clip.device))
         return padded(features)
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ..core import FaceTemplate, Motion
 from ..core.errors import SelfTalkError
-from .audio import SAMPLE_RATE, read_sound, to_mono_16k
-from .frontend import frame_levels
+from ..core.frontend import SAMPLE_RATE, frame_levels
+from .audio import read_sound, to_mono_16k
 from .memory import with_less
 from .network import clip_features
 from .published import VertexModel

@@ -17,12 +17,11 @@ import numpy as np
 import torchmetrics  # noqa: F401 - metrics.py needs it; missed here, not after hours of training
 
 from ..animator import Animator, VertexAnimator, load_animator
-from ..animator.audio import SAMPLE_RATE
-from ..animator.frontend import FPS
 from ..animator.published import is_published
 from ..core import Motion, bundled_template
 from ..core.errors import SelfTalkError
 from ..core.files import check_writable
+from ..core.frontend import FPS, SAMPLE_RATE
 from ..core.meshes import read_template
 from ..core.progress import ProgressLine
 from . import metrics

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..animator.audio import SAMPLE_RATE, read_sound
+from ..animator.audio import read_sound
 from ..animator.network import Layout
 from ..animator.vertices import SHORTEST, SPAN, STEP
 from ..core.errors import SelfTalkError
+from ..core.frontend import SAMPLE_RATE
 from .folder import SOUNDS, FolderClip, FolderCorpus
 from .teacher import Lesson, Teacher
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..animator.frontend import FPS
 from ..core import FaceTemplate
+from ..core.frontend import FPS
 from ..core.lips import move_gap, rest_weights
 from .corpus import Phone
 from .losses import MIDDLE

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from ..animator.audio import SAMPLE_RATE
 from ..core import FaceTemplate, Motion
 from ..core.errors import SelfTalkError
 from ..core.files import atomic_path
+from ..core.frontend import SAMPLE_RATE
 from ..core.meshes import Faces
 from . import metrics
 from .corpus import FACE_FPS, Phone, Utterance

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..animator.audio import SAMPLE_RATE
 from ..core.files import atomic_path
+from ..core.frontend import SAMPLE_RATE
 
 SHOWN = 6  # frames of a clip
 AROUND = 0.6  # how much of the face around the lips is shown, in widths of the lips

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from ..animator.audio import SAMPLE_RATE
 from ..core.errors import SelfTalkError
+from ..core.frontend import SAMPLE_RATE
 from ..core.pickles import Progress
 from . import folder as layout
 

@@ -8,6 +8,7 @@ disk: the encoder is frozen, so they are computed once.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -18,18 +19,17 @@ import numpy as np
 import soxr
 import torch
 
-from ..animator.audio import SAMPLE_RATE
-from ..animator.frontend import (
+from ..animator.network import SpeechEncoder, on_array
+from ..core.files import atomic_path
+from ..core.frontend import (
     FPS,
     FRAME,
+    SAMPLE_RATE,
     SPEECH_LEVEL,
     Loudness,
-    mel_filters,
     mel_stream,
 )
-from ..animator.network import SpeechEncoder
-from ..animator.windows import windowed
-from ..core.files import atomic_path
+from ..core.windows import windowed
 from .config import TrainConfig
 from .corpus import Utterance
 
@@ -167,10 +167,9 @@ def encode(encoder: SpeechEncoder, samples: np.ndarray, length: int, first: int)
     Args:
         first: where the second window starts (see `windowed`).
     """
-    with torch.inference_mode():
-        mel = mel_stream([samples], 1.0, mel_filters())
-        pieces = windowed(mel, lambda window: encoder(window[None])[0], length, first)
-        return torch.cat(list(pieces)).half().numpy()
+    encode = functools.partial(on_array, encoder, torch.device("cpu"))
+    pieces = windowed(mel_stream([samples]), encode, length, first)
+    return np.concatenate(list(pieces)).astype(np.float16)
 
 
 def cached_tracks(

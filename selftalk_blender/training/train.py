@@ -22,14 +22,13 @@ import torch
 from torch import Tensor
 
 from ..animator.animate import Animator
-from ..animator.audio import SAMPLE_RATE
 from ..animator.checkpoint import read_animator, save_animator
-from ..animator.frontend import FPS
 from ..animator.network import AnimatorConfig, FacialAnimator, SpeechEncoder
 from ..animator.pretrained import load_encoder
 from ..core import Motion, bundled_template
 from ..core.errors import SelfTalkError
 from ..core.files import atomic_path
+from ..core.frontend import FPS, SAMPLE_RATE
 from ..core.lips import rest_weights
 from . import losses
 from .config import FolderConfig, TrainConfig, load_config

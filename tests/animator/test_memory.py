@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from selftalk_blender.animator import load_animator
-from selftalk_blender.animator.frontend import frame_levels
 from selftalk_blender.animator.memory import with_less
+from selftalk_blender.core.frontend import frame_levels
 from selftalk_blender.core.template import ASSETS
 
 CPU = torch.device("cpu")

@@ -1,5 +1,6 @@
 """The network and its file: local, frozen where it says so, and data instead of code."""
 
+import functools
 import json
 
 import numpy as np
@@ -14,11 +15,12 @@ from selftalk_blender.animator.network import (
     FacialAnimator,
     LocalAttention,
     SpeechEncoder,
+    on_array,
 )
 from selftalk_blender.animator.pretrained import load_encoder
-from selftalk_blender.animator.windows import in_context
 from selftalk_blender.core import bundled_template
 from selftalk_blender.core.errors import SelfTalkError
+from selftalk_blender.core.windows import in_context
 
 WHISPER = {
     "d_model": 16, "encoder_attention_heads": 2, "encoder_ffn_dim": 32, "num_mel_bins": 80,
@@ -66,8 +68,10 @@ def test_a_frame_depends_on_its_surroundings_only(network: FacialAnimator) -> No
     with torch.inference_mode():
         whole = network(features)
         difference = (whole - network(changed)).abs().amax(dim=(0, 2))
-        pieces = in_context(features[0].split(9), lambda f: network(f[None])[0], network.context)
-        assert torch.allclose(torch.cat(list(pieces)), whole[0], atol=1e-5)
+        decode = functools.partial(on_array, network, torch.device("cpu"))
+        cut = np.split(features[0].numpy(), range(9, len(features[0]), 9))
+        pieces = in_context(cut, decode, network.context)
+        assert np.allclose(np.concatenate(list(pieces)), whole[0], atol=1e-5)
     assert (difference[: 40 - network.context] == 0).all()
     assert (difference[40:] > 0).all()
 

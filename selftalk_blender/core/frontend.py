@@ -8,16 +8,13 @@ instead of lying 8 below the loudest frame of the window.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import torch
-from torch import Tensor
-from transformers.audio_utils import mel_filter_bank
 
-from .audio import SAMPLE_RATE
-
+SAMPLE_RATE = 16000  # Hz, what speech encoders read
 MEL_BANDS = 80
 FFT = 400
 HOP = 160
@@ -109,51 +106,57 @@ def frame_levels(samples: np.ndarray, fps: float) -> np.ndarray:
     return (10 * np.log10(np.maximum(power, 1e-12))).astype(np.float32)
 
 
-def mel_filters() -> Tensor:
-    """(80, 201) Slaney-normalised triangular filters from 0 to 8 kHz."""
-    filters = mel_filter_bank(
-        FFT // 2 + 1,
-        MEL_BANDS,
-        0.0,
-        SAMPLE_RATE / 2,
-        SAMPLE_RATE,
-        norm="slaney",
-        mel_scale="slaney",
-    )
-    return torch.from_numpy(filters.T.astype(np.float32))
+@functools.cache
+def mel_filters() -> np.ndarray:
+    """(201, 80) triangular filters from 0 to 8 kHz, each of area 1 (Slaney 1998, Auditory Toolbox).
+
+    Bands are even on a scale that is linear below 1 kHz and logarithmic above.
+    """
+    low, step = 200 / 3, np.log(6.4) / 27  # Hz per mel below 1 kHz, log Hz per mel above
+    knee = 1000 / low
+
+    def hertz(mel: np.ndarray) -> np.ndarray:
+        return np.where(mel < knee, low * mel, 1000 * np.exp(step * (mel - knee)))
+
+    highest = knee + np.log(SAMPLE_RATE / 2 / 1000) / step
+    edges = hertz(np.linspace(0.0, highest, MEL_BANDS + 2))
+    bins = np.linspace(0.0, SAMPLE_RATE / 2, FFT // 2 + 1)[:, None]
+    rising = (bins - edges[:-2]) / np.diff(edges)[:-1]
+    falling = (edges[2:] - bins) / np.diff(edges)[1:]
+    filters = np.maximum(np.minimum(rising, falling), 0.0) * 2 / (edges[2:] - edges[:-2])
+    return filters.astype(np.float32)
 
 
-def log_mel(samples: Tensor, filters: Tensor) -> Tensor:
+def log_mel(samples: np.ndarray) -> np.ndarray:
     """Log-mel frames of samples that already carry 200 samples of margin on both sides.
 
     Args:
-        samples: (N,), N = 400 + 160 * (frames - 1) or a little more.
-        filters: (80, 201).
+        samples: (N,) float32, N = 400 + 160 * (frames - 1) or a little more.
 
     Returns:
-        (80, frames); frame i is centred 200 + 160 i samples from the start.
+        (80, frames) float32; frame i is centred 200 + 160 i samples from the start.
     """
-    window = torch.hann_window(FFT, device=samples.device)
-    spectrum = torch.stft(samples, FFT, HOP, window=window, center=False, return_complex=True)
-    power = filters @ spectrum.abs().square()
-    return (power.clamp(min=1e-10).log10().clamp(min=FLOOR) + 4) / 4
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FFT) / FFT)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, FFT)[::HOP] * window
+    spectrum = np.fft.rfft(frames)  # (frames, 201)
+    power = (np.square(spectrum.real) + np.square(spectrum.imag)) @ mel_filters()
+    logarithm = np.maximum(np.log10(np.maximum(power, 1e-10)), FLOOR)
+    return ((logarithm.T + 4) / 4).astype(np.float32)
 
 
-def mel_stream(blocks: Iterable[np.ndarray], gain: float, filters: Tensor) -> Iterator[Tensor]:
+def mel_stream(blocks: Iterable[np.ndarray], gain: float = 1.0) -> Iterator[np.ndarray]:
     """Log-mel frames (80, 2n) of a stream of (N,) blocks: 2 per encoder frame, none lost.
 
     A clip of N samples gives ceil(N / 320) encoder frames; frame j is centred on sample 320 j.
     """
-    margin = FFT // 2
-    buffer = np.zeros(margin, np.float32)
+    buffer = np.zeros(FFT // 2, np.float32)
     total = given = 0  # samples taken, encoder frames given
 
-    def emit(frames: int) -> Tensor:
+    def emit(frames: int) -> np.ndarray:
         nonlocal buffer
         used = frames * FRAME
-        samples = torch.from_numpy(buffer[: used + FFT - HOP]).to(filters.device)
-        buffer = buffer[used:]
-        return log_mel(samples, filters)
+        samples, buffer = buffer[: used + FFT - HOP], buffer[used:]
+        return log_mel(samples)
 
     for block in blocks:
         buffer = np.concatenate([buffer, block.astype(np.float32) * np.float32(gain)])

@@ -10,25 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-import torch
-from torch import Tensor
+import numpy as np
 
 
-def fade(frames: int, hop: int, at_start: bool, at_end: bool) -> Tensor:
+def fade(frames: int, hop: int, at_start: bool, at_end: bool) -> np.ndarray:
     """(frames,) mixing weights of a window; no fade where the clip itself starts or ends."""
-    position = torch.arange(frames) + 0.5
-    weight = torch.ones(frames)
+    position = np.arange(frames, dtype=np.float32) + np.float32(0.5)
+    weight = np.ones(frames, np.float32)
     if not at_start:
-        weight = torch.minimum(weight, position / hop)
+        weight = np.minimum(weight, position / hop)
     if not at_end:
-        weight = torch.minimum(weight, (frames - position) / hop)
+        weight = np.minimum(weight, (frames - position) / hop)
     # Squared sine: most of the change lies where both windows have context enough.
-    return torch.sin(weight * torch.pi / 2).square()
+    return np.square(np.sin(weight * np.float32(np.pi / 2)))
 
 
 def windowed(
-    mel: Iterable[Tensor], encode: Callable[[Tensor], Tensor], length: int, first: int = 0
-) -> Iterator[Tensor]:
+    mel: Iterable[np.ndarray],
+    encode: Callable[[np.ndarray], np.ndarray],
+    length: int,
+    first: int = 0,
+) -> Iterator[np.ndarray]:
     """Run `encode` over windows of a stream and mix the results.
 
     Args:
@@ -41,16 +43,16 @@ def windowed(
         (n, C) pieces in order; together as many frames as came in.
     """
     hop = first or length // 2  # to the next window
-    buffer: Tensor | None = None
-    mixed: Tensor | None = None
-    weights: Tensor | None = None
+    buffer: np.ndarray | None = None
+    mixed: np.ndarray | None = None
+    weights = np.zeros((0, 1), np.float32)
 
-    def run(window: Tensor, last: bool) -> Tensor:
+    def run(window: np.ndarray, last: bool) -> np.ndarray:
         nonlocal mixed, weights
         result = encode(window)  # (m, C)
-        weight = fade(len(result), length // 2, mixed is None, last).to(result.device)[:, None]
+        weight = fade(len(result), length // 2, mixed is None, last)[:, None]
         total = result * weight
-        if mixed is not None and weights is not None:
+        if mixed is not None:
             total[: len(mixed)] += mixed
             weight[: len(mixed)] += weights
         done = len(result) if last else hop
@@ -58,7 +60,7 @@ def windowed(
         return total[:done] / weight[:done]
 
     for piece in mel:
-        buffer = piece if buffer is None else torch.cat([buffer, piece], dim=1)
+        buffer = piece if buffer is None else np.concatenate([buffer, piece], axis=1)
         # A window runs only once it is known not to be the last: the last fades differently.
         while buffer.shape[1] > 2 * length:
             yield run(buffer[:, : 2 * length], last=False)
@@ -69,8 +71,8 @@ def windowed(
 
 
 def in_context(
-    pieces: Iterable[Tensor], decode: Callable[[Tensor], Tensor], context: int
-) -> Iterator[Tensor]:
+    pieces: Iterable[np.ndarray], decode: Callable[[np.ndarray], np.ndarray], context: int
+) -> Iterator[np.ndarray]:
     """Run `decode`, whose frames depend on `context` frames to each side, as if on the whole.
 
     Args:
@@ -80,11 +82,11 @@ def in_context(
     Yields:
         (n, K) pieces in order; together as many frames as came in.
     """
-    buffer: Tensor | None = None
+    buffer: np.ndarray | None = None
     before = 0  # frames of the buffer that are already done
 
     for piece in pieces:
-        buffer = piece if buffer is None else torch.cat([buffer, piece])
+        buffer = piece if buffer is None else np.concatenate([buffer, piece])
         ready = len(buffer) - context
         if ready > before:
             yield decode(buffer)[before:ready]

@@ -1,0 +1,1 @@
+"""The bundled animator in plain numpy, for Blenders that have no PyTorch beside them."""
