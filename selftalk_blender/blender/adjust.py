@@ -138,7 +138,6 @@ def reduce_lines(face: bpy.types.Object, error_mm: float) -> jobs.Steps:
     done: list[tuple[Line, Reduced]] = []
     ids = [line.id for line in face.selftalk.lines]
     for number, line_id in enumerate(ids):
-        yield jobs.Progress(number / len(ids), "Reducing keys")
         now = jobs.Progress(number / len(ids), "Reducing keys")
         yield now
         reading = _read(face, line_id, error_mm)
