@@ -410,7 +410,7 @@ def test_a_mesh_cache_follows_too(head, tmp_path) -> None:
 
 def test_curves_of_the_artist_stay(head) -> None:
     speak(head)
-    place = next(iter(lines._line_places(head, "one")))
+    place = next(iter(lines.places_of_line(head, "one")))
     mine = place.curves.new('key_blocks["eyeBlinkLeft"].value')
     mine.keyframe_points.insert(1, 0.25)
     head.selftalk.controls.use_blinks = True

@@ -200,7 +200,7 @@ def test_a_moved_strip_takes_its_line_along_without_the_animator(scene, head, an
     bpy.ops.selftalk.animate_all()
     animator.unlink()
     keys = head.data.shape_keys
-    place = next(p for p in lines._places(keys, head.selftalk.lines[0].id))
+    place = next(p for p in lines.places_of(keys, head.selftalk.lines[0].id))
     place.curves.find('key_blocks["jawOpen"].value').keyframe_points[48].co.y = 0.9
     move("ramp", 30)
     move("reply", -40)
@@ -232,7 +232,7 @@ def test_edited_keys_are_not_lost_unasked(scene, head, tmp_path) -> None:
     bpy.ops.selftalk.animate_all()
     keys = head.data.shape_keys
     for line in head.selftalk.lines:
-        (place,) = lines._places(keys, line.id)
+        (place,) = lines.places_of(keys, line.id)
         place.curves.find('key_blocks["jawOpen"].value').keyframe_points[48].co.y = 0.9
     strip("ramp").frame_offset_start = 24
     ramp(tmp_path / "reply.wav", 3.5)

@@ -275,7 +275,7 @@ def test_lines_are_saved_with_the_file_and_baked_again_from_it(head, tmp_path) -
 
 def all_curves(face) -> list:
     keys = face.data.shape_keys
-    places = [p for p in lines._places(keys) if p.action[lines.LINE] != lines.REST_LINE]
+    places = [p for p in lines.places_of(keys) if p.action[lines.LINE] != lines.REST_LINE]
     return [curve for place in places for curve in place.curves]
 
 

@@ -1,0 +1,102 @@
+"""From takes to the values of channels, frame by frame; the scene is only read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import bpy
+import numpy as np
+
+from ...core.drive import Channel, Drive
+from ...core.ease import SECONDS, ease_to_rest
+from ...core.lips import rest_weights
+from ...core.motion import Motion
+from ...core.take import SILENCE, Take
+from ...core.template import bundled_template
+from .. import controls
+from .entries import (
+    Spoken,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Baked:
+    """A line's curves: channels, values (T, C), values at rest (C,), and the first scene frame."""
+
+    channels: tuple[Channel, ...]
+    values: np.ndarray
+    rest: np.ndarray
+    first_frame: int
+
+    @property
+    def key_range(self) -> tuple[int, int]:
+        return self.first_frame, self.first_frame + len(self.values) - 1
+
+
+def motion_of(spoken: Spoken, take: Take) -> tuple[Motion, int]:
+    """A line's weights at scene frames, led from rest and back to it, and its first frame."""
+    # A strip may reach beyond the end of its file.
+    known = math.ceil((spoken.taken[1] - spoken.start) * spoken.fps - 1e-3)
+    frames = max(min(spoken.frames, known), 1)
+    times = spoken.start - spoken.taken[0] + np.arange(frames) / spoken.fps
+    heard = take.motion().at(times, spoken.fps)
+    eased, lead = ease_to_rest(_with_pauses(heard, spoken.pauses))
+    return eased, spoken.first_frame - lead
+
+
+def _with_pauses(motion: Motion, pauses: Sequence[tuple[int, int]]) -> Motion:
+    """A motion that goes to rest, and back, where nothing is heard of the strip."""
+    if not pauses:
+        return motion
+    heard = np.ones(len(motion), np.float32)
+    for first, stop in pauses:
+        heard[first:stop] = 0.0
+    ease = 2 * (round(SECONDS * motion.fps) // 2) + 1
+    padded = np.pad(heard, ease // 2, mode="edge")
+    share = np.convolve(padded, np.full(ease, 1.0 / ease, np.float32), "valid")[:, None]
+    rest = rest_weights(motion.template)
+    return Motion(motion.template, motion.fps, weights=rest + share * (motion.weights - rest))
+
+
+def adjusted(face: bpy.types.Object, spoken: Spoken, take: Take) -> Take:
+    """A take as the face's controls want it."""
+    weights = controls.adjusted(face, take.weights, take.fps, take.loudness, spoken.fps)
+    return replace(take, weights=weights)
+
+
+def bake(face: bpy.types.Object, drive: Drive, spoken: Spoken, take: Take) -> Baked:
+    """A line's curves for a face, as its controls want them.
+
+    Raises:
+        SelfTalkError: the head cannot be turned.
+    """
+    motion, first_frame = motion_of(spoken, adjusted(face, spoken, take))
+    channels, values, rest = drive.channels, drive(motion.weights), drive.rest
+    turning = controls.head(face)
+    if turning is not None:
+        frames = first_frame - spoken.first_frame + np.arange(len(motion))
+        times = spoken.start - spoken.taken[0] + frames / spoken.fps
+        channels = (*channels, *turning.channels)
+        loudness = take.loudness.copy()
+        for pause in spoken.pauses:
+            begin, end = (
+                times[0] + (np.array(pause) + spoken.first_frame - first_frame) / spoken.fps
+            )
+            loudness[max(round(begin * take.fps), 0) : max(round(end * take.fps), 0)] = SILENCE
+        values = np.hstack([values, turning.values(loudness, take.fps, times)])
+        rest = np.concatenate([rest, turning.rest])
+    return Baked(channels, values, rest, first_frame)
+
+
+def compose(motions: Sequence[tuple[Motion, int]]) -> tuple[Motion, int]:
+    """Motions and their first frames as one motion: distances from rest add up, within [0, 1]."""
+    rest = rest_weights(bundled_template())
+    first = min(start for _, start in motions)
+    last = max(start + len(motion) for motion, start in motions)
+    weights = np.tile(rest, (last - first, 1))
+    for motion, start in motions:
+        weights[start - first : start - first + len(motion)] += motion.weights - rest
+    fps = motions[0][0].fps
+    return Motion(bundled_template(), fps, weights=np.clip(weights, 0.0, 1.0)), first

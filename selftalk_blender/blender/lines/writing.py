@@ -1,0 +1,285 @@
+"""Giving a face a new line, as curves or in its mesh cache."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import bpy
+import numpy as np
+
+from ...core.drive import Channel, Drive
+from ...core.errors import SelfTalkError
+from ...core.take import Take
+from ...core.template import bundled_template
+from .. import compat, controls, writers
+from .. import face as faces
+from .actions import (
+    LINE,
+    RELATIVE,
+    STILL,
+    action_name,
+    columns_of,
+    mark_curves,
+    marked_curves,
+    object_of_owner,
+    owner_of,
+    places_of_line,
+    remove_curves,
+    write_curves,
+)
+from .entries import (
+    TAKES,
+    Spoken,
+    find,
+    forget,
+    keep_entry,
+    other_lines,
+    store_take,
+)
+from .playing import (
+    arrange,
+    attach,
+    check_owner,
+    clear_line,
+    detach,
+    plays_in_nla,
+)
+from .values import Baked, adjusted, bake, compose, motion_of
+
+
+def check(face: bpy.types.Object, drive: Drive) -> None:
+    """Whether lines can be written onto a face.
+
+    Raises:
+        SelfTalkError: what stands in the way, and what to do about it.
+    """
+    faces.usable(face)
+    writers.check_modifiers(face)
+    everything = (*drive.channels, *controls.head_channels(face))
+    for target, channels in _by_object(everything).items():
+        names = {channel.path for channel in channels if channel.kind == "KEY"}
+        if names:
+            writers.check_keys(target)
+            keys = target.data.shape_keys
+            lacking = names - set(keys.key_blocks.keys() if keys is not None else ())
+            if target == face:
+                lacking -= set(bundled_template().shape_names)  # these can be made
+            if lacking:
+                raise SelfTalkError(
+                    f"{target.name} has no shape key {min(lacking)}. Look at the mapping again."
+                )
+        for owner in _by_owner(channels):
+            check_owner(target, owner)
+
+
+def _by_object(channels: Sequence[Channel]) -> dict[bpy.types.Object, list[Channel]]:
+    found: dict[bpy.types.Object, list[Channel]] = {}
+    for channel in channels:
+        target = bpy.data.objects.get(channel.object)
+        if target is None:
+            raise SelfTalkError(f"{channel.object} is gone. Look at the face's mapping again.")
+        found.setdefault(target, []).append(channel)
+    return found
+
+
+def _by_owner(channels: Sequence[Channel]) -> dict[bpy.types.ID, list[Channel]]:
+    """Channels by owner; those of a face without any shape keys yet have none."""
+    found: dict[bpy.types.ID, list[Channel]] = {}
+    for channel in channels:
+        target = bpy.data.objects.get(channel.object)
+        if channel.kind == "KEY" and target is not None and target.data.shape_keys is None:
+            continue
+        found.setdefault(owner_of(channel), []).append(channel)
+    return found
+
+
+def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iterator[float]:
+    """Give a face a line as curves, in the place of the line's earlier curves.
+
+    Only channels that leave their rest get a curve. Shape keys that the bundled head has and
+    the face (one of its topology) lacks are created. Where the face was animated by a mesh cache
+    of ours, that goes, and the other lines become curves, too.
+
+    Yields:
+        How much is done, 0..1. If the generator is closed or fails, the scene is as before.
+
+    Raises:
+        SelfTalkError: as `check`; the face was removed meanwhile.
+    """
+    check(face, drive)
+    todo = [(new, take)]
+    if writers.has_cache(face):
+        todo += [(spoken, known) for spoken, known in other_lines(face, new.id)]
+    had_keys = face.data.shape_keys is not None
+    created: list[str] = []
+    made: dict[str, Made] = {}
+    try:
+        data = []
+        for piece in take.pieces():
+            data.append(piece)
+            yield 0.05
+        baked = [(spoken, bake(face, drive, spoken, known)) for spoken, known in todo]
+        yield 0.08
+        create_keys(face, [b for _, b in baked], created)
+        yield 0.1
+        for number, (spoken, curves) in enumerate(baked):
+            made[spoken.id] = Made(spoken, curves)
+            for done in made[spoken.id].fill(face):
+                yield 0.1 + 0.85 * (number + done) / len(baked)
+    except ReferenceError as error:
+        _undo(face, had_keys, created, made)
+        raise SelfTalkError("The face was removed while it was being animated.") from error
+    except BaseException:
+        _undo(face, had_keys, created, made)
+        raise
+    # From here on nothing fails: the scene changes at once.
+    _forget_dense(face, new.id)
+    for line in made.values():
+        line.put(face)
+    writers.remove_cache(face)
+    store_take(face, new.id, b"".join(data))
+    for line_id in made:
+        controls.seal(face, line_id)
+    yield 1.0
+
+
+def write_cache(face: bpy.types.Object, new: Spoken, take: Take, path: Any) -> Iterator[float]:
+    """Give a face a line by writing one mesh cache for all its lines.
+
+    Yields, raises: as `writers.write_mesh_cache`.
+    """
+    data = []
+    for piece in take.pieces():
+        data.append(piece)
+        yield 0.0
+    todo = [
+        (spoken, adjusted(face, spoken, known))
+        for spoken, known in [(new, take), *other_lines(face, new.id)]
+    ]
+    motion, first_frame = compose([motion_of(spoken, known) for spoken, known in todo])
+    with contextlib.closing(writers.write_mesh_cache(face, motion, first_frame, path)) as writing:
+        for done in writing:
+            if done < 1.0:
+                yield done
+    for spoken, known in todo:
+        line = find(face, spoken.id)
+        if line is not None:
+            clear_line(face, line)
+        eased, first = motion_of(spoken, known)
+        keep_entry(face, spoken, (first, first + len(eased) - 1))
+    _forget_dense(face, new.id)
+    store_take(face, new.id, b"".join(data))
+    yield 1.0
+
+
+def _forget_dense(face: bpy.types.Object, line_id: str) -> None:
+    """A line without a take, of an animator of the face's own, does not stay beside others."""
+    writers.remove_dense(face)
+    takes = face.get(TAKES, {})
+    for other in [line.id for line in face.selftalk.lines]:
+        if other != line_id and other not in takes:
+            forget(face, find(face, other))
+
+
+@dataclass(eq=False)
+class Made:
+    """A line's new actions, not played by anything yet; `actions` has them by owner, with slots."""
+
+    spoken: Spoken
+    baked: Baked
+    actions: dict[bpy.types.ID, tuple[bpy.types.Action, int]] = field(default_factory=dict)
+
+    def fill(self, face: bpy.types.Object) -> Iterator[float]:
+        """Make the actions: copies of the line's present ones with our curves renewed."""
+        old = places_of_line(face, self.spoken.id)
+        copies: dict[bpy.types.Action, bpy.types.Action] = {}
+        for place in old:
+            if place.action not in copies:
+                copies[place.action] = place.action.copy()
+            self.actions[place.owner] = copies[place.action], place.slot
+        for action, slot in self.actions.values():
+            remove_curves(compat.slot_curves(action, slot), marked_curves(action, slot))
+            mark_curves(action, slot, {})
+        columns = columns_of(self.baked)
+        for number, (owner, ours) in enumerate(columns.items()):
+            if owner not in self.actions:
+                self.actions[owner] = self._new_slot(face, owner)
+            action, slot = self.actions[owner]
+            for done in write_curves(action, slot, self.baked, ours):
+                yield (number + done) / len(columns)
+        for owner, (action, slot) in list(self.actions.items()):
+            if owner not in columns and not len(compat.slot_curves(action, slot)):
+                del self.actions[owner]
+        for action in set(copies.values()) - set(self.unique):
+            bpy.data.actions.remove(action)
+        for action in self.unique:
+            compat.keep_slots(
+                action, [slot for own, slot in self.actions.values() if own == action]
+            )
+            action[LINE], action[RELATIVE] = self.spoken.id, False
+
+    @property
+    def unique(self) -> list[bpy.types.Action]:
+        return list(dict.fromkeys(action for action, _ in self.actions.values()))
+
+    def _new_slot(
+        self, face: bpy.types.Object, owner: bpy.types.ID
+    ) -> tuple[bpy.types.Action, int]:
+        shared = self.unique[0] if self.unique and compat.SLOTTED_ACTIONS else None
+        action = shared or bpy.data.actions.new(action_name(face, self.spoken.name))
+        return action, compat.add_slot(action, owner)
+
+    def put(self, face: bpy.types.Object) -> None:
+        """Have the actions played in the place of the line's earlier ones, which go."""
+        muted = False
+        for place in places_of_line(face, self.spoken.id):
+            muted = muted or (place.strip is not None and place.strip.mute)
+            detach(face, place, self.actions.get(place.owner))
+        line = keep_entry(face, self.spoken, self.baked.key_range)
+        line.parts.clear()
+        for target in dict.fromkeys(object_of_owner(owner, face) for owner in self.actions):
+            if target is not None and target != face:
+                line.parts.add().object = target
+        arrange(face)
+        nla = plays_in_nla(face)
+        for owner, (action, slot) in self.actions.items():
+            attach(face, owner, action, slot, nla, muted)
+        for action in self.unique:
+            action.name = action_name(face, self.spoken.name)
+
+
+def create_keys(face: bpy.types.Object, baked: Sequence[Baked], created: list[str]) -> None:
+    """Add the shape keys that the curves need and a face of the bundled topology lacks."""
+    keys = face.data.shape_keys
+    present = set(keys.key_blocks.keys()) if keys is not None else set()
+    wanted: dict[str, None] = {}
+    for curves in baked:
+        highest = np.abs(curves.values).max(0, initial=0.0)
+        for channel, most in zip(curves.channels, highest, strict=True):
+            own = channel.kind == "KEY" and channel.object == face.name
+            if own and most > STILL and channel.path not in present:
+                wanted[channel.path] = None
+    if wanted:
+        writers.create_head_keys(face, list(wanted), created)
+
+
+def _undo(
+    face: bpy.types.Object, had_keys: bool, created: list[str], made: Mapping[str, Made]
+) -> None:
+    for action in {action for line in made.values() for action in line.unique}:
+        bpy.data.actions.remove(action)
+    writers.remove_keys(face, had_keys, created)
+
+
+def keep_dense(face: bpy.types.Object, spoken: Spoken, key_range: tuple[int, int]) -> None:
+    """Note the one line of a face whose own animator gave it vertices; other lines go."""
+    for line in list(face.selftalk.lines):
+        if line.id != spoken.id:
+            clear_line(face, line)
+    for other in [line.id for line in face.selftalk.lines if line.id != spoken.id]:
+        forget(face, find(face, other))
+    face.get(TAKES, {}).pop(spoken.id, None)
+    keep_entry(face, spoken, key_range)
