@@ -96,7 +96,7 @@ def test_a_trimmed_strip_moves_as_the_whole_clip_does(spoken: Motion) -> None:
     scene.selftalk.sound_strip = strip.name
     bpy.ops.selftalk.animate_from_audio()
     assert lines.written_frames(scene.selftalk.face)[0] >= 40 - 6
-    frames = np.arange(40, 100, 4)
+    frames = np.arange(44, 100, 4)  # from 40 on it eases for a tenth of a second
     wanted = spoken.at((frames - 1) / 24, 24.0).weights
     assert wanted is not None
     trimmed = gaps(scene.selftalk.face, frames)
