@@ -43,6 +43,13 @@ def test_it_begins_and_ends_at_rest_without_a_jump() -> None:
     assert np.allclose(eased.weights[lead + 3 : lead + 45], wave(24.0)[3:45], atol=1e-6)
 
 
+def test_the_first_word_of_a_sound_is_as_it_was_spoken() -> None:
+    eased, lead = ease_to_rest(motion(wave(24.0), 24.0), whole=True)
+    assert np.allclose(eased.weights[lead : lead + 45], wave(24.0)[:45], atol=1e-6)
+    assert np.array_equal(eased.weights[0], REST) and lead / 24.0 < 0.26
+    assert np.abs(np.diff(eased.weights[: lead + 3], axis=0)).max() < 0.25
+
+
 def test_a_motion_at_rest_at_its_ends_is_not_changed() -> None:
     weights = np.tile(REST, (30, 1))
     weights[10:20, 3] = 0.5

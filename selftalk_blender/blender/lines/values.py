@@ -16,9 +16,7 @@ from ...core.motion import Motion
 from ...core.take import SILENCE, Take
 from ...core.template import bundled_template
 from .. import controls
-from .entries import (
-    Spoken,
-)
+from .entries import Spoken
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +40,8 @@ def motion_of(spoken: Spoken, take: Take) -> tuple[Motion, int]:
     frames = max(min(spoken.frames, known), 1)
     times = spoken.start - spoken.taken[0] + np.arange(frames) / spoken.fps
     heard = take.motion().at(times, spoken.fps)
-    eased, lead = ease_to_rest(_with_pauses(heard, spoken.pauses))
+    whole = spoken.start * spoken.fps < 1  # the strip begins with its sound
+    eased, lead = ease_to_rest(_with_pauses(heard, spoken.pauses), whole)
     return eased, spoken.first_frame - lead
 
 
