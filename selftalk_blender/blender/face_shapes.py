@@ -498,7 +498,7 @@ class SELFTALK_OT_remove_landmarks(bpy.types.Operator):
 
 
 class SELFTALK_PT_face_shapes(SidebarPanel, bpy.types.Panel):
-    bl_label = "Face Shapes"
+    bl_label = "Create Face Shapes"
     bl_parent_id = "SELFTALK_PT_face"
     bl_options = {"DEFAULT_CLOSED"}
 

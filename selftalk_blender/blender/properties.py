@@ -172,7 +172,7 @@ class FaceSettings(bpy.types.PropertyGroup):
     )
     controls: bpy.props.PointerProperty(type=controls.ControlSettings)
     mapping: bpy.props.CollectionProperty(
-        name="Shapes",
+        name="Mapping",
         description="What moves what; where empty, the face is analysed each time",
         type=targets.MappingItem,
     )

@@ -28,7 +28,7 @@ AROUND = 0.1
 # And if nothing but their place says so, only if it is no larger than this share of the face.
 PIECE = 0.7
 NO_SHAPES = (
-    "None of the shape keys of {} can be moved. See the reasons under Shapes, or press Analyse."
+    "None of the shape keys of {} can be moved. See the reasons under Mapping, or press Analyse."
 )
 
 
@@ -635,7 +635,7 @@ class SELFTALK_UL_mapping(bpy.types.UIList):
 
 
 class SELFTALK_PT_shapes(bpy.types.Panel):
-    bl_label = "Shapes"
+    bl_label = "Mapping"
     bl_parent_id = "SELFTALK_PT_face"
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
