@@ -10,32 +10,32 @@ from . import compat
 PATHS, CURVES = "selftalk_mark", "selftalk_curves"
 
 
-def holds(owner: bpy.types.ID, path: str) -> str:
-    """What drives or keys a property of some data, as the end of a sentence about it, or "".
+def holds(owner: bpy.types.ID) -> dict[str, str]:
+    """What the artist drives or keys of some data: RNA path -> the end of a sentence about it.
 
-    Args:
-        path: RNA path on the owner; of a vector any component counts.
+    Of a vector any component counts.
     """
     data = owner.animation_data
     if data is None:
-        return ""
-    if any(curve.data_path == path for curve in data.drivers):
-        return "has a driver"
-    if _keys(data, path):
-        return f"is keyed in your action {data.action.name}"
+        return {}
+    held: dict[str, str] = {}
     for track in data.nla_tracks:
         for strip in track.strips if not track.mute else ():
-            if not strip.mute and _keys(strip, path):
-                return f"is keyed in your NLA strip {strip.name}"
-    return ""
+            if not strip.mute:
+                for path in _keys(strip):
+                    held[path] = f"is keyed in your NLA strip {strip.name}"
+    for path in _keys(data):
+        held[path] = f"is keyed in your action {data.action.name}"
+    return held | {curve.data_path: "has a driver" for curve in data.drivers}
 
 
-def _keys(user: bpy.types.AnimData | bpy.types.NlaStrip, path: str) -> bool:
+def _keys(user: bpy.types.AnimData | bpy.types.NlaStrip) -> set[str]:
     action = user.action
-    if action is None or path in action.get(PATHS, ()):
-        return False
-    slot, ours = compat.slot_number(user), action.get(CURVES, ())
-    return any(
-        curve.data_path == path and f"{slot} {curve.array_index} {path}" not in ours
+    if action is None:
+        return set()
+    slot, ours = compat.slot_number(user), set(action.get(CURVES, ()))
+    return {
+        curve.data_path
         for curve in compat.strip_curves(user)
-    )
+        if f"{slot} {curve.array_index} {curve.data_path}" not in ours
+    }.difference(action.get(PATHS, ()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import bpy
 import numpy as np
@@ -158,10 +158,13 @@ def keep_mapping(face: bpy.types.Object, entries: Sequence[Entry]) -> None:
 # --- What stands in the way -------------------------------------------------------------------
 
 
-def left_alone(target: bpy.types.Object, name: str) -> str:
+def left_alone(target: bpy.types.Object, name: str, held: Mapping[str, str]) -> str:
     """Why a shape key is not to be moved, or "".
 
     A key that is not there is to be moved: it may be created.
+
+    Args:
+        held: from `_held`.
     """
     keys = target.data.shape_keys
     key = keys.key_blocks.get(name) if keys is not None else None
@@ -171,7 +174,13 @@ def left_alone(target: bpy.types.Object, name: str) -> str:
         return "is the shape that the others start from"
     if key.mute:
         return "is muted"
-    return artist.holds(keys, f'key_blocks["{bpy.utils.escape_identifier(name)}"].value')
+    return held.get(f'key_blocks["{bpy.utils.escape_identifier(name)}"].value', "")
+
+
+def _held(target: bpy.types.Object | None) -> dict[str, str]:
+    """What the artist moves of a mesh's shape keys, see `artist.holds`."""
+    keys = target.data.shape_keys if target is not None and target.type == "MESH" else None
+    return artist.holds(keys) if keys is not None else {}
 
 
 def _range(target: bpy.types.Object, name: str, gains: Sequence[float]) -> tuple[float, float]:
@@ -231,10 +240,13 @@ def usable_entries(face: bpy.types.Object) -> tuple[list[Entry], list[str]]:
     creatable = set(bundled_template().shape_names) if template else set()
     entries, notices = [], []
     reasons: dict[Channel, str] = {}
+    held: dict[str, dict[str, str]] = {}
     for entry in entries_of(face):
         channel = entry.channel
+        if channel.object not in held:
+            held[channel.object] = _held(bpy.data.objects.get(channel.object))
         if channel not in reasons:
-            reasons[channel] = _problem(face, channel, creatable)
+            reasons[channel] = _problem(face, channel, creatable, held[channel.object])
             if reasons[channel]:
                 notices.append(reasons[channel])
         if not reasons[channel]:
@@ -242,7 +254,9 @@ def usable_entries(face: bpy.types.Object) -> tuple[list[Entry], list[str]]:
     return entries, notices
 
 
-def _problem(face: bpy.types.Object, channel: Channel, creatable: set[str]) -> str:
+def _problem(
+    face: bpy.types.Object, channel: Channel, creatable: set[str], held: Mapping[str, str]
+) -> str:
     """Why a channel cannot be moved, in a sentence, or ""."""
     target = bpy.data.objects.get(channel.object)
     if target is None:
@@ -254,7 +268,7 @@ def _problem(face: bpy.types.Object, channel: Channel, creatable: set[str]) -> s
     missing = channel.path not in faces.key_names(target)
     if missing and not (target == face and channel.path in creatable):
         return f"{target.name} has no shape key {channel.path}. Press Analyse to look again."
-    reason = left_alone(target, channel.path)
+    reason = left_alone(target, channel.path, held)
     return (
         f"Shape key {channel.path} of {target.name} {reason}; it is left alone." if reason else ""
     )
@@ -429,9 +443,9 @@ def _followers(face: bpy.types.Object, drive: Drive, entries: Sequence[Entry]) -
         followers = {Channel(part.name, "KEY", name): ours[name] for name in keys if name in ours}
         own = entries_by_name(_of_part(keys), part.name, complete=False)
         own = [e for e in own if e.source not in sources and e.channel not in followers]
-        notices = []
+        notices, held = [], _held(part)
         for channel in [*followers, *(entry.channel for entry in own)]:
-            reason = left_alone(part, channel.path)
+            reason = left_alone(part, channel.path, held)
             if reason:
                 notices.append(
                     f"Shape key {channel.path} of {part.name} {reason}; it is left alone."
