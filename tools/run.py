@@ -291,8 +291,12 @@ def test(python: Path, arguments: list[str]) -> int:
     named = [a for a in arguments if not a.startswith("-") and Path(a.split("::")[0]).exists()]
     named_blender = [a for a in named if in_blender(a)]
     options = [a for a in arguments if a not in named]
-    outcomes = [] if arguments else checks(python)
-    sessions: list[Session] = []
+    outcomes: list[Outcome] = []
+    sessions: list[Session] = []  # the longest first
+    if not named or len(named_blender) < len(named):
+        paths = [a for a in named if a not in named_blender]
+        paths = paths or [str(TESTS), *(f"--ignore={TESTS / name}" for name in APART)]
+        sessions.append(functools.partial(pytest, "without Blender", python, paths + options))
     if not named or named_blender:
         paths = named_blender or [str(TESTS / "blender")]
         for name in chosen:
@@ -301,10 +305,8 @@ def test(python: Path, arguments: list[str]) -> int:
                 outcomes.append(session)
             else:
                 sessions.append(session)
-    if not named or len(named_blender) < len(named):
-        paths = [a for a in named if a not in named_blender]
-        paths = paths or [str(TESTS), *(f"--ignore={TESTS / name}" for name in APART)]
-        sessions.append(functools.partial(pytest, "without Blender", python, paths + options))
+    if not arguments:
+        sessions += checks(python)
     outcomes += at_once(sessions)
 
     print("\n" + "\n".join(str(outcome) for outcome in outcomes))
@@ -326,26 +328,30 @@ def in_blender(argument: str) -> bool:
     return path.is_relative_to(TESTS / "blender")
 
 
-def checks(python: Path) -> list[Outcome]:
+Session = Callable[[IO[bytes] | None], Outcome]
+
+
+def checks(python: Path) -> list[Session]:
     """Lint, format, types, import rules; each counts as one test."""
     program = python.parent
-    outcomes = []
-    for name, command in {
+    commands: dict[str, list[str | Path]] = {
         "ruff check": [program / "ruff", "check", "--quiet", ROOT],
         "ruff format": [program / "ruff", "format", "--check", "--quiet", ROOT],
         "mypy": [program / "mypy", "--no-error-summary"],
         "import rules": [program / "lint-imports", "--no-cache"],
-    }.items():
-        done = subprocess.run(
-            [str(part) for part in command], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            print(f"{name} found:\n{done.stdout}{done.stderr}", flush=True)
-        outcomes.append(Outcome(name, int(done.returncode == 0), int(done.returncode != 0)))
-    return outcomes
+    }
+    return [functools.partial(check, name, command) for name, command in commands.items()]
 
 
-Session = Callable[[IO[bytes] | None], Outcome]
+def check(name: str, command: Sequence[str | Path], output: IO[bytes] | None = None) -> Outcome:
+    """Run a program that says nothing where all is well, or whose words count only then."""
+    words = [str(part) for part in command]
+    done = subprocess.run(
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    if done.returncode and output is not None:
+        output.write(f"{name} found:\n".encode() + done.stdout)
+    return Outcome(name, int(done.returncode == 0), int(done.returncode != 0))
 
 
 def at_once(sessions: Sequence[Session]) -> list[Outcome]:
@@ -359,7 +365,7 @@ def at_once(sessions: Sequence[Session]) -> list[Outcome]:
             outcome = session(output)
             output.seek(0)
             with printing:
-                print(output.read().decode("utf-8", "replace"), flush=True)
+                print(output.read().decode("utf-8", "replace"), end="", flush=True)
         return outcome
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
