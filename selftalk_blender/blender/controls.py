@@ -29,9 +29,8 @@ from ..core.take import SILENCE
 from ..core.template import bundled_template
 from . import artist, targets, writers
 from . import face as faces
+from .marks import REDUCED, SEALS
 
-SEALS = "selftalk_seals"  # custom property of a face: line id -> sums of its curves
-REDUCED = "selftalk_reduced"  # custom property of a face: line id -> error in mm
 SEAL_SLACK = 1e-3  # of a sum; an edit that shows changes it by more
 PAUSE = 0.03  # seconds in which the window may draw, before a dragged slider bakes again
 # A head, with its neck or a bust of it, is at most so many times as large as its face; and its

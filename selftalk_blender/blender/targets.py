@@ -18,10 +18,10 @@ from ..core.template import bundled_template
 from ..core.visemes import RECIPES
 from . import artist, glance, rigs
 from . import face as faces
+from .marks import TAKES
 
 analyse = rigs.judge
 
-TAKES = "selftalk_takes"  # of a face that has lines of its own (`lines`)
 # Another mesh without an armature belongs to a face if its middle is in the face's box, grown by
 # this share.
 AROUND = 0.1

@@ -1,8 +1,8 @@
 """Motion onto a mesh: as animated shape keys, or as a mesh cache.
 
-Ours is what carries our mark, and nothing else is replaced or removed:
+Ours is what carries our mark (`marks`), and nothing else is replaced or removed:
 - an action with the custom property MARK: the list of F-curve paths that we wrote in it;
-- shape keys made for one motion: their names stand in the keys' custom property face.MADE_KEYS;
+- shape keys made for one motion: their names stand in the keys' custom property MADE_KEYS;
 - a Mesh Cache modifier whose name stands in the object's custom property MARK;
 - cache files, by their ending CACHE_SUFFIX.
 """
@@ -26,12 +26,9 @@ from ..core.motion import Motion
 from ..core.principal import MOST, NAME
 from ..core.template import bundled_template
 from . import compat, face
+from .marks import LINE, MADE_KEYS, MARK
 from .neutral import Neutral
 
-# Not "selftalk": before 5.0 that is where Blender keeps Object.selftalk.
-MARK = "selftalk_mark"
-# Of the actions that `lines` writes: the line's id.
-LINE = "selftalk_line"
 MODIFIER = "SelfTalk Mesh Cache"
 CACHE_FOLDER = "//selftalk_cache/"
 CACHE_SUFFIX = ".selftalk.mdd"
@@ -252,7 +249,7 @@ def _renew_made_keys(
     for name in face.driven_keys(target, template):
         if name not in moving and name in keys.key_blocks:
             target.shape_key_remove(keys.key_blocks[name])
-    keys[face.MADE_KEYS] = list(moving)
+    keys[MADE_KEYS] = list(moving)
     target.data.update()
 
 

@@ -10,7 +10,7 @@ import pytest
 from mathutils import Euler, Matrix
 from scenes import body, play
 
-from selftalk_blender.blender import compat, face, interface, panels, targets
+from selftalk_blender.blender import compat, face, interface, marks, panels, targets
 from selftalk_blender.core import bundled_template
 from selftalk_blender.core.drive import Channel
 from selftalk_blender.core.errors import SelfTalkError
@@ -219,8 +219,8 @@ def test_a_key_of_the_artists_action_is_left_alone_but_not_one_of_ours() -> None
     name = keys.animation_data.action.name
     assert f"jawOpen of Stranger is keyed in your action {name}" in notices(target)
     slot = compat.slot_number(keys.animation_data)
-    keys.animation_data.action["selftalk_line"] = "one"
-    keys.animation_data.action["selftalk_curves"] = [f'{slot} 0 key_blocks["jawOpen"].value']
+    keys.animation_data.action[marks.LINE] = "one"
+    keys.animation_data.action[marks.CURVES] = [f'{slot} 0 key_blocks["jawOpen"].value']
     assert not notices(target)
 
 
@@ -415,7 +415,7 @@ def test_another_character_never_follows() -> None:
     assert not targets.parts_of(ann) and not targets.parts_of(bob)  # in one place, other armatures
     bob.parent = rigs[0]
     assert targets.parts_of(ann) == [bob]
-    bob[targets.TAKES] = {"line": b""}
+    bob[marks.TAKES] = {"line": b""}
     assert not targets.parts_of(ann)  # it speaks for itself
 
 

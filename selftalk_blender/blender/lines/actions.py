@@ -14,6 +14,7 @@ import numpy as np
 from ...core.drive import Channel
 from ...core.errors import SelfTalkError
 from .. import compat, targets
+from ..marks import CURVES, LINE, RELATIVE, REST
 from .entries import (
     Line,
     find,
@@ -21,11 +22,6 @@ from .entries import (
 )
 from .values import Baked
 
-# Custom properties of our actions: the line's id; its curves as "slot index path"; the channels'
-# values at rest, curve by curve; and whether the curves tell the distance from these.
-LINE, CURVES, REST, RELATIVE = (
-    f"selftalk_{name}" for name in ("line", "curves", "rest", "relative")
-)
 REST_LINE = "rest"  # in place of an id: the action of the face at rest
 # A channel that is nearer to its rest all along gets no curve (keys: 0.005 mm at most).
 STILL = 1e-4

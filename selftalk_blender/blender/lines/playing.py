@@ -9,9 +9,8 @@ import numpy as np
 
 from ...core.errors import SelfTalkError
 from .. import compat, writers
+from ..marks import LINE, RELATIVE
 from .actions import (
-    LINE,
-    RELATIVE,
     REST_LINE,
     Curve,
     Place,

@@ -10,8 +10,8 @@ import numpy as np
 
 from ...core.errors import SelfTalkError
 from .. import controls, targets, writers
+from ..marks import RELATIVE
 from .actions import (
-    RELATIVE,
     Curve,
     Place,
     columns_of,
