@@ -18,6 +18,7 @@ from ..core.template import bundled_template
 from ..core.visemes import RECIPES
 from . import artist, glance, rigs
 from . import face as faces
+from .fcurves import key_path
 from .marks import TAKES
 
 analyse = rigs.judge
@@ -174,7 +175,7 @@ def left_alone(target: bpy.types.Object, name: str, held: Mapping[str, str]) -> 
         return "is the shape that the others start from"
     if key.mute:
         return "is muted"
-    return held.get(f'key_blocks["{bpy.utils.escape_identifier(name)}"].value', "")
+    return held.get(key_path(name), "")
 
 
 def _held(target: bpy.types.Object | None) -> dict[str, str]:
