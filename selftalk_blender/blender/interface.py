@@ -14,12 +14,12 @@ from . import (
     face_shapes,
     glance,
     jobs,
+    mapping_panel,
     operators,
     panels,
     preferences,
     properties,
     rig_panel,
-    targets,
 )
 
 CLASSES: tuple[type, ...] = (
@@ -32,7 +32,7 @@ CLASSES: tuple[type, ...] = (
     *rig_panel.CLASSES,
     *adjust.CLASSES,
     *dialogue.CLASSES,
-    *targets.CLASSES,
+    *mapping_panel.CLASSES,
 )
 
 
