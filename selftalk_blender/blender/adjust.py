@@ -14,7 +14,7 @@ from bl_operators.presets import AddPresetBase
 from ..core.errors import SelfTalkError
 from ..core.reduce import Keys, Reduced, reducing
 from ..core.template import bundled_template
-from . import controls, glance, jobs, lines, operators, panels, writers
+from . import controls, fcurves, glance, jobs, lines, operators, panels, writers
 from . import face as faces
 
 # What a preset sets besides the defaults of PRESET_CONTROLS; blinks and the like stay as chosen.
@@ -254,7 +254,7 @@ def _deltas(
     blocks: list[np.ndarray] = []
     meshes: dict[bpy.types.Key, list[tuple[int, str]]] = {}
     for number, (owner, path) in enumerate(curves):
-        name = writers.key_name(path)
+        name = fcurves.key_name(path)
         if isinstance(owner, bpy.types.Key) and name in owner.key_blocks:
             meshes.setdefault(owner, []).append((number, name))
         else:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import bpy
 
 from . import compat
-
-# Custom properties of actions that list SelfTalk's own curves (`writers`, `lines`).
-PATHS, CURVES = "selftalk_mark", "selftalk_curves"
+from .marks import CURVES, MARK
 
 
 def holds(owner: bpy.types.ID) -> dict[str, str]:
@@ -38,4 +36,4 @@ def _keys(user: bpy.types.AnimData | bpy.types.NlaStrip) -> set[str]:
         curve.data_path
         for curve in compat.strip_curves(user)
         if f"{slot} {curve.array_index} {curve.data_path}" not in ours
-    }.difference(action.get(PATHS, ()))
+    }.difference(action.get(MARK, ()))

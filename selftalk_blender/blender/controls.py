@@ -27,11 +27,10 @@ from ..core.errors import SelfTalkError
 from ..core.names import recognise
 from ..core.take import SILENCE
 from ..core.template import bundled_template
-from . import artist, targets, writers
+from . import artist, parts, writers
 from . import face as faces
+from .marks import REDUCED, SEALS
 
-SEALS = "selftalk_seals"  # custom property of a face: line id -> sums of its curves
-REDUCED = "selftalk_reduced"  # custom property of a face: line id -> error in mm
 SEAL_SLACK = 1e-3  # of a sum; an edit that shows changes it by more
 PAUSE = 0.03  # seconds in which the window may draw, before a dragged slider bakes again
 # A head, with its neck or a bust of it, is at most so many times as large as its face; and its
@@ -379,7 +378,7 @@ def _check_turning(face: bpy.types.Object) -> None:
             )
     family = {face, *face.children_recursive}
     for other in bpy.context.scene.objects:
-        if other.type == "MESH" and other not in family and targets.is_inside(face, other):
+        if other.type == "MESH" and other not in family and parts.is_inside(face, other):
             raise SelfTalkError(
                 f"{other.name} stands in the head of {face.name} and would not turn with it. Make "
                 f"it a child of {face.name} (Ctrl P, Keep Transform), or untick Head Motion."

@@ -15,10 +15,9 @@ from ..core.retarget import Correspondence, match_by_index
 from ..core.target import Analysis, judge
 from ..core.template import FaceTemplate, bundled_template
 from . import compat
+from .marks import MADE_KEYS
 from .neutral import TEMPLATE_NEEDED, Neutral, check_checkpoint, read_neutral
 
-# Custom property of a mesh's shape keys: names of those that were made for one motion.
-MADE_KEYS = "selftalk_made"
 # Linear colour, roughness: the look in the viewport and in a render.
 MATERIALS = {
     "Skin": ((0.53, 0.30, 0.22), 0.5),

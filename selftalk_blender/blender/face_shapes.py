@@ -26,11 +26,9 @@ from ..core.surface import triangulate
 from ..core.template import bundled_template
 from . import compat, face, jobs
 from .animate import Progress
+from .marks import CREATED_KEYS, LANDMARK, SHAPES_RESULT
 from .panels import SidebarPanel, paragraph
 
-# Custom properties: of a mesh's shape keys, the names of those made here; of an empty, its name.
-CREATED = "selftalk_created"
-LANDMARK = "selftalk_landmark"
 # Objects that go with a face without being asked, if they belong to the same character.
 PARTS = "teeth tooth tongue gum mouth eye lash brow beard moustache mustache".split()
 STILL = 1e-5  # of the head's size: less is no movement of a part
@@ -116,7 +114,7 @@ def _keys_to_make(target: bpy.types.Object) -> tuple[str, ...]:
     """Names of the shapes that are not there, or were made here."""
     keys = target.data.shape_keys
     present = set(keys.key_blocks.keys()) if keys is not None else set()
-    foreign = present - set(keys.get(CREATED, ()) if keys is not None else ())
+    foreign = present - set(keys.get(CREATED_KEYS, ()) if keys is not None else ())
     return tuple(name for name in bundled_template().shape_names if name not in foreign)
 
 
@@ -199,7 +197,7 @@ def plan(context: bpy.types.Context, target: bpy.types.Object | None) -> Plan:
 
 def _created(target: bpy.types.Object) -> list[str]:
     keys = target.data.shape_keys
-    return list(keys.get(CREATED, ())) if keys is not None else []
+    return list(keys.get(CREATED_KEYS, ())) if keys is not None else []
 
 
 def _triangles(mesh: bpy.types.Mesh) -> np.ndarray:
@@ -345,7 +343,7 @@ def _write(target: bpy.types.Object, piece: Piece, deltas: np.ndarray, least: fl
         key.relative_key.data.foreach_get("co", basis)
         moved = basis + (deltas[names.index(name)] @ back.T).ravel()
         key.data.foreach_set("co", moved)
-    keys[CREATED] = sorted({*_created(target), *chosen})
+    keys[CREATED_KEYS] = sorted({*_created(target), *chosen})
     target.active_shape_key_index = active
     target.data.update()
     return len(chosen)
@@ -425,10 +423,7 @@ Landmarks are looked for where none are placed. Keys that were not made here sta
         self.report({"INFO"}, f"{self.face}: {text}")
         for notice in notices:
             self.report({"WARNING"}, notice)
-        bpy.data.objects[self.face][RESULT] = result
-
-
-RESULT = "selftalk_face_shapes"  # custom property of a face: what came of it the last time
+        bpy.data.objects[self.face][SHAPES_RESULT] = result
 
 
 class SELFTALK_OT_place_landmarks(jobs.JobOperator, bpy.types.Operator):
@@ -520,7 +515,7 @@ class SELFTALK_PT_face_shapes(SidebarPanel, bpy.types.Panel):
         parts = [part.name for part in parts_of(context, target)]
         if parts:
             paragraph(layout, context, f"With {_listed(parts)}", "LINKED")
-        for number, line in enumerate(target.get(RESULT, "").splitlines()):
+        for number, line in enumerate(target.get(SHAPES_RESULT, "").splitlines()):
             paragraph(layout, context, line, "ERROR" if number else "CHECKMARK")
 
 

@@ -7,6 +7,7 @@ import atexit
 import bpy
 
 from ..worker import client
+from ..worker.log import keep_log_in
 from . import (
     adjust,
     controls,
@@ -14,12 +15,12 @@ from . import (
     face_shapes,
     glance,
     jobs,
+    mapping_panel,
     operators,
     panels,
     preferences,
     properties,
     rig_panel,
-    targets,
 )
 
 CLASSES: tuple[type, ...] = (
@@ -32,7 +33,7 @@ CLASSES: tuple[type, ...] = (
     *rig_panel.CLASSES,
     *adjust.CLASSES,
     *dialogue.CLASSES,
-    *targets.CLASSES,
+    *mapping_panel.CLASSES,
 )
 
 
@@ -43,7 +44,7 @@ def register() -> None:
         bpy.utils.register_class(cls)
     properties.attach()
     glance.start()
-    client.keep_log_in(preferences.log_folder())
+    keep_log_in(preferences.log_folder())
     # Blender as a module crashes (4.2) or hangs (4.5) at its end while it knows of our classes.
     atexit.register(unregister)
 

@@ -9,7 +9,7 @@ from typing import Any
 import bpy
 
 from ..core.errors import SelfTalkError
-from ..worker import client
+from ..worker.log import log_file
 from . import compat, face, glance, jobs, operators, preferences, properties, rigs, strips
 
 SEVERAL_FACES = (".pkl", ".npz")  # endings of template files that may hold several
@@ -158,7 +158,7 @@ class SELFTALK_PT_animate(SidebarPanel, bpy.types.Panel):
             paragraph(layout, context, problem, "INFO")
         if jobs.failure:
             paragraph(layout, context, jobs.failure, "ERROR")
-            log = client.log_file()
+            log = log_file()
             if log.is_file():
                 layout.operator("wm.path_open", text="Open Log", icon="TEXT").filepath = str(log)
         elif jobs.running is None and target is not None and target.selftalk.result:

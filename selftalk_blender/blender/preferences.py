@@ -9,6 +9,7 @@ from pathlib import Path
 import bpy
 
 from ..worker import client
+from ..worker.log import log_file
 
 # `bl_ext.<repository>.selftalk_blender` as an extension, `selftalk_blender` elsewhere.
 ADDON = (__package__ or "").rpartition(".")[0]
@@ -49,7 +50,7 @@ class SelfTalkPreferences(bpy.types.AddonPreferences):
         layout.prop(self, "python")
         layout.prop(self, "device")
         layout.prop(self, "cache_folder")
-        log = client.log_file()
+        log = log_file()
         split = layout.split(factor=0.4)  # as the properties above
         name = split.row()
         name.alignment = "RIGHT"

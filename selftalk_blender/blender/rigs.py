@@ -23,9 +23,8 @@ from ..core.errors import SelfTalkError
 from ..core.target import Analysis
 from ..core.template import bundled_template
 from . import compat, face
+from .marks import CALIBRATION, LINE, MARK
 
-CALIBRATION = "selftalk_rig"
-OURS = ("selftalk_mark", "selftalk_line")  # marks of actions that we made
 HALF_OPEN = 0.3  # of jawOpen: as far as speech usually goes
 TURN_STEP = 0.12  # radians; a jaw in speech turns by 0.05 to 0.25
 MOVE_STEP = 0.01  # of the size of what is near the face
@@ -271,7 +270,7 @@ def _animated(owner: bpy.types.Object) -> dict[tuple[str, int], str]:
     if data is None:
         return {}
     found = {}
-    if data.action is not None and not any(mark in data.action for mark in OURS):
+    if data.action is not None and not (MARK in data.action or LINE in data.action):
         for curve in compat.playing_curves(owner):
             place = curve.data_path, curve.array_index
             found[place] = f"is animated by the action {data.action.name}"

@@ -1,4 +1,4 @@
-"""How a face is driven: the mapping that is saved with it, and the meshes that follow it."""
+"""How a face is driven: the mapping that is saved with it, its parts, and its rig."""
 
 from __future__ import annotations
 
@@ -7,26 +7,21 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import bpy
 import numpy as np
-from mathutils import Vector
 
 from ..core.drive import Channel, Drive, join
 from ..core.errors import SelfTalkError
 from ..core.mapping import Entry, build_drive, entries_by_name, follow
 from ..core.mouth import find_mouth
-from ..core.names import Names, arkit_keys, recognise
+from ..core.names import Names, recognise
 from ..core.template import bundled_template
 from ..core.visemes import RECIPES
-from . import artist, glance, rigs
+from . import artist, rigs
 from . import face as faces
+from .fcurves import key_path
+from .parts import names_of_part, part_problem, parts_of
 
 analyse = rigs.judge
 
-TAKES = "selftalk_takes"  # of a face that has lines of its own (`lines`)
-# Another mesh without an armature belongs to a face if its middle is in the face's box, grown by
-# this share.
-AROUND = 0.1
-# And if nothing but their place says so, only if it is no larger than this share of the face.
-PIECE = 0.7
 NO_SHAPES = (
     "None of the shape keys of {} can be moved. See the reasons under Mapping, or press Analyse."
 )
@@ -135,12 +130,6 @@ def detect(face: bpy.types.Object) -> list[Entry]:
 _recognise = functools.lru_cache(maxsize=32)(recognise)
 
 
-@functools.lru_cache(maxsize=64)
-def _of_part(names: tuple[str, ...]) -> Names:
-    """The face shapes of a mesh that belongs to a face, be they ever so few."""
-    return Names(arkit_keys(names), {}, "")
-
-
 def keep_mapping(face: bpy.types.Object, entries: Sequence[Entry]) -> None:
     """Replace the mapping that is saved with a face."""
     items = face.selftalk.mapping
@@ -174,7 +163,7 @@ def left_alone(target: bpy.types.Object, name: str, held: Mapping[str, str]) -> 
         return "is the shape that the others start from"
     if key.mute:
         return "is muted"
-    return held.get(f'key_blocks["{bpy.utils.escape_identifier(name)}"].value', "")
+    return held.get(key_path(name), "")
 
 
 def _held(target: bpy.types.Object | None) -> dict[str, str]:
@@ -274,89 +263,6 @@ def _problem(
     )
 
 
-# --- Meshes that follow ------------------------------------------------------------------------
-
-
-def parts_of(face: bpy.types.Object) -> list[bpy.types.Object]:
-    """Other meshes of the same character that share shape names: teeth, lashes, a beard.
-
-    Of the same armature, or children of the face; without an armature also those beside it, with
-    its parent or in its collection, that lie in the face's box (wholly, where the collection is
-    the scene's own). Never one that has lines of its own or that shares the face's mesh.
-    """
-    names = set(faces.key_names(face))
-    if face.selftalk.mapping:
-        names |= {item.path for item in face.selftalk.mapping if item.kind == "KEY"}
-    parts = []
-    for other in bpy.data.objects:
-        if (
-            other.type != "MESH"
-            or other == face
-            or other.data == face.data
-            or other.data.shape_keys is None
-            or TAKES in other
-            or not set(other.users_scene) & set(face.users_scene)
-        ):
-            continue
-        keys = faces.key_names(other)
-        if (names & set(keys) or _of_part(keys).arkit) and _same_character(face, other):
-            parts.append(other)
-    return parts
-
-
-def armature_of(target: bpy.types.Object) -> bpy.types.Object | None:
-    """The armature that a mesh hangs on, by modifier or by parents."""
-    for modifier in target.modifiers:
-        if modifier.type == "ARMATURE" and modifier.object is not None:
-            return modifier.object
-    parent = target.parent
-    while parent is not None:
-        if parent.type == "ARMATURE":
-            return parent
-        parent = parent.parent
-    return None
-
-
-def _same_character(face: bpy.types.Object, other: bpy.types.Object) -> bool:
-    if other.parent == face:
-        return True
-    armature, others = armature_of(face), armature_of(other)
-    if armature is not None or others is not None:
-        return armature == others
-    siblings = face.parent is not None and face.parent == other.parent
-    scenes = {scene.collection for scene in face.users_scene}
-    shared = set(face.users_collection) & set(other.users_collection)
-    if siblings or shared - scenes:
-        return _inside(face, other)
-    # What lies about in the scene itself, as after an import, has to be a piece of the head.
-    return bool(shared) and _inside(face, other, wholly=True)
-
-
-def is_inside(face: bpy.types.Object, other: bpy.types.Object) -> bool:
-    """Whether a mesh is a piece of a head by its place: eyes, teeth, hair."""
-    larger = max(other.dimensions) > 1.5 * max(face.dimensions)
-    return not larger and _inside(face, other)
-
-
-def _inside(face: bpy.types.Object, other: bpy.types.Object, wholly: bool = False) -> bool:
-    """Whether the middle of a mesh lies in another's box, as both stand in the scene.
-
-    Args:
-        wholly: ask that all of it does, and that it is clearly smaller.
-    """
-    if not abs(face.matrix_world.determinant()) > 0:
-        return False
-    into = face.matrix_world.inverted() @ other.matrix_world
-    box = np.array([into @ Vector(corner) for corner in other.bound_box])
-    corners = np.array(face.bound_box)
-    low, high = corners.min(0), corners.max(0)
-    margin = AROUND * (high - low).max()
-    places = box if wholly else box.mean(0)
-    smaller = np.ptp(box, axis=0).max() < PIECE * (high - low).max()
-    within = ((low - margin <= places) & (places <= high + margin)).all()
-    return bool(within and (smaller or not wholly))
-
-
 # --- The drive -------------------------------------------------------------------------------
 
 
@@ -441,7 +347,7 @@ def _followers(face: bpy.types.Object, drive: Drive, entries: Sequence[Entry]) -
             continue
         keys = faces.key_names(part)
         followers = {Channel(part.name, "KEY", name): ours[name] for name in keys if name in ours}
-        own = entries_by_name(_of_part(keys), part.name, complete=False)
+        own = entries_by_name(names_of_part(keys), part.name, complete=False)
         own = [e for e in own if e.source not in sources and e.channel not in followers]
         notices, held = [], _held(part)
         for channel in [*followers, *(entry.channel for entry in own)]:
@@ -460,18 +366,6 @@ def _followers(face: bpy.types.Object, drive: Drive, entries: Sequence[Entry]) -
         )
         if own:
             yield build_drive(own)
-
-
-def part_problem(part: bpy.types.Object) -> str:
-    """Why a mesh cannot follow its face, or ""."""
-    try:
-        faces.usable(part)
-    except SelfTalkError as error:
-        return f"{error} It does not move with the face."
-    shared = [o.name for o in bpy.data.objects if o.data == part.data and o != part]
-    if shared:
-        return f"{part.name} shares its mesh with {shared[0]}, so it does not move with the face."
-    return ""
 
 
 def lip_features(face: bpy.types.Object, entries: Sequence[Entry]) -> dict[Channel, np.ndarray]:
@@ -513,205 +407,3 @@ def _lip_features(
             _lips.pop(next(iter(_lips)))
         _lips[state] = found
     return _lips[state]
-
-
-# --- The interface ---------------------------------------------------------------------------
-
-
-def problem_of(context: bpy.types.Context) -> str:
-    """Why the chosen face cannot be analysed, or ""."""
-    target = context.scene.selftalk.face
-
-    def ask() -> str:
-        try:
-            faces.usable(target)
-        except SelfTalkError as error:
-            return str(error)
-        return ""
-
-    return glance.once("usable", (context.scene, target), ask)
-
-
-def _part_words(target: bpy.types.Object) -> list[tuple[str, str]]:
-    """Names of the meshes that may follow a face, each with why it cannot, or ""."""
-    return [(part.name, part_problem(part)) for part in parts_of(target)]
-
-
-def _mapping_words(target: bpy.types.Object) -> tuple[list[str], str]:
-    """Sentences on lines of a face's mapping that move nothing, and one on its sliders, or ""."""
-    try:
-        entries, notices = usable_entries(target)
-        narrow = narrow_keys(target, entries)
-    except SelfTalkError:
-        return [], ""  # the panel Face says it
-    if not narrow:
-        return notices, ""
-    more = f" and {len(narrow) - 1} more" if len(narrow) > 1 else ""
-    return notices, (
-        f"The slider of {narrow[0][0].name}{more} ends before the motion does, which keeps "
-        "within it."
-    )
-
-
-class FaceOperator:
-    """An operator on the chosen face, which it must be possible to write."""
-
-    bl_options = {"REGISTER", "UNDO"}
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        problem = problem_of(context)
-        if problem:
-            cls.poll_message_set(problem)
-        return not problem
-
-
-class SELFTALK_OT_analyse_face(FaceOperator, bpy.types.Operator):
-    """Look at the face's shapes again and fill the list of what moves what. Edits are lost"""
-
-    bl_idname = "selftalk.analyse_face"
-    bl_label = "Analyse Face"
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        target = context.scene.selftalk.face
-        try:
-            analysis = analyse(target)
-            keep_mapping(target, detect(target))
-            notices = drive_of(target, measure=False).notices
-        except SelfTalkError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        self.report({"INFO"}, f"{target.name}: {analysis.line}")
-        for notice in (*analysis.reasons, *notices):
-            self.report({"WARNING"}, notice)
-        return {"FINISHED"}
-
-
-class SELFTALK_OT_mapping_add(FaceOperator, bpy.types.Operator):
-    """Add a line to the list of what moves what"""
-
-    bl_idname = "selftalk.mapping_add"
-    bl_label = "Add Shape Line"
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        settings = context.scene.selftalk.face.selftalk
-        item = settings.mapping.add()
-        item.source = "jawOpen"
-        settings.mapping_index = len(settings.mapping) - 1
-        return {"FINISHED"}
-
-
-class SELFTALK_OT_mapping_remove(FaceOperator, bpy.types.Operator):
-    """Remove the chosen line. Without any line the face is analysed each time"""
-
-    bl_idname = "selftalk.mapping_remove"
-    bl_label = "Remove Shape Line"
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        settings = context.scene.selftalk.face.selftalk
-        if not 0 <= settings.mapping_index < len(settings.mapping):
-            self.report({"ERROR"}, "No line is chosen. Choose one in the list.")
-            return {"CANCELLED"}
-        settings.mapping.remove(settings.mapping_index)
-        settings.mapping_index = max(min(settings.mapping_index, len(settings.mapping) - 1), 0)
-        return {"FINISHED"}
-
-
-class SELFTALK_OT_widen_sliders(FaceOperator, bpy.types.Operator):
-    """Let the sliders of the face's shape keys go as far as the motion does"""
-
-    bl_idname = "selftalk.widen_sliders"
-    bl_label = "Widen Sliders"
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        try:
-            target = context.scene.selftalk.face
-            narrow = narrow_keys(target, usable_entries(target)[0])
-        except SelfTalkError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        for key, low, high in narrow:
-            key.slider_min, key.slider_max = min(key.slider_min, low), max(key.slider_max, high)
-        self.report({"INFO"}, f"Sliders widened: {len(narrow)}")
-        return {"FINISHED"}
-
-
-class SELFTALK_UL_mapping(bpy.types.UIList):
-    def draw_item(
-        self, context, layout, data, item, icon, active_data, active_property, index=0, flag=0
-    ) -> None:
-        row = layout.row(align=True)
-        row.prop(item, "enabled", text="")
-        row.label(text=item.source)
-        if item.path != item.source:  # a narrow sidebar has no room for the same name twice
-            row.label(text=item.path, icon="FORWARD")
-        row.prop(item, "gain", text="", emboss=False)
-
-
-class SELFTALK_PT_shapes(bpy.types.Panel):
-    bl_label = "Mapping"
-    bl_parent_id = "SELFTALK_PT_face"
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = "SelfTalk"
-    bl_options = {"DEFAULT_CLOSED"}
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return context.scene.selftalk.face is not None and not problem_of(context)
-
-    def draw(self, context: bpy.types.Context) -> None:
-        layout, target = self.layout, context.scene.selftalk.face
-        settings = target.selftalk
-        layout.operator("selftalk.analyse_face", text="Analyse", icon="VIEWZOOM")
-        if settings.mapping:
-            self.draw_mapping(layout, settings)
-        for name, problem in glance.once("parts", (target,), lambda: _part_words(target)):
-            part = bpy.data.objects.get(name)
-            if part is None:
-                continue
-            layout.row().prop(part.selftalk, "follows", text=name)
-            if problem and part.selftalk.follows:
-                self.say(layout, context, problem)
-        notices, narrow = glance.once("mapping", (target,), lambda: _mapping_words(target))
-        for notice in notices:
-            self.say(layout, context, notice)
-        if narrow:
-            self.say(layout, context, narrow)
-            layout.operator("selftalk.widen_sliders")
-
-    def draw_mapping(self, layout: bpy.types.UILayout, settings) -> None:
-        row = layout.row()
-        row.template_list(
-            "SELFTALK_UL_mapping", "", settings, "mapping", settings, "mapping_index", rows=4
-        )
-        buttons = row.column(align=True)
-        buttons.operator("selftalk.mapping_add", icon="ADD", text="")
-        buttons.operator("selftalk.mapping_remove", icon="REMOVE", text="")
-        if not 0 <= settings.mapping_index < len(settings.mapping):
-            return
-        item = settings.mapping[settings.mapping_index]
-        column = layout.column()
-        column.use_property_split = True
-        column.use_property_decorate = False
-        for name in ("source", "object", "kind", "path"):
-            column.prop(item, name)
-        if item.kind != "KEY":
-            column.prop(item, "index")
-        column.prop(item, "gain")
-        column.prop(item, "offset")
-
-    def say(self, layout: bpy.types.UILayout, context: bpy.types.Context, text: str) -> None:
-        from .panels import paragraph  # which imports the settings, and they import this
-
-        paragraph(layout, context, text, "INFO")
-
-
-CLASSES = (
-    SELFTALK_OT_analyse_face,
-    SELFTALK_OT_mapping_add,
-    SELFTALK_OT_mapping_remove,
-    SELFTALK_OT_widen_sliders,
-    SELFTALK_UL_mapping,
-    SELFTALK_PT_shapes,
-)

@@ -1,8 +1,8 @@
 """Motion onto a mesh: as animated shape keys, or as a mesh cache.
 
-Ours is what carries our mark, and nothing else is replaced or removed:
+Ours is what carries our mark (`marks`), and nothing else is replaced or removed:
 - an action with the custom property MARK: the list of F-curve paths that we wrote in it;
-- shape keys made for one motion: their names stand in the keys' custom property face.MADE_KEYS;
+- shape keys made for one motion: their names stand in the keys' custom property MADE_KEYS;
 - a Mesh Cache modifier whose name stands in the object's custom property MARK;
 - cache files, by their ending CACHE_SUFFIX.
 """
@@ -26,19 +26,16 @@ from ..core.motion import Motion
 from ..core.principal import MOST, NAME
 from ..core.template import bundled_template
 from . import compat, face
+from .fcurves import discard, fill_keys, key_name, key_path
+from .marks import LINE, MADE_KEYS, MARK
 from .neutral import Neutral
 
-# Not "selftalk": before 5.0 that is where Blender keeps Object.selftalk.
-MARK = "selftalk_mark"
-# Of the actions that `lines` writes: the line's id.
-LINE = "selftalk_line"
 MODIFIER = "SelfTalk Mesh Cache"
 CACHE_FOLDER = "//selftalk_cache/"
 CACHE_SUFFIX = ".selftalk.mdd"
 # A weight below this all along moves the head's largest shape by less than 0.005 mm.
 STILL = 1e-4
 CHUNK_FRAMES = 16
-LINEAR = 1  # of Keyframe.interpolation, for foreach_set
 
 
 # --- Shape keys ---------------------------------------------------------------------------
@@ -168,7 +165,8 @@ def write_shape_keys(
     if action is not None:
         compat.assign_action(keys, action)
         _reset_still_keys(keys, old, action)
-        _discard(old)
+        if old is not None:
+            discard(old)
         action.name = f"SelfTalk {target.name}"
     if template is not None:
         _renew_made_keys(target, template, _moving(motion), renewed)
@@ -252,7 +250,7 @@ def _renew_made_keys(
     for name in face.driven_keys(target, template):
         if name not in moving and name in keys.key_blocks:
             target.shape_key_remove(keys.key_blocks[name])
-    keys[face.MADE_KEYS] = list(moving)
+    keys[MADE_KEYS] = list(moving)
     target.data.update()
 
 
@@ -289,17 +287,11 @@ def _write_curves(
     moving = _moving(motion)
     written = []
     for done, (name, index) in enumerate(moving.items(), 1):
-        path = f'key_blocks["{bpy.utils.escape_identifier(name)}"].value'
+        path = key_path(name)
         if curves.find(path) is None:
             assert motion.weights is not None
             points[:, 1] = np.clip(motion.weights[:, index], 0.0, 1.0)
-            curve = curves.new(path)
-            curve.keyframe_points.add(len(points))
-            curve.keyframe_points.foreach_set("co", points.ravel())
-            curve.keyframe_points.foreach_set(
-                "interpolation", np.full(len(points), LINEAR, np.int32)
-            )
-            curve.update()
+            fill_keys(curves.new(path), points)
             written.append(path)
         yield 0.1 + 0.85 * done / len(moving)
     action[MARK] = written
@@ -316,12 +308,6 @@ def _reset_still_keys(
         name = key_name(path)
         if name in keys.key_blocks and (curves is None or curves.find(path) is None):
             keys.key_blocks[name].value = 0.0
-
-
-def _discard(action: bpy.types.Action | None) -> None:
-    """Remove an action of ours, unless the artist uses it elsewhere or protected it."""
-    if action is not None and action.users == 0 and not action.use_fake_user:
-        bpy.data.actions.remove(action)
 
 
 def _our_action(target: bpy.types.Object) -> bpy.types.Action | None:
@@ -356,7 +342,7 @@ def remove_dense(target: bpy.types.Object) -> None:
     if all(curve.data_path in old[MARK] for curve in curves):
         keys.animation_data.action = None
         _reset_still_keys(keys, old, None)
-        _discard(old)
+        discard(old)
         return
     for path in old[MARK]:
         curve = curves.find(path)
@@ -364,12 +350,6 @@ def remove_dense(target: bpy.types.Object) -> None:
             curves.remove(curve)
     _reset_still_keys(keys, old, old)
     old[MARK] = []
-
-
-def key_name(path: str) -> str:
-    """The shape key of an F-curve path; "" for paths to anything else."""
-    found = re.fullmatch(r'key_blocks\["(.*)"\]\.value', path)
-    return bpy.utils.unescape_identifier(found[1]) if found else ""
 
 
 # --- Mesh cache ---------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""How animators come to be: data sets, the diagram's losses, the loop, measures. Not shipped."""

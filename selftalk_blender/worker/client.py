@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import getpass
 import os
 import queue
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -30,6 +28,7 @@ import numpy as np
 from ..core import FaceTemplate, Motion, bundled_template
 from ..core.errors import SelfTalkError
 from . import STARTING, WAITING
+from .log import LARGEST_LOG, log_file, open_log
 from .protocol import VERSION, Message, ProtocolError, VersionError, read, write
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -44,7 +43,6 @@ REACT = 0.4  # seconds that the process has to leave a cancelled job; then it is
 # from a slow disk it cannot give one.
 SILENCE, SILENCE_STARTING = 30.0, 180.0
 IDLE = 600.0  # seconds; the memory of the process and of its graphics card is then given back
-LARGEST_LOG = 1 << 20  # bytes; a log beyond that becomes the old log when the next process starts
 
 
 @dataclass(frozen=True)
@@ -74,46 +72,6 @@ def find_python(chosen: str | None = None) -> Path:
                 )
             return Path(found).absolute()
     return Path(sys.executable)
-
-
-# --- The log ------------------------------------------------------------------------------
-
-_log_folder: Path | None = None
-
-
-def keep_log_in(folder: Path | None) -> None:
-    """Have the log in another folder than the system's for temporary files (None: there again)."""
-    global _log_folder
-    _log_folder = folder
-
-
-def log_file() -> Path:
-    """Where the animator's process writes down what happens. It may not be there yet."""
-    folder = _log_folder or Path(tempfile.gettempdir()) / f"selftalk-{_user()}"
-    return folder / "animator.log"
-
-
-def _user() -> str:
-    """One machine's temporary folder serves several people."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # no name is known
-        return "user"
-
-
-def _open_log() -> BinaryIO:
-    """The log, open at its end; a large one is put aside first.
-
-    Raises:
-        OSError: it cannot be written to.
-    """
-    path = log_file()
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # On Windows a log that another Blender's process has open stays where it is.
-    with contextlib.suppress(OSError):
-        if path.stat().st_size > LARGEST_LOG:
-            path.replace(path.with_suffix(".old.log"))
-    return open(path, "ab")
 
 
 # --- Jobs ---------------------------------------------------------------------------------
@@ -501,7 +459,7 @@ class _Worker:
     def _start_process(self) -> None:
         command = [str(self._python), "-c", ENTRY.format(package=PACKAGE.name), str(PACKAGE.parent)]
         try:
-            log = _open_log()
+            log = open_log()
         except OSError as error:
             raise SelfTalkError(
                 f"The log {log_file()} cannot be written ({error.strerror or error}). Free some "

@@ -14,6 +14,7 @@ bpy = pytest.importorskip("bpy", reason="needs the bpy module (a real Blender)")
 import selftalk_blender
 from selftalk_blender.blender import face
 from selftalk_blender.worker import client
+from selftalk_blender.worker.log import keep_log_in
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +26,7 @@ def empty_scene() -> None:
 @pytest.fixture(autouse=True)
 def own_process(tmp_path: Path) -> Iterator[None]:
     """A test's animator serves that test alone, and its log goes with it."""
-    client.keep_log_in(tmp_path.parent / f"{tmp_path.name}-log")
+    keep_log_in(tmp_path.parent / f"{tmp_path.name}-log")
     yield
     client.stop_workers()
 

@@ -30,8 +30,9 @@ settings.sound_file = clip
 assert bpy.ops.selftalk.animate_from_audio() == {"FINISHED"}
 print("RESULT", settings.face.selftalk.result)
 client = sys.modules[name + ".worker.client"]
-assert client.log_file().is_relative_to(bpy.utils.user_resource("EXTENSIONS")), client.log_file()
-assert "animate" in client.log_file().read_text()
+log = sys.modules[name + ".worker.log"]
+assert log.log_file().is_relative_to(bpy.utils.user_resource("EXTENSIONS")), log.log_file()
+assert "animate" in log.log_file().read_text()
 (worker,) = client._workers.values()
 process = worker._process
 assert process.poll() is None  # warm

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scenes
 
-from selftalk_blender.blender import compat, interface, rigs, writers
+from selftalk_blender.blender import compat, interface, marks, rigs, writers
 from selftalk_blender.core import bundled_template
 from selftalk_blender.core import rigs as core
 from selftalk_blender.core.drive import Channel, Drive
@@ -316,7 +316,7 @@ def test_a_rig_that_does_not_move_the_face_is_refused():
     head.vertex_groups.clear()
     with pytest.raises(SelfTalkError, match="vertex groups"):
         rigs.drive(head)
-    assert rigs.CALIBRATION not in head
+    assert marks.CALIBRATION not in head
 
 
 def test_cancelling_the_measurement_leaves_nothing_behind():
@@ -325,7 +325,7 @@ def test_cancelling_the_measurement_leaves_nothing_behind():
     steps = rigs.calibrate(head)
     next(steps), next(steps)
     steps.close()
-    assert pose(rig_of(head)) == before and rigs.CALIBRATION not in head
+    assert pose(rig_of(head)) == before and marks.CALIBRATION not in head
     np.testing.assert_array_equal(characters.shown(head), seen)
 
 
@@ -333,7 +333,7 @@ def test_a_rig_is_measured_once_and_again_after_it_changed():
     head = characters.jaw_rig("Jaw", "XYZ")
     channels, matrix, rest = rigs.channels(head)
     assert matrix.shape == (52, len(channels)) and not rest.any()
-    head[rigs.CALIBRATION] = head[rigs.CALIBRATION].replace('"high": Infinity', '"high": 0.0')
+    head[marks.CALIBRATION] = head[marks.CALIBRATION].replace('"high": Infinity', '"high": 0.0')
     assert rigs.drive(head)(weights(jawOpen=0.3)).max() == 0.0  # what is kept is used
     rig_of(head).pose.bones["Jaw"].rotation_mode = "ZYX"
     rig_of(head).pose.bones["Jaw"].lock_rotation[1] = True
@@ -411,7 +411,7 @@ def test_the_button_measures_and_says_what_it_found():
     head = characters.jaw_rig()
     bpy.context.scene.selftalk.face = head
     assert bpy.ops.selftalk.measure_rig() == {"FINISHED"}
-    assert rigs.CALIBRATION in head
+    assert marks.CALIBRATION in head
     rig_of(head).data.pose_position = "REST"
     with pytest.raises(RuntimeError, match="poll"):
         bpy.ops.selftalk.measure_rig()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import selftalk_blender
-from selftalk_blender.blender import compat, face_shapes
+from selftalk_blender.blender import compat, face_shapes, marks
 from selftalk_blender.core import bundled_template
 
 TEMPLATE = bundled_template()
@@ -92,7 +92,7 @@ def test_a_turned_and_mirrored_head_gets_52_keys_and_its_own_left(stranger) -> N
         moving = motion > 0.05 * motion.max()
         error = np.linalg.norm(moved - own, axis=1)[moving] / motion[moving]
         assert np.median(error) < 0.08, name
-    assert "52 face shapes made" in stranger[face_shapes.RESULT]
+    assert "52 face shapes made" in stranger[marks.SHAPES_RESULT]
 
 
 @in_one_blender
@@ -107,7 +107,7 @@ def test_keys_that_were_not_made_here_stay_and_the_look_counts(stranger) -> None
     before = positions(stranger, "jawOpen")
     bpy.ops.selftalk.create_face_shapes()
     assert np.array_equal(positions(stranger, "jawOpen"), before)
-    assert "left jawOpen as they are" in stranger[face_shapes.RESULT]
+    assert "left jawOpen as they are" in stranger[marks.SHAPES_RESULT]
     keys = stranger.data.shape_keys.key_blocks
     assert list(keys.keys())[:3] == ["Basis", "jawOpen", "LongFace"] and len(keys) == 54
     assert keys["mouthSmileLeft"].relative_key == keys["Basis"]
@@ -144,7 +144,7 @@ def test_eyes_teeth_and_selected_meshes_follow(stranger) -> None:
     assert "jawOpen" in selected.data.shape_keys.key_blocks
     dropped = positions(parts[1], "jawOpen") - positions(parts[1], "Basis")
     assert 0.008 < np.linalg.norm(dropped, axis=1).max() < 0.06
-    assert "follow" in stranger[face_shapes.RESULT]
+    assert "follow" in stranger[marks.SHAPES_RESULT]
 
 
 @in_one_blender

@@ -22,6 +22,7 @@ from selftalk_blender.blender import animate, compat, jobs, operators, preferenc
 from selftalk_blender.core import Motion, bundled_template
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.worker import client
+from selftalk_blender.worker.log import log_file
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -279,12 +280,12 @@ def test_the_preferences_show_the_log_and_open_it() -> None:
     row = layout.split.return_value.row.return_value
     for there in (False, True):
         if there:
-            client.log_file().parent.mkdir(parents=True, exist_ok=True)
-            client.log_file().touch()
+            log_file().parent.mkdir(parents=True, exist_ok=True)
+            log_file().touch()
         preferences.SelfTalkPreferences.draw(SimpleNamespace(layout=layout), bpy.context)
-        assert str(client.log_file()) in row.label.call_args.kwargs["text"]
+        assert str(log_file()) in row.label.call_args.kwargs["text"]
         assert row.row.return_value.enabled is there
-    assert row.row.return_value.operator.return_value.filepath == str(client.log_file())
+    assert row.row.return_value.operator.return_value.filepath == str(log_file())
 
 
 def test_without_a_window_nothing_is_warmed_up(tmp_path: Path) -> None:

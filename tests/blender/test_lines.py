@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scenes import play
 
-from selftalk_blender.blender import compat, lines, targets, writers
+from selftalk_blender.blender import compat, lines, marks, targets, writers
 from selftalk_blender.core import bundled_template
 from selftalk_blender.core.drive import Channel, Drive
 from selftalk_blender.core.errors import SelfTalkError
@@ -69,7 +69,7 @@ def line_strips(face) -> list[tuple[str, float, float]]:
         (strip.action.name, strip.frame_start, strip.frame_end)
         for track in data.nla_tracks
         for strip in track.strips
-        if strip.action[lines.LINE] != lines.REST_LINE
+        if strip.action[marks.LINE] != lines.REST_LINE
     )
 
 
@@ -110,7 +110,7 @@ def test_a_line_animated_again_replaces_itself_alone(head) -> None:
     say(head, "one", 11, take(2.0, 0.9))
     assert weights(head, 35)[JAW] > 0.8 and 0.45 < weights(head, 124)[JAW] < 0.51
     assert len(line_strips(head)) == 2 and len(head.selftalk.lines) == 2
-    lined = [action for action in bpy.data.actions if action.get(lines.LINE) != "rest"]
+    lined = [action for action in bpy.data.actions if action.get(marks.LINE) != "rest"]
     assert len(lined) == 2
 
 
@@ -123,7 +123,7 @@ def test_removing_lines_leaves_the_last_as_the_active_action_and_then_nothing(he
     for frame in (0, 35, 124):
         assert np.abs(weights(head, frame) - expected((11, take()), frame=frame)).max() < 1e-3
     lines.remove(head, "id-one")
-    assert not bpy.data.actions and not len(head.selftalk.lines) and not head[lines.TAKES]
+    assert not bpy.data.actions and not len(head.selftalk.lines) and not head[marks.TAKES]
     assert not weights(head, 35).any()
 
 
@@ -137,7 +137,7 @@ def test_a_user_can_have_one_line_in_the_nla_and_back(head) -> None:
         strip
         for track in head.data.shape_keys.animation_data.nla_tracks
         for strip in track.strips
-        if strip.action[lines.LINE] == "id-one"
+        if strip.action[marks.LINE] == "id-one"
     ]
     strip.mute = True
     say(head, "one", 11, take(2.0, 0.9))  # a strip that was muted stays so
@@ -156,12 +156,12 @@ def test_the_artists_action_tracks_and_curves_stay(head) -> None:
     assert keys.animation_data.action == own and len(line_strips(head)) == 1
     assert weights(head, 35)[JAW] > 0.45
     # A curve that the artist adds to our action keeps its channel, and stays when the line goes.
-    line_action = next(a for a in bpy.data.actions if a.get(lines.LINE) == "id-one")
+    line_action = next(a for a in bpy.data.actions if a.get(marks.LINE) == "id-one")
     slot = 0 if not compat.SLOTTED_ACTIONS else line_action.slots[0].handle
     curve = compat.slot_curves(line_action, slot).new('key_blocks["mouthPucker"].value')
     curve.keyframe_points.insert(20, 0.25)
     say(head, "one", 11, take(2.0, 0.5, PUCKER))
-    line_action = next(a for a in bpy.data.actions if a.get(lines.LINE) == "id-one")
+    line_action = next(a for a in bpy.data.actions if a.get(marks.LINE) == "id-one")
     curve = compat.slot_curves(line_action, slot).find('key_blocks["mouthPucker"].value')
     assert [tuple(point.co) for point in curve.keyframe_points] == [(20, 0.25)]
     lines.remove(head, "id-one")
@@ -170,7 +170,7 @@ def test_the_artists_action_tracks_and_curves_stay(head) -> None:
     assert [c.data_path for c in compat.slot_curves(kept, slot)] == [
         'key_blocks["mouthPucker"].value'
     ]
-    assert lines.LINE not in kept
+    assert marks.LINE not in kept
 
 
 def test_what_the_artist_drives_or_keys_is_left_alone(head) -> None:
@@ -202,7 +202,7 @@ def test_what_would_hide_the_motion_is_refused_with_the_way_out(head) -> None:
     head.modifiers.new("Alembic", "MESH_SEQUENCE_CACHE")
     with pytest.raises(SelfTalkError, match="modifier Alembic.*replaces the whole mesh"):
         say(head, "one")
-    assert not len(head.selftalk.lines) and lines.TAKES not in head
+    assert not len(head.selftalk.lines) and marks.TAKES not in head
 
 
 def test_an_action_of_ours_that_was_pushed_down_plays_on(head) -> None:
@@ -229,7 +229,7 @@ def test_closed_at_any_point_everything_is_as_before(head, earlier) -> None:
     def state():
         frames = np.array([weights(head, frame) for frame in (0, 35, 135, 235)])
         known = sorted(action.name for action in bpy.data.actions)
-        return frames.tobytes(), known, len(head.selftalk.lines), sorted(head.get(lines.TAKES, {}))
+        return frames.tobytes(), known, len(head.selftalk.lines), sorted(head.get(marks.TAKES, {}))
 
     before = state()
     for point in range(1, 100):
@@ -251,7 +251,7 @@ def test_undo_takes_a_line_back_with_its_take(head) -> None:
     bpy.ops.ed.undo()
     head = bpy.data.objects["SelfTalk Head"]
     assert [line.name for line in head.selftalk.lines] == ["one"]
-    assert sorted(head[lines.TAKES]) == ["id-one"] and not line_strips(head)
+    assert sorted(head[marks.TAKES]) == ["id-one"] and not line_strips(head)
     assert weights(head, 35)[JAW] > 0.45 and weights(head, 124)[JAW] < 1e-3
     bpy.ops.ed.redo()
     head = bpy.data.objects["SelfTalk Head"]
@@ -275,7 +275,7 @@ def test_lines_are_saved_with_the_file_and_baked_again_from_it(head, tmp_path) -
 
 def all_curves(face) -> list:
     keys = face.data.shape_keys
-    places = [p for p in lines.places_of(keys) if p.action[lines.LINE] != lines.REST_LINE]
+    places = [p for p in lines.places_of(keys) if p.action[marks.LINE] != lines.REST_LINE]
     return [curve for place in places for curve in place.curves]
 
 
@@ -285,7 +285,7 @@ def test_a_duplicate_speaks_for_itself(head) -> None:
     other = head.copy()
     other.data = head.data.copy()
     bpy.context.collection.objects.link(other)
-    other[lines.TAKES] = {"id-one": take(2.0, 0.9).to_bytes()}
+    other[marks.TAKES] = {"id-one": take(2.0, 0.9).to_bytes()}
     lines.rebake(other)
     assert weights(other, 35)[JAW] > 0.8 and 0.45 < weights(head, 35)[JAW] < 0.51
 
@@ -299,7 +299,7 @@ def test_a_duplicate_leaves_its_originals_teeth_alone(head) -> None:
     other = head.copy()
     other.data = head.data.copy()
     bpy.context.collection.objects.link(other)
-    other[lines.TAKES] = {"id-one": take(2.0, 0.9).to_bytes()}
+    other[marks.TAKES] = {"id-one": take(2.0, 0.9).to_bytes()}
     lines.rebake(other)
     assert weights(other, 35)[JAW] > 0.8 and 0.45 < weights(teeth, 35)[JAW] < 0.51
     lines.remove(other, "id-one")
@@ -372,7 +372,7 @@ def test_teeth_and_bones_follow_in_the_same_line(head) -> None:
         assert middle == pytest.approx([high, high, -0.4 * high, 0.25 + high], abs=1e-3)
         assert seen(70) == pytest.approx([0, 0, 0, 0.25], abs=1e-3)
     assert armature.animation_data.action == body
-    made = [a for a in bpy.data.actions if a.get(lines.LINE) == "id-one"]
+    made = [a for a in bpy.data.actions if a.get(marks.LINE) == "id-one"]
     assert len(made) == (1 if compat.SLOTTED_ACTIONS else 3)
     lines.remove(head, "id-one")
     assert seen(35) == pytest.approx([0, 0, 0, 0.25], abs=1e-3) and seen(124)[1] > 0.45

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scenes import play
 
-from selftalk_blender.blender import interface, lines, rigs, targets
+from selftalk_blender.blender import interface, lines, marks, targets
 from selftalk_blender.core import bundled_template
 from selftalk_blender.core.lips import rest_weights
 from selftalk_blender.core.take import Take
@@ -30,7 +30,7 @@ def test_a_line_is_written_onto_the_bones_of_another_head():
     assert targets.analyse(head).kind == "RIG"
     # What a panel asks measures nothing.
     planned = targets.drive_of(head, measure=False)
-    assert rigs.CALIBRATION not in head and {c.kind for c in planned.channels} == {"BONE"}
+    assert marks.CALIBRATION not in head and {c.kind for c in planned.channels} == {"BONE"}
     lines.check(head, planned)
 
     weights = np.tile(rest_weights(TEMPLATE), (100, 1)).astype(np.float32)

@@ -10,7 +10,7 @@ import pytest
 from mathutils import Euler, Matrix
 from scenes import body, play
 
-from selftalk_blender.blender import compat, face, interface, panels, targets
+from selftalk_blender.blender import compat, face, interface, marks, panels, parts, targets
 from selftalk_blender.core import bundled_template
 from selftalk_blender.core.drive import Channel
 from selftalk_blender.core.errors import SelfTalkError
@@ -219,8 +219,8 @@ def test_a_key_of_the_artists_action_is_left_alone_but_not_one_of_ours() -> None
     name = keys.animation_data.action.name
     assert f"jawOpen of Stranger is keyed in your action {name}" in notices(target)
     slot = compat.slot_number(keys.animation_data)
-    keys.animation_data.action["selftalk_line"] = "one"
-    keys.animation_data.action["selftalk_curves"] = [f'{slot} 0 key_blocks["jawOpen"].value']
+    keys.animation_data.action[marks.LINE] = "one"
+    keys.animation_data.action[marks.CURVES] = [f'{slot} 0 key_blocks["jawOpen"].value']
     assert not notices(target)
 
 
@@ -339,7 +339,7 @@ def test_teeth_and_lashes_of_the_same_armature_follow() -> None:
     target.parent = rig
     teeth.modifiers.new("Armature", "ARMATURE").object = rig
     lash.parent = rig
-    assert targets.parts_of(target) == [lash, teeth]
+    assert parts.parts_of(target) == [lash, teeth]
     drive = targets.drive_of(target)
     weights = said(jawOpen=0.5, eyeBlinkLeft=0.7)
     assert value(drive, "jawOpen", weights, "Teeth") == value(drive, "jawOpen", weights)
@@ -381,18 +381,18 @@ def test_without_an_armature_what_lies_in_the_head_and_its_collection_follows() 
         bpy.context.scene.collection.objects.unlink(member)
         people.objects.link(member)
     bpy.context.view_layer.update()
-    assert targets.parts_of(target) == [teeth]
-    assert alone not in targets.parts_of(target)
+    assert parts.parts_of(target) == [teeth]
+    assert alone not in parts.parts_of(target)
 
 
 def test_pieces_of_a_head_that_lie_about_in_the_scene_follow_and_other_heads_do_not() -> None:
     ann, teeth, far = stranger(name="Ann"), part("Teeth", "jawOpen"), part("Far", "jawOpen", at=3.0)
     bob = stranger(name="Bob")
     bpy.context.view_layer.update()
-    assert targets.parts_of(ann) == [teeth] and bob != ann
+    assert parts.parts_of(ann) == [teeth] and bob != ann
     far.location.z = -2.8
     bpy.context.view_layer.update()
-    assert targets.parts_of(ann) == [far, teeth]
+    assert parts.parts_of(ann) == [far, teeth]
 
 
 def test_another_character_never_follows() -> None:
@@ -407,16 +407,16 @@ def test_another_character_never_follows() -> None:
         rigs.append(rig)
         person.location.x = place
     bpy.context.view_layer.update()
-    assert not targets.parts_of(ann)  # side by side in one collection
+    assert not parts.parts_of(ann)  # side by side in one collection
     for person, rig in zip((ann, bob), rigs, strict=True):
         person.parent = rig
         person.location.x = 0.0
     bpy.context.view_layer.update()
-    assert not targets.parts_of(ann) and not targets.parts_of(bob)  # in one place, other armatures
+    assert not parts.parts_of(ann) and not parts.parts_of(bob)  # in one place, other armatures
     bob.parent = rigs[0]
-    assert targets.parts_of(ann) == [bob]
-    bob[targets.TAKES] = {"line": b""}
-    assert not targets.parts_of(ann)  # it speaks for itself
+    assert parts.parts_of(ann) == [bob]
+    bob[marks.TAKES] = {"line": b""}
+    assert not parts.parts_of(ann)  # it speaks for itself
 
 
 def test_parts_that_cannot_follow_are_told() -> None:

@@ -10,7 +10,7 @@ import pytest
 from mathutils import Matrix
 from scenes import body, play, talking
 
-from selftalk_blender.blender import compat, writers
+from selftalk_blender.blender import compat, marks, writers
 from selftalk_blender.core import Motion, bundled_template
 from selftalk_blender.core.errors import SelfTalkError
 
@@ -94,7 +94,7 @@ def test_only_moving_keys_get_curves_in_our_own_linear_action(head) -> None:
     motion.weights[:, 24] = [-0.5, 0.25, 1.5, 0.0]
     animate(head, motion, 10, "SHAPE_KEYS", None)
     action = head.data.shape_keys.animation_data.action
-    assert action.name == "SelfTalk SelfTalk Head" and writers.MARK in action
+    assert action.name == "SelfTalk SelfTalk Head" and marks.MARK in action
     assert writers.written_frames(head) == (10, 13)
     assert [c.data_path for c in compat.playing_curves(head.data.shape_keys)] == curve_paths(head)
     assert len(curve_paths(head)) == np.count_nonzero((motion.weights > 0).any(0))
@@ -143,7 +143,7 @@ def test_changing_the_output_takes_the_other_result_away(head, tmp_path) -> None
     animate(head, motion, 3, "MESH_CACHE", tmp_path)
     assert len(head.modifiers) == 1 and head.modifiers[0].frame_start == 3
     animate(head, motion, 1, "SHAPE_KEYS", tmp_path)
-    assert not head.modifiers and writers.MARK not in head
+    assert not head.modifiers and marks.MARK not in head
     assert np.abs(play(head, 2) - motion.vertices()[1]).max() < TOLERANCE
 
 
@@ -155,7 +155,7 @@ def test_the_artists_own_things_of_our_names_stay(head, tmp_path) -> None:
     animate(head, talking(3), 1, "MESH_CACHE", tmp_path)
     animate(head, talking(3), 1, "SHAPE_KEYS", tmp_path)
     assert [modifier.type for modifier in head.modifiers] == ["WAVE"]
-    assert bpy.data.actions["SelfTalk SelfTalk Head"] == theirs and writers.MARK not in theirs
+    assert bpy.data.actions["SelfTalk SelfTalk Head"] == theirs and marks.MARK not in theirs
 
 
 def test_a_cache_keeps_a_look_made_by_shape_keys(head, tmp_path) -> None:

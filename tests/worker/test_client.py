@@ -19,6 +19,7 @@ from selftalk_blender.core import Motion
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.worker import client
 from selftalk_blender.worker.client import AnimateJob, Progress, find_python
+from selftalk_blender.worker.log import LARGEST_LOG, _user, keep_log_in, log_file
 
 ROOT = Path(__file__).parents[2]
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs signals and shell scripts")
@@ -138,7 +139,7 @@ def test_part_of_a_clip_becomes_a_motion(clip: Path, tiny_animator: Path, folder
     done = [step.done for step in steps]
     assert len(done) > 2 and done == sorted(done) and steps[0].stage == "Starting the animator"
     assert job.notices == []
-    assert [path for path in folder.rglob("*") if path.is_file()] == [client.log_file()]
+    assert [path for path in folder.rglob("*") if path.is_file()] == [log_file()]
 
 
 def test_the_loudness_of_each_frame_comes_with_the_motion(
@@ -315,8 +316,8 @@ def test_a_file_that_is_no_program(tmp_path: Path) -> None:
 
 @POSIX
 def test_a_crash_gives_the_last_line_and_the_log(tmp_path: Path, folder: Path) -> None:
-    (folder / f"selftalk-{client._user()}").mkdir()
-    client.log_file().write_text("an older line\n")
+    (folder / f"selftalk-{_user()}").mkdir()
+    log_file().write_text("an older line\n")
     job = AnimateJob("clip.wav", python=program(tmp_path, "echo sad end >&2; exit 3"))
     with pytest.raises(SelfTalkError, match="stopped: sad end The log is .*animator.log") as error:
         run(job)
@@ -326,24 +327,24 @@ def test_a_crash_gives_the_last_line_and_the_log(tmp_path: Path, folder: Path) -
 
 @POSIX
 def test_the_last_line_is_never_an_older_one(tmp_path: Path, folder: Path) -> None:
-    (folder / f"selftalk-{client._user()}").mkdir()
-    client.log_file().write_text("an older line\n")
+    (folder / f"selftalk-{_user()}").mkdir()
+    log_file().write_text("an older line\n")
     with pytest.raises(SelfTalkError, match="stopped: exit code 3"):
         run(AnimateJob("clip.wav", python=program(tmp_path, "exit 3")))
 
 
 @POSIX
 def test_a_large_log_is_put_aside(tmp_path: Path, folder: Path) -> None:
-    client.keep_log_in(folder / "own")
+    keep_log_in(folder / "own")
     try:
         (folder / "own").mkdir()
-        client.log_file().write_bytes(b"x" * (client.LARGEST_LOG + 1))
+        log_file().write_bytes(b"x" * (LARGEST_LOG + 1))
         with pytest.raises(SelfTalkError, match="own"):
             run(AnimateJob("clip.wav", python=program(tmp_path, "echo new >&2; exit 3")))
-        assert client.log_file().read_text() == "new\n"
+        assert log_file().read_text() == "new\n"
         assert len(list((folder / "own").iterdir())) == 2
     finally:
-        client.keep_log_in(None)
+        keep_log_in(None)
 
 
 @POSIX
@@ -356,14 +357,14 @@ def test_a_log_on_a_full_disk_and_no_temporary_folder_stop_nothing(
     log = folder.parent / "log"
     log.mkdir()
     (log / "animator.log").symlink_to("/dev/full")
-    client.keep_log_in(log)
+    keep_log_in(log)
     folder.rmdir()
     try:
         assert len(run(AnimateJob(clip, stop=0.2, animator=tiny_animator))) == 10
         with pytest.raises(SelfTalkError, match="There is no file"):
             run(AnimateJob("missing.wav", animator=tiny_animator))
     finally:
-        client.keep_log_in(None)
+        keep_log_in(None)
 
 
 @POSIX

@@ -21,10 +21,9 @@ such a curve keeps its channel from us. What has drivers or is keyed in the arti
 action is no channel of a drive in the first place (`targets`).
 """
 
-from .actions import LINE, REST_LINE, curves, places_of, places_of_line, rest_values
+from .actions import REST_LINE, curves, places_of, places_of_line, rest_values
 from .entries import (
     CLASSES,
-    TAKES,
     Line,
     Spoken,
     change,
@@ -45,9 +44,7 @@ from .writing import check, keep_dense, write, write_cache
 __all__ = [
     "CLASSES",
     "EDITED",
-    "LINE",
     "REST_LINE",
-    "TAKES",
     "TRACK",
     "Line",
     "Spoken",

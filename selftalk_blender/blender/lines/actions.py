@@ -14,6 +14,8 @@ import numpy as np
 from ...core.drive import Channel
 from ...core.errors import SelfTalkError
 from .. import compat, targets
+from ..fcurves import fill_keys, key_path
+from ..marks import CURVES, LINE, RELATIVE, REST
 from .entries import (
     Line,
     find,
@@ -21,15 +23,9 @@ from .entries import (
 )
 from .values import Baked
 
-# Custom properties of our actions: the line's id; its curves as "slot index path"; the channels'
-# values at rest, curve by curve; and whether the curves tell the distance from these.
-LINE, CURVES, REST, RELATIVE = (
-    f"selftalk_{name}" for name in ("line", "curves", "rest", "relative")
-)
 REST_LINE = "rest"  # in place of an id: the action of the face at rest
 # A channel that is nearer to its rest all along gets no curve (keys: 0.005 mm at most).
 STILL = 1e-4
-LINEAR = 1  # of Keyframe.interpolation, for foreach_set
 Curve = tuple[str, int]  # RNA path on its owner, index in it (0 for a single number)
 
 
@@ -68,7 +64,7 @@ def owner_of(channel: Channel) -> bpy.types.ID:
 def curve_of(channel: Channel) -> Curve:
     """Path and index of a channel's F-curve."""
     if channel.kind == "KEY":
-        return f'key_blocks["{bpy.utils.escape_identifier(channel.path)}"].value', 0
+        return key_path(channel.path), 0
     return channel.path, max(channel.index, 0)
 
 
@@ -198,29 +194,11 @@ def write_curves(
     mark_curves(action, slot, written)
 
 
-def fill_keys(curve: bpy.types.FCurve, points: np.ndarray) -> None:
-    """Give an F-curve linear keys (T, 2) of frames and values."""
-    keys = curve.keyframe_points
-    # Reduced curves are Bezier from their first key on, and may have as many.
-    if len(keys) != len(points) or keys[0].interpolation != "LINEAR":
-        keys.clear()
-        keys.add(len(points))
-        keys.foreach_set("interpolation", np.full(len(points), LINEAR, np.int32))
-    keys.foreach_set("co", points.ravel())
-    curve.update()
-
-
 def remove_curves(curves: Any, which: Iterable[Curve]) -> None:
     for path, index in which:
         curve = curves.find(path, index=index)
         if curve is not None:
             curves.remove(curve)
-
-
-def discard(action: bpy.types.Action) -> None:
-    """Remove an action of ours, unless the artist uses it elsewhere or protected it."""
-    if action.users == 0 and not action.use_fake_user:
-        bpy.data.actions.remove(action)
 
 
 def set_value(owner: bpy.types.ID, curve: Curve, value: float) -> None:

@@ -9,10 +9,9 @@ from dataclasses import dataclass, fields
 import bpy
 
 from ...core.take import Take
-from .. import controls, strips
+from .. import strips
+from ..marks import REDUCED, SEALS, TAKES
 from ..strips import Heard
-
-TAKES = "selftalk_takes"
 
 
 class LinePart(bpy.types.PropertyGroup):
@@ -229,7 +228,7 @@ def has_take(face: bpy.types.Object, line_id: str) -> bool:
 
 def forget(face: bpy.types.Object, line: Line) -> None:
     """Remove a line's take and entry."""
-    for name in (TAKES, controls.SEALS, controls.REDUCED):
+    for name in (TAKES, SEALS, REDUCED):
         face.get(name, {}).pop(line.id, None)
     lines = face.selftalk.lines
     lines.remove(next(i for i, other in enumerate(lines) if other.id == line.id))

@@ -9,15 +9,13 @@ import numpy as np
 
 from ...core.errors import SelfTalkError
 from .. import compat, writers
+from ..fcurves import discard, fill_keys, key_name
+from ..marks import LINE, RELATIVE
 from .actions import (
-    LINE,
-    RELATIVE,
     REST_LINE,
     Curve,
     Place,
     action_name,
-    discard,
-    fill_keys,
     mark_curves,
     marked_curves,
     owners_of,
@@ -219,7 +217,7 @@ def detach(
             kept |= set(marked_curves(other.action, other.slot))
     for curve, rest in ours.items():
         if curve not in kept:
-            set_value(place.owner, curve, 0.0 if writers.key_name(curve[0]) else rest)
+            set_value(place.owner, curve, 0.0 if key_name(curve[0]) else rest)
 
 
 def clear_line(face: bpy.types.Object, line: Line) -> None:

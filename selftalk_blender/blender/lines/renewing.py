@@ -10,13 +10,12 @@ import numpy as np
 
 from ...core.errors import SelfTalkError
 from .. import controls, targets, writers
+from ..fcurves import discard, fill_keys, key_name
+from ..marks import RELATIVE
 from .actions import (
-    RELATIVE,
     Curve,
     Place,
     columns_of,
-    discard,
-    fill_keys,
     mark_curves,
     marked_curves,
     places_of_line,
@@ -116,7 +115,7 @@ def _renew_curves(
     curves = place.curves
     remove_curves(curves, gone)
     for curve in gone:
-        set_value(place.owner, curve, 0.0 if writers.key_name(curve[0]) else old[curve])
+        set_value(place.owner, curve, 0.0 if key_name(curve[0]) else old[curve])
     relative = bool(place.action.get(RELATIVE))
     points = np.empty((len(baked.values), 2), np.float32)
     points[:, 0] = baked.first_frame + np.arange(len(points))

@@ -16,9 +16,8 @@ from ...core.take import Take
 from ...core.template import bundled_template
 from .. import compat, controls, writers
 from .. import face as faces
+from ..marks import LINE, RELATIVE, TAKES
 from .actions import (
-    LINE,
-    RELATIVE,
     STILL,
     action_name,
     columns_of,
@@ -31,7 +30,6 @@ from .actions import (
     write_curves,
 )
 from .entries import (
-    TAKES,
     Spoken,
     find,
     forget,
