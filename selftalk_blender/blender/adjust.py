@@ -135,6 +135,9 @@ def reduce_lines(face: bpy.types.Object, error_mm: float) -> jobs.Steps:
     Raises:
         SelfTalkError: there is nothing to reduce.
     """
+    while controls.WAITING in face:
+        yield jobs.Progress(0.0, "Reducing keys")
+        controls.bake_slice(face)
     done: list[tuple[Line, Reduced]] = []
     ids = [line.id for line in face.selftalk.lines]
     for number, line_id in enumerate(ids):

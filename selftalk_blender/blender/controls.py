@@ -11,10 +11,12 @@ a few sums; `problem` sees whether they still are. A line that never was sealed 
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import bpy
 import numpy as np
@@ -29,6 +31,9 @@ from ..core.take import SILENCE
 from ..core.template import bundled_template
 from . import artist, targets, writers
 from . import face as faces
+
+if TYPE_CHECKING:
+    from . import lines
 
 SEALS = "selftalk_seals"  # custom property of a face: line id -> sums of its curves
 REDUCED = "selftalk_reduced"  # custom property of a face: line id -> error in mm
@@ -522,7 +527,7 @@ def _sums(face: bpy.types.Object, line_id: str) -> list[float]:
         points = np.empty(len(curve.keyframe_points) * 2, np.float32)
         curve.keyframe_points.foreach_get("co", points)
         frames, values = points.reshape(-1, 2).T.astype(np.float64)
-        factors = np.cos(1.0 + np.arange(len(frames)))
+        factors = _factors(len(frames))
         found += [
             len(frames),
             float(factors @ (frames - line.key_range[0])),
@@ -531,42 +536,92 @@ def _sums(face: bpy.types.Object, line_id: str) -> list[float]:
     return found
 
 
+@functools.lru_cache(maxsize=64)
+def _factors(count: int) -> np.ndarray:
+    return np.cos(1.0 + np.arange(count))
+
+
 # --- Baking live ----------------------------------------------------------------------------
 
-_waiting: set[str] = set()  # names of faces
+# Custom property of a face: ids of the lines that do not follow its controls yet. It is undone and
+# saved with the face, and so are they made again then.
+WAITING = "selftalk_waiting"
+SLICE = 0.02  # seconds after which no further line is begun before the window draws
 _quiet = False
-_seconds = 0.0  # that the last bake took
+_seconds = 0.0  # that the last slice took
 
 
 def bake_soon(face: bpy.types.Object) -> None:
     """Have a changed control seen on a face: at once in the background, else very soon.
 
-    In a window a mesh cache waits for *Bake Again*: no slider could be dragged while it is written.
+    In a window the lines about the playhead come first. A mesh cache waits there for *Bake
+    Again*: no slider could be dragged while it is written.
     """
     if _quiet or not len(face.selftalk.lines):
         return
     if bpy.app.background:
         bake_now(face)
         return
-    if writers.has_cache(face):
+    # Lines that still wait were looked at when they began to.
+    if writers.has_cache(face) or (WAITING not in face and locked(face)):
         return
-    _waiting.add(face.name)
+    face[WAITING] = " ".join(line.id for line in face.selftalk.lines)
+    _wake(max(PAUSE, _seconds))
+
+
+def _wake(seconds: float) -> None:
     if not bpy.app.timers.is_registered(_tick):
         # As long as a bake takes, the window may draw: a dragged slider stays fluid.
-        bpy.app.timers.register(_tick, first_interval=max(PAUSE, _seconds))
+        bpy.app.timers.register(_tick, first_interval=seconds)
+
+
+def _waiting() -> list[bpy.types.Object]:
+    return [face for face in bpy.data.objects if WAITING in face and face.library is None]
 
 
 def _tick() -> float | None:
     from . import jobs  # which comes to lines, which imports this module
 
+    global _seconds
     if jobs.running is not None:
         return 0.2  # the job is about to write the same lines
-    for name in sorted(_waiting):
-        face = bpy.data.objects.get(name)
-        if face is not None:
-            bake_now(face)
-    _waiting.clear()
-    return None
+    begun = time.monotonic()
+    waiting = _waiting()
+    if not waiting:
+        return None
+    bake_slice(waiting[0])
+    _seconds = time.monotonic() - begun
+    return max(PAUSE, _seconds)
+
+
+def bake_slice(face: bpy.types.Object) -> None:
+    """Make some of the lines that wait: those about the playhead first, at least one."""
+    frame, waiting = bpy.context.scene.frame_current, face[WAITING].split()
+
+    def away(line: lines.Line) -> int:
+        return max(line.key_range[0] - frame, frame - line.key_range[1])
+
+    todo = [line.id for line in sorted(face.selftalk.lines, key=away) if line.id in waiting]
+    begun, done = time.monotonic(), 0
+    while done < len(todo) and (not done or time.monotonic() - begun < SLICE):
+        if not is_touched(face, todo[done]):  # meanwhile
+            _bake(face, todo[done])
+        done += 1
+    if done < len(todo):
+        face[WAITING] = " ".join(todo[done:])
+    else:
+        del face[WAITING]
+
+
+@bpy.app.handlers.persistent
+def resume(*_: Any) -> None:
+    """Make the lines that waited when this state of the file was kept."""
+    if not bpy.app.background:
+        _wake(PAUSE)
+        return
+    for face in _waiting():
+        while WAITING in face:
+            bake_slice(face)
 
 
 def bake_now(face: bpy.types.Object, anyway: bool = False) -> None:
@@ -577,22 +632,25 @@ def bake_now(face: bpy.types.Object, anyway: bool = False) -> None:
     Args:
         anyway: also where hand-made or reduced keys are lost.
     """
-    from . import lines  # which imports this module
-
-    global _seconds
-    settings = face.selftalk.controls
     if not anyway and locked(face):
         return
-    begun = time.monotonic()
+    _bake(face)
+    if WAITING in face:
+        del face[WAITING]
+
+
+def _bake(face: bpy.types.Object, line_id: str | None = None) -> None:
+    from . import lines  # which imports this module
+
+    settings = face.selftalk.controls
     try:
-        lines.rebake(face)  # which seals what it writes
+        lines.rebake(face, line_id)  # which seals what it writes
         settings.problem = ""
     except SelfTalkError as error:
         settings.problem = str(error)
     except Exception as error:  # in a timer nobody would hear of it
         traceback.print_exc()
         settings.problem = f"A fault of SelfTalk's own: {error}. Please report it."
-    _seconds = time.monotonic() - begun
 
 
 def locked(face: bpy.types.Object) -> str:
@@ -632,9 +690,22 @@ def defaults() -> dict[str, float]:
     return {name: ControlSettings.bl_rna.properties[name].default for name in names}
 
 
+def _handlers() -> tuple[list[Any], ...]:
+    known = bpy.app.handlers
+    return known.undo_post, known.redo_post, known.load_post
+
+
+def start() -> None:
+    """Go on with lines that waited, also after undo and in a file that is opened."""
+    for handlers in _handlers():
+        handlers.append(resume)
+
+
 def stop() -> None:
     """Bake no more: the add-on is disabled."""
-    _waiting.clear()
+    for handlers in _handlers():
+        if resume in handlers:
+            handlers.remove(resume)
     if bpy.app.timers.is_registered(_tick):
         bpy.app.timers.unregister(_tick)
 

@@ -59,15 +59,22 @@ EDITED = (
 )
 
 
-def rebake(face: bpy.types.Object) -> None:
+def rebake(face: bpy.types.Object, line_id: str | None = None) -> None:
     """Make the curves of all lines of a face again from their takes, or its mesh cache.
 
     Lines without a take, of an animator of the face's own, stay as they are.
 
+    Args:
+        line_id: of the one line that is made again; None for all.
+
     Raises:
         SelfTalkError: as `check`; a take is damaged.
     """
-    takes = [(Spoken.of(line), take_of(face, line.id)) for line in face.selftalk.lines]
+    takes = [
+        (Spoken.of(line), take_of(face, line.id))
+        for line in face.selftalk.lines
+        if line_id in (None, line.id)
+    ]
     todo = [(spoken, take) for spoken, take in takes if take is not None]
     if not todo:
         return
