@@ -10,32 +10,35 @@ from . import compat
 PATHS, CURVES = "selftalk_mark", "selftalk_curves"
 
 
-def holds(owner: bpy.types.ID, path: str) -> str:
-    """What drives or keys a property of some data, as the end of a sentence about it, or "".
-
-    Args:
-        path: RNA path on the owner; of a vector any component counts.
-    """
+def held(owner: bpy.types.ID) -> dict[str, str]:
+    """What of some data is driven or keyed: RNA path to the end of a sentence about it."""
     data = owner.animation_data
+    found: dict[str, str] = {}
     if data is None:
-        return ""
-    if any(curve.data_path == path for curve in data.drivers):
-        return "has a driver"
-    if _keys(data, path):
-        return f"is keyed in your action {data.action.name}"
-    for track in data.nla_tracks:
-        for strip in track.strips if not track.mute else ():
-            if not strip.mute and _keys(strip, path):
-                return f"is keyed in your NLA strip {strip.name}"
-    return ""
+        return found
+    # What stands in the way first comes last.
+    for track in reversed(list(data.nla_tracks)):
+        for strip in reversed(list(track.strips)) if not track.mute else ():
+            if not strip.mute:
+                found |= dict.fromkeys(_keys(strip), f"is keyed in your NLA strip {strip.name}")
+    if data.action is not None:
+        found |= dict.fromkeys(_keys(data), f"is keyed in your action {data.action.name}")
+    return found | {curve.data_path: "has a driver" for curve in data.drivers}
 
 
-def _keys(user: bpy.types.AnimData | bpy.types.NlaStrip, path: str) -> bool:
+def _keys(user: bpy.types.AnimData | bpy.types.NlaStrip) -> list[str]:
+    """Paths that the artist keys in an action; of a vector any component counts."""
     action = user.action
-    if action is None or path in action.get(PATHS, ()):
-        return False
-    slot, ours = compat.slot_number(user), action.get(CURVES, ())
-    return any(
-        curve.data_path == path and f"{slot} {curve.array_index} {path}" not in ours
-        for curve in compat.strip_curves(user)
+    if action is None:
+        return []
+    slot, ours, paths = (
+        compat.slot_number(user),
+        set(action.get(CURVES, ())),
+        set(action.get(PATHS, ())),
     )
+    return [
+        curve.data_path
+        for curve in compat.strip_curves(user)
+        if curve.data_path not in paths
+        and f"{slot} {curve.array_index} {curve.data_path}" not in ours
+    ]

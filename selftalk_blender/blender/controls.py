@@ -11,7 +11,6 @@ a few sums; `problem` sees whether they still are. A line that never was sealed 
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -336,7 +335,7 @@ def head(face: bpy.types.Object) -> Head | None:
     quaternion = order == "QUATERNION"
     path = f"{place}{prefix}rotation_{'quaternion' if quaternion else 'euler'}"
     owner = face if rig is None else rig
-    held = artist.holds(owner, path)
+    held = artist.held(owner).get(path, "")
     if held:
         raise SelfTalkError(
             f"The rotation of {holder.name} {held}, and is left alone. Untick Head Motion, or "
@@ -520,25 +519,20 @@ def _sums(face: bpy.types.Object, line_id: str) -> list[float]:
     from . import lines  # which imports this module
 
     line = lines.find(face, line_id)
-    found: list[float] = []
-    if line is None:
-        return found
-    for _, curve, rest in lines.curves(face, line_id):
-        points = np.empty(len(curve.keyframe_points) * 2, np.float32)
-        curve.keyframe_points.foreach_get("co", points)
-        frames, values = points.reshape(-1, 2).T.astype(np.float64)
-        factors = _factors(len(frames))
-        found += [
-            len(frames),
-            float(factors @ (frames - line.key_range[0])),
-            float(factors @ (values - rest)),
-        ]
-    return found
-
-
-@functools.lru_cache(maxsize=64)
-def _factors(count: int) -> np.ndarray:
-    return np.cos(1.0 + np.arange(count))
+    curves = list(lines.curves(face, line_id)) if line is not None else []
+    if line is None or not curves:
+        return []
+    counts = np.array([len(curve.keyframe_points) for _, curve, _ in curves])
+    starts = np.cumsum(counts) - counts
+    points = np.zeros((counts.sum() + 1, 2), np.float32)  # one more, for a last curve without keys
+    for (_, curve, _), start, count in zip(curves, starts, counts, strict=True):
+        curve.keyframe_points.foreach_get("co", points[start : start + count].reshape(-1))
+    origins = [(line.key_range[0], rest) for _, _, rest in curves]
+    away = points.astype(np.float64)
+    away[:-1] -= np.repeat(origins, counts, 0)
+    away[:-1] *= np.cos(1.0 + np.arange(counts.sum()) - np.repeat(starts, counts))[:, None]
+    sums = np.where(counts[:, None] > 0, np.add.reduceat(away, starts), 0.0)
+    return np.column_stack([counts, sums]).ravel().tolist()
 
 
 # --- Baking live ----------------------------------------------------------------------------

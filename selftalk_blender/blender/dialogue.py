@@ -82,9 +82,7 @@ def face_of(
     return cast(sequencer, scene).get(strip.name)
 
 
-def cast(
-    sequencer: bpy.types.Scene, scene: bpy.types.Scene
-) -> dict[str, bpy.types.Object | None]:
+def cast(sequencer: bpy.types.Scene, scene: bpy.types.Scene) -> dict[str, bpy.types.Object | None]:
     """`face_of` every sound strip, by the strips' names; each strip is looked at once."""
     there, candidates = strips.sound_strips(sequencer), faces_of(scene)
     plain = [(_plain(face.name), face) for face in candidates]

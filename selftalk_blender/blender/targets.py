@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import bpy
 import numpy as np
@@ -20,6 +20,7 @@ from . import artist, glance, rigs
 from . import face as faces
 
 analyse = rigs.judge
+Held = Callable[[bpy.types.ID], dict[str, str]]  # `artist.held`, remembered
 
 TAKES = "selftalk_takes"  # of a face that has lines of its own (`lines`)
 # Another mesh without an armature belongs to a face if its middle is in the face's box, grown by
@@ -158,10 +159,13 @@ def keep_mapping(face: bpy.types.Object, entries: Sequence[Entry]) -> None:
 # --- What stands in the way -------------------------------------------------------------------
 
 
-def left_alone(target: bpy.types.Object, name: str) -> str:
+def left_alone(target: bpy.types.Object, name: str, held: Held) -> str:
     """Why a shape key is not to be moved, or "".
 
     A key that is not there is to be moved: it may be created.
+
+    Args:
+        held: `artist.held`, remembered for all keys of a mesh.
     """
     keys = target.data.shape_keys
     key = keys.key_blocks.get(name) if keys is not None else None
@@ -171,7 +175,7 @@ def left_alone(target: bpy.types.Object, name: str) -> str:
         return "is the shape that the others start from"
     if key.mute:
         return "is muted"
-    return artist.holds(keys, f'key_blocks["{bpy.utils.escape_identifier(name)}"].value')
+    return held(keys).get(f'key_blocks["{bpy.utils.escape_identifier(name)}"].value', "")
 
 
 def _range(target: bpy.types.Object, name: str, gains: Sequence[float]) -> tuple[float, float]:
@@ -231,10 +235,11 @@ def usable_entries(face: bpy.types.Object) -> tuple[list[Entry], list[str]]:
     creatable = set(bundled_template().shape_names) if template else set()
     entries, notices = [], []
     reasons: dict[Channel, str] = {}
+    held = functools.cache(artist.held)
     for entry in entries_of(face):
         channel = entry.channel
         if channel not in reasons:
-            reasons[channel] = _problem(face, channel, creatable)
+            reasons[channel] = _problem(face, channel, creatable, held)
             if reasons[channel]:
                 notices.append(reasons[channel])
         if not reasons[channel]:
@@ -242,7 +247,7 @@ def usable_entries(face: bpy.types.Object) -> tuple[list[Entry], list[str]]:
     return entries, notices
 
 
-def _problem(face: bpy.types.Object, channel: Channel, creatable: set[str]) -> str:
+def _problem(face: bpy.types.Object, channel: Channel, creatable: set[str], held: Held) -> str:
     """Why a channel cannot be moved, in a sentence, or ""."""
     target = bpy.data.objects.get(channel.object)
     if target is None:
@@ -254,7 +259,7 @@ def _problem(face: bpy.types.Object, channel: Channel, creatable: set[str]) -> s
     missing = channel.path not in faces.key_names(target)
     if missing and not (target == face and channel.path in creatable):
         return f"{target.name} has no shape key {channel.path}. Press Analyse to look again."
-    reason = left_alone(target, channel.path)
+    reason = left_alone(target, channel.path, held)
     return (
         f"Shape key {channel.path} of {target.name} {reason}; it is left alone." if reason else ""
     )
@@ -418,6 +423,7 @@ def _followers(face: bpy.types.Object, drive: Drive, entries: Sequence[Entry]) -
     sources = {entry.source for entry in entries_of(face)}
     sources |= {item.source for item in face.selftalk.mapping}
     ours = {c.path: c for c in drive.channels if c.kind == "KEY" and c.object == face.name}
+    held = functools.cache(artist.held)
     for part in parts_of(face):
         if not part.selftalk.follows:
             continue
@@ -431,7 +437,7 @@ def _followers(face: bpy.types.Object, drive: Drive, entries: Sequence[Entry]) -
         own = [e for e in own if e.source not in sources and e.channel not in followers]
         notices = []
         for channel in [*followers, *(entry.channel for entry in own)]:
-            reason = left_alone(part, channel.path)
+            reason = left_alone(part, channel.path, held)
             if reason:
                 notices.append(
                     f"Shape key {channel.path} of {part.name} {reason}; it is left alone."
