@@ -618,15 +618,12 @@ def resume(*_: Any) -> None:
             bake_slice(face)
 
 
-def bake_now(face: bpy.types.Object, anyway: bool = False) -> None:
+def bake_now(face: bpy.types.Object) -> None:
     """Make the curves of a face's lines again, as its controls are.
 
     What stands in the way is left in `controls.problem`.
-
-    Args:
-        anyway: also where hand-made or reduced keys are lost.
     """
-    if not anyway and locked(face):
+    if locked(face):
         return
     _bake(face)
     if WAITING in face:
