@@ -385,7 +385,7 @@ out. When cancelled, lines that are done stay"""
         return {"FINISHED"}  # and so one undo step takes them back
 
 
-class SELFTALK_OT_place_lines(bpy.types.Operator):
+class SELFTALK_OT_place_lines(jobs.JobOperator, bpy.types.Operator):
     """Have lines follow their sound strips that were moved or trimmed; nothing is animated again"""
 
     bl_idname = "selftalk.place_lines"
@@ -399,16 +399,29 @@ class SELFTALK_OT_place_lines(bpy.types.Operator):
             cls.poll_message_set(problem)
         return not problem
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        sequencer, count = compat.sequencer_scene(context), 0
-        for strip, face in list(moved(context)):
+    def steps(self, context: bpy.types.Context) -> jobs.Steps:
+        sequencer, scene = compat.sequencer_scene(context).name, context.scene.name
+        return self._place(context, sequencer, scene)
+
+    def _place(self, context: bpy.types.Context, sequencer: str, scene: str) -> jobs.Steps:
+        """Place line by line; returns how many were."""
+        count, todo = 0, list(moved(context))
+        for number, (strip, face) in enumerate(todo):
+            yield jobs.Progress(number / len(todo), strip)
             try:
-                place(sequencer, strip, context.scene, face)
+                place(bpy.data.scenes[sequencer], strip, bpy.data.scenes[scene], face)
                 count += 1
             except SelfTalkError as error:
                 self.report({"WARNING"}, f"{strip}: {error}")
+        return count
+
+    def finish(self, context: bpy.types.Context, count: int) -> set[str]:
         self.report({"INFO"}, f"{count} lines placed" if count else "All lines are in their places")
         return {"FINISHED"} if count else {"CANCELLED"}
+
+    def cancelled(self, context: bpy.types.Context, kind: str = "INFO") -> set[str]:
+        self.report({kind}, "Cancelled; the lines that were placed stay")
+        return {"FINISHED"}  # and so one undo step takes them back
 
 
 class SELFTALK_OT_remove_line(bpy.types.Operator):
