@@ -1,7 +1,7 @@
 """The artist's controls of a face: kept in the .blend, and live on the lines that it speaks.
 
 A changed control makes the curves of all lines of its face again from their takes, at once in the
-background and behind a short timer in a window. It never does where that would lose an artist's
+background, and in a window line by line behind a short timer. It never does where that would lose an artist's
 work: lines whose keys were edited by hand or reduced lock the controls until *Bake Again*.
 
 How an edit is noticed: `seal` notes what the curves of a line are right after we wrote them, as
