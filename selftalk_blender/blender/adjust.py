@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -135,6 +136,9 @@ def reduce_lines(face: bpy.types.Object, error_mm: float) -> jobs.Steps:
     Raises:
         SelfTalkError: there is nothing to reduce.
     """
+    while controls.WAITING in face:
+        yield jobs.Progress(0.0, "Reducing keys")
+        controls.bake_slice(face)
     done: list[tuple[Line, Reduced]] = []
     ids = [line.id for line in face.selftalk.lines]
     for number, line_id in enumerate(ids):
@@ -307,6 +311,15 @@ def _reach_mm(owner: bpy.types.Object, path: str) -> float:
     return float(mm * length * (2.0 if kind.endswith("quaternion") else 1.0))
 
 
+def bake_lines(face: bpy.types.Object) -> jobs.Steps:
+    """Make the keys of all lines of a face again, or its mesh cache, whatever was edited."""
+    face.pop(controls.WAITING, None)
+    with contextlib.closing(lines.rebaking(face)) as work:
+        for done in work:
+            yield jobs.Progress(done, "Baking again")
+    face.selftalk.controls.problem = ""
+
+
 # --- Operators ------------------------------------------------------------------------------
 
 
@@ -345,7 +358,7 @@ class SELFTALK_OT_reduce_keys(jobs.JobOperator, bpy.types.Operator):
         self.report({"INFO"}, f"{before} keys became {after}; largest error {error:.2f} mm")
 
 
-class SELFTALK_OT_bake_again(bpy.types.Operator):
+class SELFTALK_OT_bake_again(jobs.JobOperator, bpy.types.Operator):
     """Make the keys of all lines of the face again, from the recording and the controls. What was
     edited by hand or reduced in them is lost"""
 
@@ -360,13 +373,15 @@ class SELFTALK_OT_bake_again(bpy.types.Operator):
             cls.poll_message_set(problem)
         return not problem
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        face = context.scene.selftalk.face
-        controls.bake_now(face, anyway=True)
-        if face.selftalk.controls.problem:
-            self.report({"ERROR"}, face.selftalk.controls.problem)
-            return {"CANCELLED"}
-        return {"FINISHED"}
+    def steps(self, context: bpy.types.Context) -> jobs.Steps:
+        return bake_lines(context.scene.selftalk.face)
+
+    def finish(self, context: bpy.types.Context, result: None) -> None:
+        pass
+
+    def cancelled(self, context: bpy.types.Context, kind: str = "INFO") -> set[str]:
+        self.report({kind}, "Cancelled; the lines that were done stay")
+        return {"FINISHED"}  # and so one undo step takes them back
 
 
 class _ControlsOperator:

@@ -8,32 +8,35 @@ from . import compat
 from .marks import CURVES, MARK
 
 
-def holds(owner: bpy.types.ID) -> dict[str, str]:
-    """What the artist drives or keys of some data: RNA path -> the end of a sentence about it.
-
-    Of a vector any component counts.
-    """
+def held(owner: bpy.types.ID) -> dict[str, str]:
+    """What of some data is driven or keyed: RNA path to the end of a sentence about it."""
     data = owner.animation_data
+    found: dict[str, str] = {}
     if data is None:
-        return {}
-    held: dict[str, str] = {}
-    for track in data.nla_tracks:
-        for strip in track.strips if not track.mute else ():
+        return found
+    # What stands in the way first comes last.
+    for track in reversed(list(data.nla_tracks)):
+        for strip in reversed(list(track.strips)) if not track.mute else ():
             if not strip.mute:
-                for path in _keys(strip):
-                    held[path] = f"is keyed in your NLA strip {strip.name}"
-    for path in _keys(data):
-        held[path] = f"is keyed in your action {data.action.name}"
-    return held | {curve.data_path: "has a driver" for curve in data.drivers}
+                found |= dict.fromkeys(_keys(strip), f"is keyed in your NLA strip {strip.name}")
+    if data.action is not None:
+        found |= dict.fromkeys(_keys(data), f"is keyed in your action {data.action.name}")
+    return found | {curve.data_path: "has a driver" for curve in data.drivers}
 
 
-def _keys(user: bpy.types.AnimData | bpy.types.NlaStrip) -> set[str]:
+def _keys(user: bpy.types.AnimData | bpy.types.NlaStrip) -> list[str]:
+    """Paths that the artist keys in an action; of a vector any component counts."""
     action = user.action
     if action is None:
-        return set()
-    slot, ours = compat.slot_number(user), set(action.get(CURVES, ()))
-    return {
+        return []
+    slot, ours, paths = (
+        compat.slot_number(user),
+        set(action.get(CURVES, ())),
+        set(action.get(MARK, ())),
+    )
+    return [
         curve.data_path
         for curve in compat.strip_curves(user)
-        if f"{slot} {curve.array_index} {curve.data_path}" not in ours
-    }.difference(action.get(MARK, ()))
+        if curve.data_path not in paths
+        and f"{slot} {curve.array_index} {curve.data_path}" not in ours
+    ]

@@ -1,8 +1,9 @@
 """The artist's controls of a face: kept in the .blend, and live on the lines that it speaks.
 
 A changed control makes the curves of all lines of its face again from their takes, at once in the
-background and behind a short timer in a window. It never does where that would lose an artist's
-work: lines whose keys were edited by hand or reduced lock the controls until *Bake Again*.
+background, and in a window line by line behind a short timer. It never does where that would lose
+an artist's work: lines whose keys were edited by hand or reduced lock the controls until *Bake
+Again*.
 
 How an edit is noticed: `seal` notes what the curves of a line are right after we wrote them, as
 a few sums; `problem` sees whether they still are. A line that never was sealed counts as ours.
@@ -15,6 +16,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import bpy
 import numpy as np
@@ -30,6 +32,9 @@ from ..core.template import bundled_template
 from . import artist, parts, writers
 from . import face as faces
 from .marks import REDUCED, SEALS
+
+if TYPE_CHECKING:
+    from . import lines
 
 SEAL_SLACK = 1e-3  # of a sum; an edit that shows changes it by more
 PAUSE = 0.03  # seconds in which the window may draw, before a dragged slider bakes again
@@ -330,7 +335,7 @@ def head(face: bpy.types.Object) -> Head | None:
     quaternion = order == "QUATERNION"
     path = f"{place}{prefix}rotation_{'quaternion' if quaternion else 'euler'}"
     owner = face if rig is None else rig
-    held = artist.holds(owner).get(path)
+    held = artist.held(owner).get(path, "")
     if held:
         raise SelfTalkError(
             f"The rotation of {holder.name} {held}, and is left alone. Untick Head Motion, or "
@@ -514,84 +519,129 @@ def _sums(face: bpy.types.Object, line_id: str) -> list[float]:
     from . import lines  # which imports this module
 
     line = lines.find(face, line_id)
-    found: list[float] = []
-    if line is None:
-        return found
-    for _, curve, rest in lines.curves(face, line_id):
-        points = np.empty(len(curve.keyframe_points) * 2, np.float32)
-        curve.keyframe_points.foreach_get("co", points)
-        frames, values = points.reshape(-1, 2).T.astype(np.float64)
-        factors = np.cos(1.0 + np.arange(len(frames)))
-        found += [
-            len(frames),
-            float(factors @ (frames - line.key_range[0])),
-            float(factors @ (values - rest)),
-        ]
-    return found
+    curves = list(lines.curves(face, line_id)) if line is not None else []
+    if line is None or not curves:
+        return []
+    counts = np.array([len(curve.keyframe_points) for _, curve, _ in curves])
+    starts = np.cumsum(counts) - counts
+    points = np.zeros((counts.sum() + 1, 2), np.float32)  # one more, for a last curve without keys
+    for (_, curve, _), start, count in zip(curves, starts, counts, strict=True):
+        curve.keyframe_points.foreach_get("co", points[start : start + count].reshape(-1))
+    origins = [(line.key_range[0], rest) for _, _, rest in curves]
+    away = points.astype(np.float64)
+    away[:-1] -= np.repeat(origins, counts, 0)
+    away[:-1] *= np.cos(1.0 + np.arange(counts.sum()) - np.repeat(starts, counts))[:, None]
+    sums = np.where(counts[:, None] > 0, np.add.reduceat(away, starts), 0.0)
+    return np.column_stack([counts, sums]).ravel().tolist()
 
 
 # --- Baking live ----------------------------------------------------------------------------
 
-_waiting: set[str] = set()  # names of faces
+# Custom property of a face: ids of the lines that do not follow its controls yet. It is undone and
+# saved with the face, and so are they made again then.
+WAITING = "selftalk_waiting"
+SLICE = 0.02  # seconds after which no further line is begun before the window draws
 _quiet = False
-_seconds = 0.0  # that the last bake took
+_seconds = 0.0  # that the last slice took
 
 
 def bake_soon(face: bpy.types.Object) -> None:
     """Have a changed control seen on a face: at once in the background, else very soon.
 
-    In a window a mesh cache waits for *Bake Again*: no slider could be dragged while it is written.
+    In a window the lines about the playhead come first. A mesh cache waits there for *Bake
+    Again*: no slider could be dragged while it is written.
     """
     if _quiet or not len(face.selftalk.lines):
         return
     if bpy.app.background:
         bake_now(face)
         return
-    if writers.has_cache(face):
+    # Lines that still wait were looked at when they began to.
+    if writers.has_cache(face) or (WAITING not in face and locked(face)):
         return
-    _waiting.add(face.name)
+    face[WAITING] = " ".join(line.id for line in face.selftalk.lines)
+    _wake(max(PAUSE, _seconds))
+
+
+def _wake(seconds: float) -> None:
     if not bpy.app.timers.is_registered(_tick):
         # As long as a bake takes, the window may draw: a dragged slider stays fluid.
-        bpy.app.timers.register(_tick, first_interval=max(PAUSE, _seconds))
+        bpy.app.timers.register(_tick, first_interval=seconds)
+
+
+def _waiting() -> list[bpy.types.Object]:
+    return [face for face in bpy.data.objects if WAITING in face and face.library is None]
 
 
 def _tick() -> float | None:
     from . import jobs  # which comes to lines, which imports this module
 
+    global _seconds
     if jobs.running is not None:
         return 0.2  # the job is about to write the same lines
-    for name in sorted(_waiting):
-        face = bpy.data.objects.get(name)
-        if face is not None:
-            bake_now(face)
-    _waiting.clear()
-    return None
+    begun = time.monotonic()
+    waiting = _waiting()
+    if not waiting:
+        return None
+    bake_slice(waiting[0])
+    _seconds = time.monotonic() - begun
+    return max(PAUSE, _seconds)
 
 
-def bake_now(face: bpy.types.Object, anyway: bool = False) -> None:
+def bake_slice(face: bpy.types.Object) -> None:
+    """Make some of the lines that wait: those about the playhead first, at least one."""
+    frame, waiting = bpy.context.scene.frame_current, face[WAITING].split()
+
+    def away(line: lines.Line) -> int:
+        return max(line.key_range[0] - frame, frame - line.key_range[1])
+
+    todo = [line.id for line in sorted(face.selftalk.lines, key=away) if line.id in waiting]
+    begun, done = time.monotonic(), 0
+    while done < len(todo) and (not done or time.monotonic() - begun < SLICE):
+        if not is_touched(face, todo[done]):  # meanwhile
+            _bake(face, todo[done])
+        done += 1
+    if done < len(todo):
+        face[WAITING] = " ".join(todo[done:])
+    else:
+        del face[WAITING]
+
+
+@bpy.app.handlers.persistent
+def resume(*_: Any) -> None:
+    """Make the lines that waited when this state of the file was kept."""
+    if not bpy.app.background:
+        _wake(PAUSE)
+        return
+    for face in _waiting():
+        while WAITING in face:
+            bake_slice(face)
+
+
+def bake_now(face: bpy.types.Object) -> None:
     """Make the curves of a face's lines again, as its controls are.
 
     What stands in the way is left in `controls.problem`.
-
-    Args:
-        anyway: also where hand-made or reduced keys are lost.
     """
+    if locked(face):
+        return
+    _bake(face)
+    if WAITING in face:
+        del face[WAITING]
+
+
+def _bake(face: bpy.types.Object, line_id: str | None = None) -> None:
     from . import lines  # which imports this module
 
-    global _seconds
     settings = face.selftalk.controls
-    if not anyway and locked(face):
-        return
-    begun = time.monotonic()
     try:
-        lines.rebake(face)  # which seals what it writes
+        lines.rebake(face, line_id)  # which seals what it writes
         settings.problem = ""
     except SelfTalkError as error:
         settings.problem = str(error)
     except Exception as error:  # in a timer nobody would hear of it
         traceback.print_exc()
         settings.problem = f"A fault of SelfTalk's own: {error}. Please report it."
-    _seconds = time.monotonic() - begun
 
 
 def locked(face: bpy.types.Object) -> str:
@@ -631,9 +681,22 @@ def defaults() -> dict[str, float]:
     return {name: ControlSettings.bl_rna.properties[name].default for name in names}
 
 
+def _handlers() -> tuple[list[Any], ...]:
+    known = bpy.app.handlers
+    return known.undo_post, known.redo_post, known.load_post
+
+
+def start() -> None:
+    """Go on with lines that waited, also after undo and in a file that is opened."""
+    for handlers in _handlers():
+        handlers.append(resume)
+
+
 def stop() -> None:
     """Bake no more: the add-on is disabled."""
-    _waiting.clear()
+    for handlers in _handlers():
+        if resume in handlers:
+            handlers.remove(resume)
     if bpy.app.timers.is_registered(_tick):
         bpy.app.timers.unregister(_tick)
 

@@ -79,33 +79,41 @@ def face_of(
     its sound's name contains (the longest such name); else the one that says the other strips of
     its channel; else the face that is chosen.
     """
-    known = _known_face(sequencer, strip, scene)
-    if known is not None:
-        return known
-    beside = Counter(
-        face
-        for other in strips.sound_strips(sequencer)
-        if other.channel == strip.channel and other.parent_meta() == strip.parent_meta()
-        if (face := _known_face(sequencer, other, scene)) is not None
-    )
-    if beside:
-        return beside.most_common(1)[0][0]
-    return scene.selftalk.face
+    return cast(sequencer, scene).get(strip.name)
 
 
-def _known_face(
-    sequencer: bpy.types.Scene, strip: Any, scene: bpy.types.Scene
-) -> bpy.types.Object | None:
-    item = sequencer.selftalk.strips.get(strip.name)
-    if item is not None and item.face is not None:
-        return item.face
-    candidates = faces_of(scene)
-    for face in candidates:
-        if lines.line_of(face, sequencer.name, strip.name, None) is not None:
-            return face
-    names = [_plain(strip.name), _plain(strip.sound.name) if strip.sound is not None else ""]
-    named = [f for f in candidates if any(_plain(f.name) in name for name in names)]
-    return max(named, key=lambda face: len(face.name), default=None)
+def cast(sequencer: bpy.types.Scene, scene: bpy.types.Scene) -> dict[str, bpy.types.Object | None]:
+    """`face_of` every sound strip, by the strips' names; each strip is looked at once."""
+    there, candidates = strips.sound_strips(sequencer), faces_of(scene)
+    plain = [(_plain(face.name), face) for face in candidates]
+    speaks = {
+        line.strip: face
+        for face in reversed(candidates)
+        for line in face.selftalk.lines
+        if line.scene == sequencer.name
+    }
+    known: dict[str, bpy.types.Object | None] = {}
+    beside: dict[tuple[str, int], Counter[bpy.types.Object]] = {}
+    for strip in there:
+        item = sequencer.selftalk.strips.get(strip.name)
+        face = (item.face if item is not None else None) or speaks.get(strip.name)
+        if face is None:
+            names = [_plain(strip.name), _plain(strip.sound.name) if strip.sound else ""]
+            named = [f for called, f in plain if any(called in name for name in names)]
+            face = max(named, key=lambda face: len(face.name), default=None)
+        known[strip.name] = face
+        if face is not None:
+            beside.setdefault(_channel(strip), Counter())[face] += 1
+    for strip in there:
+        if known[strip.name] is None:
+            others = beside.get(_channel(strip))
+            known[strip.name] = others.most_common(1)[0][0] if others else scene.selftalk.face
+    return known
+
+
+def _channel(strip: Any) -> tuple[str, int]:
+    meta = strip.parent_meta()
+    return meta.name if meta is not None else "", strip.channel
 
 
 def _plain(name: str) -> str:
@@ -162,8 +170,12 @@ def stands(context: bpy.types.Context, strip: Any) -> tuple[str, Status]:
     sequencer, scene = compat.sequencer_scene(context), context.scene
 
     def ask() -> tuple[str, Status]:
-        face = face_of(sequencer, strip, scene)
+        said = glance.once("cast", (sequencer, scene), names)
+        face = bpy.data.objects.get(said.get(strip.name, ""))
         return face.name if face is not None else "", status(sequencer, strip, scene, face)
+
+    def names() -> dict[str, str]:
+        return {name: face.name for name, face in cast(sequencer, scene).items() if face}
 
     return glance.once("strip", (sequencer, scene, strip), ask)
 
@@ -172,35 +184,30 @@ def lost_lines(
     sequencer: bpy.types.Scene, scene: bpy.types.Scene, face: bpy.types.Object
 ) -> list[lines.Line]:
     """Lines of a face whose strip is gone, or is said by another face now."""
-    there = strips.sound_strips(sequencer)
-    renamed = set()
+    there, said = strips.sound_strips(sequencer), cast(sequencer, scene)
+    known = {line.strip: line.id for line in face.selftalk.lines if line.scene == sequencer.name}
+    kept, unheard = set(), set()
     for strip in there:
-        with contextlib.suppress(SelfTalkError):
+        if said[strip.name] == face and strip.name in known:
+            kept.add(known[strip.name])
+            continue
+        try:
             heard = strips.heard(sequencer, strip, scene)
+        except SelfTalkError:  # its sound is missing, or at volume 0 now
+            unheard.add(strip.name)
+            continue
+        if said[strip.name] == face:
             line = lines.line_of(face, sequencer.name, strip.name, heard)
-            if line is not None and face_of(sequencer, strip, scene) == face:
-                renamed.add(line.id)
+            if line is not None:
+                kept.add(line.id)
     return [
         line
         for line in face.selftalk.lines
         if line.strip
-        and line.id not in renamed
-        and (lines.is_lost(line) or line.scene == sequencer.name)
-        and not _cannot_be_heard(sequencer, scene, there, line)
+        and line.id not in kept
+        and line.strip not in unheard
+        and (line.scene == sequencer.name or lines.is_lost(line))
     ]
-
-
-def _cannot_be_heard(
-    sequencer: bpy.types.Scene, scene: bpy.types.Scene, there: list[Any], line: lines.Line
-) -> bool:
-    """Whether a line's strip is there, though its sound is missing, or at volume 0 now."""
-    for strip in there:
-        if strip.name == line.strip:
-            try:
-                strips.heard(sequencer, strip, scene)
-            except SelfTalkError:
-                return True
-    return False
 
 
 # --- All of them ----------------------------------------------------------------------------
@@ -261,8 +268,9 @@ def _to_do(
 ) -> list[tuple[str, str, animate.Plan | None]]:
     """Strip, face and plan (None: only to be placed) of all that needs it; the rest is noted."""
     todo: list[tuple[str, str, animate.Plan | None]] = []
+    said = cast(sequencer, scene)
     for strip in strips.sound_strips(sequencer):
-        face = face_of(sequencer, strip, scene)
+        face = said[strip.name]
         now = status(sequencer, strip, scene, face)
         if now.kind == MUTED:
             report.muted.append(strip.name)
@@ -325,8 +333,9 @@ def place(
 def moved(context: bpy.types.Context) -> Iterator[tuple[str, str]]:
     """Strip and face of each line that stands elsewhere than its strip."""
     sequencer, scene = compat.sequencer_scene(context), context.scene
+    said = cast(sequencer, scene)
     for strip in strips.sound_strips(sequencer):
-        face = face_of(sequencer, strip, scene)
+        face = said[strip.name]
         if status(sequencer, strip, scene, face).kind == MOVED:
             yield strip.name, face.name
 
@@ -376,7 +385,7 @@ out. When cancelled, lines that are done stay"""
         return {"FINISHED"}  # and so one undo step takes them back
 
 
-class SELFTALK_OT_place_lines(bpy.types.Operator):
+class SELFTALK_OT_place_lines(jobs.JobOperator, bpy.types.Operator):
     """Have lines follow their sound strips that were moved or trimmed; nothing is animated again"""
 
     bl_idname = "selftalk.place_lines"
@@ -390,16 +399,29 @@ class SELFTALK_OT_place_lines(bpy.types.Operator):
             cls.poll_message_set(problem)
         return not problem
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        sequencer, count = compat.sequencer_scene(context), 0
-        for strip, face in list(moved(context)):
+    def steps(self, context: bpy.types.Context) -> jobs.Steps:
+        sequencer, scene = compat.sequencer_scene(context).name, context.scene.name
+        return self._place(context, sequencer, scene)
+
+    def _place(self, context: bpy.types.Context, sequencer: str, scene: str) -> jobs.Steps:
+        """Place line by line; returns how many were."""
+        count, todo = 0, list(moved(context))
+        for number, (strip, face) in enumerate(todo):
+            yield jobs.Progress(number / len(todo), strip)
             try:
-                place(sequencer, strip, context.scene, face)
+                place(bpy.data.scenes[sequencer], strip, bpy.data.scenes[scene], face)
                 count += 1
             except SelfTalkError as error:
                 self.report({"WARNING"}, f"{strip}: {error}")
+        return count
+
+    def finish(self, context: bpy.types.Context, count: int) -> set[str]:
         self.report({"INFO"}, f"{count} lines placed" if count else "All lines are in their places")
         return {"FINISHED"} if count else {"CANCELLED"}
+
+    def cancelled(self, context: bpy.types.Context, kind: str = "INFO") -> set[str]:
+        self.report({kind}, "Cancelled; the lines that were placed stay")
+        return {"FINISHED"}  # and so one undo step takes them back
 
 
 class SELFTALK_OT_remove_line(bpy.types.Operator):

@@ -44,6 +44,7 @@ def register() -> None:
         bpy.utils.register_class(cls)
     properties.attach()
     glance.start()
+    controls.start()
     keep_log_in(preferences.log_folder())
     # Blender as a module crashes (4.2) or hangs (4.5) at its end while it knows of our classes.
     atexit.register(unregister)

@@ -115,11 +115,12 @@ class JobOperator:
     _job: Job
 
     # Of the operator. `steps` checks at once and returns the work, a generator that can be closed
-    # at any time; both may raise SelfTalkError. `finish` is called with the work's result. `title`
-    # is what the panel calls a job in line; `steps` may set it.
+    # at any time; both may raise SelfTalkError. `finish` is called with the work's result, and
+    # returns the operator's end where that is not FINISHED. `title` is what the
+    # panel calls a job in line; `steps` may set it.
     title = ""
     steps: Callable[[bpy.types.Context], Steps]
-    finish: Callable[[bpy.types.Context, Any], None]
+    finish: Callable[[bpy.types.Context, Any], set[str] | None]
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         manager = context.window_manager
@@ -135,8 +136,7 @@ class JobOperator:
                 if progress.waiting:
                     time.sleep(TICK / 5)
         except StopIteration as end:
-            self.finish(context, end.value)
-            return {"FINISHED"}
+            return self.finish(context, end.value) or {"FINISHED"}
         except KeyboardInterrupt:
             steps.close()
             return self.cancelled(context, "ERROR")
@@ -178,8 +178,7 @@ class JobOperator:
             job.advance()
         except StopIteration as end:
             self._leave(context)
-            self.finish(context, end.value)
-            return {"FINISHED"}
+            return self.finish(context, end.value) or {"FINISHED"}
         except Exception as error:
             self._leave(context)
             return self._failed(error)

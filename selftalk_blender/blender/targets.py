@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import bpy
 import numpy as np
@@ -21,6 +21,7 @@ from .fcurves import key_path
 from .parts import names_of_part, part_problem, parts_of
 
 analyse = rigs.judge
+Held = Callable[[bpy.types.ID], dict[str, str]]  # `artist.held`, remembered
 
 NO_SHAPES = (
     "None of the shape keys of {} can be moved. See the reasons under Mapping, or press Analyse."
@@ -147,13 +148,13 @@ def keep_mapping(face: bpy.types.Object, entries: Sequence[Entry]) -> None:
 # --- What stands in the way -------------------------------------------------------------------
 
 
-def left_alone(target: bpy.types.Object, name: str, held: Mapping[str, str]) -> str:
+def left_alone(target: bpy.types.Object, name: str, held: Held) -> str:
     """Why a shape key is not to be moved, or "".
 
     A key that is not there is to be moved: it may be created.
 
     Args:
-        held: from `_held`.
+        held: `artist.held`, remembered for all keys of a mesh.
     """
     keys = target.data.shape_keys
     key = keys.key_blocks.get(name) if keys is not None else None
@@ -163,13 +164,7 @@ def left_alone(target: bpy.types.Object, name: str, held: Mapping[str, str]) -> 
         return "is the shape that the others start from"
     if key.mute:
         return "is muted"
-    return held.get(key_path(name), "")
-
-
-def _held(target: bpy.types.Object | None) -> dict[str, str]:
-    """What the artist moves of a mesh's shape keys, see `artist.holds`."""
-    keys = target.data.shape_keys if target is not None and target.type == "MESH" else None
-    return artist.holds(keys) if keys is not None else {}
+    return held(keys).get(key_path(name), "")
 
 
 def _range(target: bpy.types.Object, name: str, gains: Sequence[float]) -> tuple[float, float]:
@@ -229,13 +224,11 @@ def usable_entries(face: bpy.types.Object) -> tuple[list[Entry], list[str]]:
     creatable = set(bundled_template().shape_names) if template else set()
     entries, notices = [], []
     reasons: dict[Channel, str] = {}
-    held: dict[str, dict[str, str]] = {}
+    held = functools.cache(artist.held)
     for entry in entries_of(face):
         channel = entry.channel
-        if channel.object not in held:
-            held[channel.object] = _held(bpy.data.objects.get(channel.object))
         if channel not in reasons:
-            reasons[channel] = _problem(face, channel, creatable, held[channel.object])
+            reasons[channel] = _problem(face, channel, creatable, held)
             if reasons[channel]:
                 notices.append(reasons[channel])
         if not reasons[channel]:
@@ -243,9 +236,7 @@ def usable_entries(face: bpy.types.Object) -> tuple[list[Entry], list[str]]:
     return entries, notices
 
 
-def _problem(
-    face: bpy.types.Object, channel: Channel, creatable: set[str], held: Mapping[str, str]
-) -> str:
+def _problem(face: bpy.types.Object, channel: Channel, creatable: set[str], held: Held) -> str:
     """Why a channel cannot be moved, in a sentence, or ""."""
     target = bpy.data.objects.get(channel.object)
     if target is None:
@@ -338,6 +329,7 @@ def _followers(face: bpy.types.Object, drive: Drive, entries: Sequence[Entry]) -
     sources = {entry.source for entry in entries_of(face)}
     sources |= {item.source for item in face.selftalk.mapping}
     ours = {c.path: c for c in drive.channels if c.kind == "KEY" and c.object == face.name}
+    held = functools.cache(artist.held)
     for part in parts_of(face):
         if not part.selftalk.follows:
             continue
@@ -349,7 +341,7 @@ def _followers(face: bpy.types.Object, drive: Drive, entries: Sequence[Entry]) -
         followers = {Channel(part.name, "KEY", name): ours[name] for name in keys if name in ours}
         own = entries_by_name(names_of_part(keys), part.name, complete=False)
         own = [e for e in own if e.source not in sources and e.channel not in followers]
-        notices, held = [], _held(part)
+        notices = []
         for channel in [*followers, *(entry.channel for entry in own)]:
             reason = left_alone(part, channel.path, held)
             if reason:

@@ -11,7 +11,7 @@ import pytest
 from mathutils import Vector
 from scenes import play
 
-from selftalk_blender.blender import adjust, controls, lines, targets, writers
+from selftalk_blender.blender import adjust, compat, controls, lines, targets, writers
 from selftalk_blender.core import Motion, bundled_template
 from selftalk_blender.core.controls import Controls, apply
 from selftalk_blender.core.reduce import Keys, reduce_keys
@@ -440,3 +440,62 @@ def test_a_mapped_face_is_measured_by_its_own_shapes() -> None:
     assert curves(other)["JawOpen"].keyframe_points[0].interpolation == "BEZIER"
     off = [np.linalg.norm(play(other, f) - full[f], axis=1).max() for f in full]
     assert 0.1 < max(off) * 1000 <= 0.505
+
+
+# --- While a slider is dragged --------------------------------------------------------------
+
+
+def test_lines_about_the_playhead_follow_a_slider_first_and_the_rest_in_slices(
+    head, monkeypatch
+) -> None:
+    first = {"one": 1, "two": 201, "three": 401}
+    for line_id, frame in first.items():
+        speak(head, line_id, frame)
+
+    def keys() -> dict[str, list[float]]:
+        return {
+            line_id: [
+                tuple(p.co) for p in next(iter(curves(head, line_id).values())).keyframe_points
+            ]
+            for line_id in first
+        }
+
+    before = keys()
+    # As in a window, where bake_soon leaves the lines to a timer.
+    with monkeypatch.context() as window:
+        window.setattr(controls, "bake_now", lambda face: None)
+        head.selftalk.controls.strength = 1.5
+    head[controls.WAITING] = " ".join(first)
+    monkeypatch.setattr(controls, "SLICE", 0.0)
+    bpy.context.scene.frame_set(250)
+    changed = []
+    while controls.WAITING in head:
+        controls.bake_slice(head)
+        changed.append({line_id for line_id, now in keys().items() if now != before[line_id]})
+    assert changed[0] == {"two"}
+    assert [len(lines_changed) for lines_changed in changed] == [1, 2, 3]
+    sliced = keys()
+    controls.bake_now(head)
+    assert keys() == sliced
+
+
+def test_lines_that_waited_when_the_state_was_kept_are_made_then(head, monkeypatch) -> None:
+    speak(head)
+    with monkeypatch.context() as window:
+        window.setattr(controls, "bake_now", lambda face: None)
+        head.selftalk.controls.strength = 1.5
+    head[controls.WAITING] = "one"
+    controls.resume()  # as after undo, redo and loading
+    assert controls.WAITING not in head
+    assert np.abs(play(head, 30) - shape(expected(strength=1.5)[29])).max() < 1e-5
+
+
+def test_what_many_lines_move_is_read_once(head, monkeypatch) -> None:
+    for number in range(8):
+        speak(head, f"line {number}", 1 + 200 * number)
+    read, strip_curves = [], compat.strip_curves
+    monkeypatch.setattr(
+        compat, "strip_curves", lambda user: read.append(user) or strip_curves(user)
+    )
+    targets.drive_of(head)
+    assert len(read) <= 3 * 8

@@ -458,3 +458,26 @@ def test_ten_minutes_of_strip_keep_in_step(scene, head, tmp_path, monkeypatch, r
         wanted = abs(second % 10 - 5) / 5
         # A frame changes the jaw by 1 / (5 fps): half of it is half a frame.
         assert abs(seen(head, frame) / SECONDS - wanted) < 0.5 / (5 * fps), frame
+
+
+# --- While the panel is drawn ---------------------------------------------------------------
+
+
+def test_a_panel_of_many_strips_of_one_sound_looks_at_each_strip_once(scene, monkeypatch) -> None:
+    head = scene.selftalk.face
+    clip = strips.clip_of(strip("ramp"))
+    for number in range(30):
+        strips.add_strip(scene, clip, 300 + 100 * number)
+    there = strips.sound_strips(scene)
+    for each in there:
+        line = head.selftalk.lines.add()
+        line.id = line.strip = each.name
+        line.scene, line.sound = scene.name, strips.heard(scene, each, scene).sound
+    walks, listed = [], strips.sound_strips
+    monkeypatch.setattr(strips, "sound_strips", lambda of: walks.append(of) or listed(of))
+    assert dialogue.lost_lines(scene, scene, head) == []
+    assert set(dialogue.cast(scene, scene).values()) == {head}
+    assert len(walks) <= 4
+    for each in there:
+        dialogue.status(scene, each, scene, head)
+    assert len(walks) <= 4

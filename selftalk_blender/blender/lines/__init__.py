@@ -37,7 +37,7 @@ from .entries import (
     take_of,
 )
 from .playing import TRACK, arrange
-from .renewing import EDITED, is_edited, move, rebake, remove, written_frames
+from .renewing import EDITED, is_edited, move, rebake, rebaking, remove, written_frames
 from .values import adjusted, motion_of
 from .writing import check, keep_dense, write, write_cache
 
@@ -66,6 +66,7 @@ __all__ = [
     "places_of_line",
     "reaches",
     "rebake",
+    "rebaking",
     "remove",
     "rest_values",
     "spoken",

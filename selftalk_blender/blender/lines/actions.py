@@ -86,18 +86,21 @@ def places_of(owner: bpy.types.ID, line_id: str | None = None) -> list[Place]:
     data = owner.animation_data
     if data is None:
         return []
+
+    def asked(action: bpy.types.Action | None) -> bool:
+        return action is not None and LINE in action and line_id in (None, action[LINE])
+
     found = []
     for track in data.nla_tracks:
         for strip in track.strips:
-            if strip.action is not None and LINE in strip.action:
+            if asked(strip.action):
                 slot = compat.slot_number(strip)
                 found.append(Place(owner, strip.action, slot, track, strip))
     # In Tweak Mode the active action is that of a strip.
-    if data.action is not None and LINE in data.action and not data.use_tweak_mode:
+    if asked(data.action) and not data.use_tweak_mode:
         found.append(Place(owner, data.action, compat.slot_number(data)))
     # Blender puts what the artist keys of related data into the same action, in another slot.
-    found = [p for p in found if marked_curves(p.action, p.slot)]
-    return [p for p in found if line_id is None or p.action[LINE] == line_id]
+    return [p for p in found if marked_curves(p.action, p.slot)]
 
 
 def rest_values(owner: bpy.types.ID) -> dict[Curve, float]:

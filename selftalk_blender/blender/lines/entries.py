@@ -111,23 +111,27 @@ def line_of(face: bpy.types.Object, scene: str, strip: str, heard: Heard | None)
     Args:
         heard: None where it is not known; then a renamed or copied strip is not found.
     """
-    lost, copied = [], []
-    for line in face.selftalk.lines:
-        if not strip and heard is not None:
-            same_file = line.clip == str(heard.clip) and line.first_frame == heard.first_frame
-            if not line.strip and same_file:
-                return line
-        elif line.scene == scene and line.strip == strip:
-            return line
-        elif heard is not None and line.sound == heard.sound:
-            if line.strip == strip:  # a second line would be said on top of it
-                copied.append(line)
-            elif is_lost(line):
-                lost.append(line)
-    if heard is None or not strip:
-        return None
+    known = face.selftalk.lines
+    if strip:
+        exact = (line for line in known if line.strip == strip and line.scene == scene)
+    else:
+        exact = (
+            line
+            for line in known
+            if heard is not None
+            and not line.strip
+            and line.clip == str(heard.clip)
+            and line.first_frame == heard.first_frame
+        )
+    found = next(exact, None)
+    if found is not None or heard is None or not strip:
+        return found
+    same = [line for line in known if line.sound == heard.sound]
+    copied = [line for line in same if line.strip == strip]  # a second would be said on top of it
     return min(
-        copied or lost, key=lambda line: abs(line.first_frame - heard.first_frame), default=None
+        copied or [line for line in same if is_lost(line)],
+        key=lambda line: abs(line.first_frame - heard.first_frame),
+        default=None,
     )
 
 

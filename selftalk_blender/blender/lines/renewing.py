@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import bpy
 import numpy as np
@@ -58,27 +58,51 @@ EDITED = (
 )
 
 
-def rebake(face: bpy.types.Object) -> None:
+def rebake(face: bpy.types.Object, line_id: str | None = None) -> None:
     """Make the curves of all lines of a face again from their takes, or its mesh cache.
 
     Lines without a take, of an animator of the face's own, stay as they are.
 
+    Args:
+        line_id: of the one line that is made again; None for all.
+
     Raises:
         SelfTalkError: as `check`; a take is damaged.
     """
-    takes = [(Spoken.of(line), take_of(face, line.id)) for line in face.selftalk.lines]
+    takes = [
+        (Spoken.of(line), take_of(face, line.id))
+        for line in face.selftalk.lines
+        if line_id in (None, line.id)
+    ]
     todo = [(spoken, take) for spoken, take in takes if take is not None]
     if not todo:
         return
     if writers.has_cache(face):
-        spoken, take = todo[0]
-        for _ in write_cache(face, spoken, take, writers.played_cache(face)):
+        for _ in rebaking(face):
             pass
         return
     drive = targets.drive_of(face)
     check(face, drive)
     for spoken, take in todo:
         _renew(face, spoken, bake(face, drive, spoken, take))
+
+
+def rebaking(face: bpy.types.Object) -> Iterator[float]:
+    """`rebake` in small pieces; when it is closed, whole lines stay.
+
+    Yields:
+        Progress, 0 to 1.
+    """
+    known = [line.id for line in face.selftalk.lines if has_take(face, line.id)]
+    if known and writers.has_cache(face):
+        take = take_of(face, known[0])
+        line = find(face, known[0])
+        if line is not None and take is not None:
+            yield from write_cache(face, Spoken.of(line), take, writers.played_cache(face))
+        return
+    for number, line_id in enumerate(known):
+        yield number / len(known)
+        rebake(face, line_id)
 
 
 def _renew(face: bpy.types.Object, spoken: Spoken, baked: Baked) -> None:
