@@ -17,6 +17,7 @@ from ..core.reduce import Keys, Reduced, reducing
 from ..core.template import bundled_template
 from . import controls, fcurves, glance, jobs, lines, operators, panels, writers
 from . import face as faces
+from .marks import WAITING
 
 # What a preset sets besides the defaults of PRESET_CONTROLS; blinks and the like stay as chosen.
 PRESETS = {
@@ -136,7 +137,7 @@ def reduce_lines(face: bpy.types.Object, error_mm: float) -> jobs.Steps:
     Raises:
         SelfTalkError: there is nothing to reduce.
     """
-    while controls.WAITING in face:
+    while WAITING in face:
         yield jobs.Progress(0.0, "Reducing keys")
         controls.bake_slice(face)
     done: list[tuple[Line, Reduced]] = []
@@ -313,7 +314,7 @@ def _reach_mm(owner: bpy.types.Object, path: str) -> float:
 
 def bake_lines(face: bpy.types.Object) -> jobs.Steps:
     """Make the keys of all lines of a face again, or its mesh cache, whatever was edited."""
-    face.pop(controls.WAITING, None)
+    face.pop(WAITING, None)
     with contextlib.closing(lines.rebaking(face)) as work:
         for done in work:
             yield jobs.Progress(done, "Baking again")

@@ -31,7 +31,7 @@ from ..core.take import SILENCE
 from ..core.template import bundled_template
 from . import artist, parts, writers
 from . import face as faces
-from .marks import REDUCED, SEALS
+from .marks import REDUCED, SEALS, WAITING
 
 if TYPE_CHECKING:
     from . import lines
@@ -48,17 +48,24 @@ def _changed(settings: ControlSettings, context: bpy.types.Context) -> None:
     bake_soon(settings.id_data)
 
 
-class ControlSettings(bpy.types.PropertyGroup):
-    """`Object.selftalk.controls`; as made, the motion is what the animator gave."""
-
-    strength: bpy.props.FloatProperty(
-        name="Strength",
-        description="Size of the whole motion about the face at rest, as a factor. 1: as spoken",
+def _factor(name: str, description: str) -> Any:
+    """A control that is a factor, 1 as spoken."""
+    return bpy.props.FloatProperty(
+        name=name,
+        description=description,
         default=1.0,
         min=0.0,
         max=5.0,
         soft_max=2.0,
         update=_changed,
+    )
+
+
+class ControlSettings(bpy.types.PropertyGroup):
+    """`Object.selftalk.controls`; as made, the motion is what the animator gave."""
+
+    strength: _factor(
+        "Strength", "Size of the whole motion about the face at rest, as a factor. 1: as spoken"
     )
     closure: bpy.props.FloatProperty(
         name="Lip Closure",
@@ -96,68 +103,18 @@ class ControlSettings(bpy.types.PropertyGroup):
         step=10,
         update=_changed,
     )
-    jaw: bpy.props.FloatProperty(
-        name="Jaw",
-        description="Size of the jaw's motion, as a factor. Lips that met still meet",
-        default=1.0,
-        min=0.0,
-        max=5.0,
-        soft_max=2.0,
-        update=_changed,
+    jaw: _factor("Jaw", "Size of the jaw's motion, as a factor. Lips that met still meet")
+    mouth: _factor("Lips", "Size of all other mouth shapes' motion, as a factor")
+    cheeks: _factor("Cheeks", "Size of the cheeks' and nose's motion, as a factor")
+    tongue: _factor(
+        "Tongue", "How far the tongue comes out, as a factor; it stays behind closed lips"
     )
-    mouth: bpy.props.FloatProperty(
-        name="Lips",
-        description="Size of all other mouth shapes' motion, as a factor",
-        default=1.0,
-        min=0.0,
-        max=5.0,
-        soft_max=2.0,
-        update=_changed,
+    eyes: _factor(
+        "Eyes", "Size of what the animator moves around the eyes, as a factor; not of blinks"
     )
-    cheeks: bpy.props.FloatProperty(
-        name="Cheeks",
-        description="Size of the cheeks' and nose's motion, as a factor",
-        default=1.0,
-        min=0.0,
-        max=5.0,
-        soft_max=2.0,
-        update=_changed,
-    )
-    tongue: bpy.props.FloatProperty(
-        name="Tongue",
-        description="How far the tongue comes out, as a factor; it stays behind closed lips",
-        default=1.0,
-        min=0.0,
-        max=5.0,
-        soft_max=2.0,
-        update=_changed,
-    )
-    eyes: bpy.props.FloatProperty(
-        name="Eyes",
-        description="Size of what the animator moves around the eyes, as a factor; not of blinks",
-        default=1.0,
-        min=0.0,
-        max=5.0,
-        soft_max=2.0,
-        update=_changed,
-    )
-    brows: bpy.props.FloatProperty(
-        name="Brows",
-        description="Size of the brows' motion, as a factor",
-        default=1.0,
-        min=0.0,
-        max=5.0,
-        soft_max=2.0,
-        update=_changed,
-    )
-    upper_face: bpy.props.FloatProperty(
-        name="Upper Face",
-        description="Size of the motion above the mouth, brow raises included, as a factor",
-        default=1.0,
-        min=0.0,
-        max=5.0,
-        soft_max=2.0,
-        update=_changed,
+    brows: _factor("Brows", "Size of the brows' motion, as a factor")
+    upper_face: _factor(
+        "Upper Face", "Size of the motion above the mouth, brow raises included, as a factor"
     )
     use_blinks: bpy.props.BoolProperty(
         name="Blinks",
@@ -192,15 +149,7 @@ class ControlSettings(bpy.types.PropertyGroup):
         ),
         update=_changed,
     )
-    head: bpy.props.FloatProperty(
-        name="Head Motion",
-        description="Size of the head's motion, as a factor; a few degrees at 1",
-        default=1.0,
-        min=0.0,
-        max=5.0,
-        soft_max=2.0,
-        update=_changed,
-    )
+    head: _factor("Head Motion", "Size of the head's motion, as a factor; a few degrees at 1")
     head_bone: bpy.props.StringProperty(
         name="Bone",
         description="The bone that turns the head; where empty, one that is called so",
@@ -537,9 +486,6 @@ def _sums(face: bpy.types.Object, line_id: str) -> list[float]:
 
 # --- Baking live ----------------------------------------------------------------------------
 
-# Custom property of a face: ids of the lines that do not follow its controls yet. It is undone and
-# saved with the face, and so are they made again then.
-WAITING = "selftalk_waiting"
 SLICE = 0.02  # seconds after which no further line is begun before the window draws
 _quiet = False
 _seconds = 0.0  # that the last slice took

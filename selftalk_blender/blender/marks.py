@@ -20,6 +20,9 @@ RELATIVE = "selftalk_relative"
 
 TAKES = "selftalk_takes"  # line id -> take, as bytes
 SEALS = "selftalk_seals"  # line id -> sums of its curves
+# Ids of the lines that do not follow the controls yet. It is undone and saved with the face, and so
+# are they made again then.
+WAITING = "selftalk_waiting"
 REDUCED = "selftalk_reduced"  # line id -> error of its reduced keys in mm
 CALIBRATION = "selftalk_rig"  # what its rig does to it
 SHAPES_RESULT = "selftalk_face_shapes"  # what came of Create Face Shapes the last time

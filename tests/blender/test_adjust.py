@@ -11,7 +11,7 @@ import pytest
 from mathutils import Vector
 from scenes import play
 
-from selftalk_blender.blender import adjust, compat, controls, lines, targets, writers
+from selftalk_blender.blender import adjust, compat, controls, lines, marks, targets, writers
 from selftalk_blender.core import Motion, bundled_template
 from selftalk_blender.core.controls import Controls, apply
 from selftalk_blender.core.reduce import Keys, reduce_keys
@@ -465,11 +465,11 @@ def test_lines_about_the_playhead_follow_a_slider_first_and_the_rest_in_slices(
     with monkeypatch.context() as window:
         window.setattr(controls, "bake_now", lambda face: None)
         head.selftalk.controls.strength = 1.5
-    head[controls.WAITING] = " ".join(first)
+    head[marks.WAITING] = " ".join(first)
     monkeypatch.setattr(controls, "SLICE", 0.0)
     bpy.context.scene.frame_set(250)
     changed = []
-    while controls.WAITING in head:
+    while marks.WAITING in head:
         controls.bake_slice(head)
         changed.append({line_id for line_id, now in keys().items() if now != before[line_id]})
     assert changed[0] == {"two"}
@@ -484,9 +484,9 @@ def test_lines_that_waited_when_the_state_was_kept_are_made_then(head, monkeypat
     with monkeypatch.context() as window:
         window.setattr(controls, "bake_now", lambda face: None)
         head.selftalk.controls.strength = 1.5
-    head[controls.WAITING] = "one"
+    head[marks.WAITING] = "one"
     controls.resume()  # as after undo, redo and loading
-    assert controls.WAITING not in head
+    assert marks.WAITING not in head
     assert np.abs(play(head, 30) - shape(expected(strength=1.5)[29])).max() < 1e-5
 
 

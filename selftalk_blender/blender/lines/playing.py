@@ -25,9 +25,7 @@ from .actions import (
     set_relative,
     set_value,
 )
-from .entries import (
-    Line,
-)
+from .entries import Line
 
 TRACK = "SelfTalk"
 

@@ -36,21 +36,9 @@ from .entries import (
     take_of,
     twins_of,
 )
-from .playing import (
-    add_strip,
-    arrange,
-    check_tweaking,
-    clear_line,
-    hold_rest,
-    unplug,
-)
+from .playing import add_strip, arrange, check_tweaking, clear_line, hold_rest, unplug
 from .values import Baked, bake
-from .writing import (
-    Made,
-    check,
-    create_keys,
-    write_cache,
-)
+from .writing import Made, check, create_keys, write_cache
 
 EDITED = (
     "Its keys were edited or reduced by hand, and that would be lost. Choose the strip and press "

@@ -29,22 +29,8 @@ from .actions import (
     remove_curves,
     write_curves,
 )
-from .entries import (
-    Spoken,
-    find,
-    forget,
-    keep_entry,
-    other_lines,
-    store_take,
-)
-from .playing import (
-    arrange,
-    attach,
-    check_owner,
-    clear_line,
-    detach,
-    plays_in_nla,
-)
+from .entries import Spoken, find, forget, keep_entry, other_lines, store_take
+from .playing import arrange, attach, check_owner, clear_line, detach, plays_in_nla
 from .values import Baked, adjusted, bake, compose, motion_of
 
 
@@ -154,19 +140,18 @@ def write_cache(face: bpy.types.Object, new: Spoken, take: Take, path: Any) -> I
         data.append(piece)
         yield 0.0
     todo = [
-        (spoken, adjusted(face, spoken, known))
+        (spoken, *motion_of(spoken, adjusted(face, spoken, known)))
         for spoken, known in [(new, take), *other_lines(face, new.id)]
     ]
-    motion, first_frame = compose([motion_of(spoken, known) for spoken, known in todo])
+    motion, first_frame = compose([(eased, first) for _, eased, first in todo])
     with contextlib.closing(writers.write_mesh_cache(face, motion, first_frame, path)) as writing:
         for done in writing:
             if done < 1.0:
                 yield done
-    for spoken, known in todo:
+    for spoken, eased, first in todo:
         line = find(face, spoken.id)
         if line is not None:
             clear_line(face, line)
-        eased, first = motion_of(spoken, known)
         keep_entry(face, spoken, (first, first + len(eased) - 1))
     _forget_dense(face, new.id)
     store_take(face, new.id, b"".join(data))
