@@ -29,9 +29,9 @@ from .task import Task
 PACKAGE = Path(__file__).resolve().parent.parent
 # Also right in an installed extension, whose folder lies among others and not on the path.
 ENTRY = (
-    "import sys; sys.path.insert(0, {folder!r}); "
-    "from {package}.batch.child import main; sys.exit(main())"
-).format(folder=str(PACKAGE.parent), package=PACKAGE.name)
+    f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); "
+    f"from {PACKAGE.name}.batch.child import main; sys.exit(main())"
+)
 
 
 def command(blender: str = "") -> list[str]:

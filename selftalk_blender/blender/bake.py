@@ -16,7 +16,7 @@ from ..batch.manifest import output_of
 from ..batch.task import Done, Task
 from ..core.errors import SelfTalkError
 from ..core.files import atomic_path, check_writable
-from . import animate, character, controls, export, face, interface, preview
+from . import animate, character, export, face, interface, preview
 
 FIRST_FRAME = 1  # of the bundled head; a character speaks from its scene's first frame on
 CACHE_FOLDER = "selftalk_cache"
