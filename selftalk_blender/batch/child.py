@@ -23,6 +23,8 @@ Tasks = queue.SimpleQueue[Task | None]
 
 def main() -> int:
     """Bake what is asked for on stdin until it ends; returns the exit code."""
+    # It was for Blender's own memory, and slows down whatever we start.
+    os.environ.pop("MALLOC_PERTURB_", None)
     say = Voice()
     tasks: Tasks = queue.SimpleQueue()
     ended = threading.Event()

@@ -43,17 +43,31 @@ def command(blender: str = "") -> list[str]:
     if not blender:
         return [sys.executable, "-c", ENTRY]
     # Without the user's add-ons and preferences: they would make one machine's files differ from
-    # another's.
-    return [blender, "--background", "--factory-startup", "--disable-autoexec",
-            "--python-exit-code", "1", "--python-expr", ENTRY]  # fmt: skip
+    # another's. The environment is let in for what `environment` sets.
+    return [
+        blender, "--background", "--factory-startup", "--disable-autoexec",
+        "--python-use-system-env", "--python-exit-code", "1", "--python-expr", ENTRY,
+    ]  # fmt: skip
 
 
-def environment(jobs: int) -> dict[str, str]:
-    """Our own for one of so many children: together they use each core once."""
+def environment(jobs: int, blender: str = "") -> dict[str, str]:
+    """Our own for one of so many children.
+
+    Args:
+        blender: see `command`.
+    """
     ours = dict(os.environ)
-    if jobs > 1:
+    if blender:  # its Python is not the one that these are meant for
+        ours = {name: value for name, value in ours.items() if not name.startswith("PYTHON")}
+        ours["PYTHONNOUSERSITE"] = "1"
+    if jobs > 1:  # together they use each core once
         ours.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
-    return ours
+    # For the same bytes each time: ids in FBX files are hashes of names, and in Alembic files
+    # Blender writes a flag from memory that it has not set.
+    return ours | {"PYTHONHASHSEED": "0", "MALLOC_PERTURB_": "85"}
+
+
+Inbox = queue.SimpleQueue[tuple["Child", dict[str, Any] | None]]
 
 
 class Child:
@@ -67,10 +81,10 @@ class Child:
     def __init__(
         self,
         command: Sequence[str],
-        inbox: queue.SimpleQueue[tuple[Child, dict[str, Any] | None]],
+        inbox: Inbox,
         log: IO[bytes],
         environment: Mapping[str, str] | None = None,
-        keep: Sequence[int] = (),
+        keep: tuple[int, ...] = (),
     ) -> None:
         """Start it; returns at once.
 
@@ -108,18 +122,22 @@ class Child:
             self._process.stdin.write(json.dumps(task.to_json()).encode() + b"\n")
             self._process.stdin.flush()
 
-    def end(self, patience: float = 0.0) -> int:
-        """End it, by itself within `patience` seconds or else by force; returns its exit code."""
+    def leave(self) -> None:
+        """Let it know that it is to end; returns at once."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
+
+    def end(self, patience: float = 0.0) -> int:
+        """End it, by itself within `patience` seconds or else by force; returns its exit code."""
+        self.leave()
         try:
             return self._process.wait(patience)
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
 
-    def _hear(self, inbox: queue.SimpleQueue[tuple[Child, dict[str, Any] | None]]) -> None:
+    def _hear(self, inbox: Inbox) -> None:
         """Runs in a thread of its own."""
         assert self._process.stdout is not None
         with self._process.stdout as stream:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+# What can be written: the formats of `blender.export`, and Blender's own.
+FORMATS = ("blend", "abc", "fbx")
+NO_CACHE = ("fbx",)  # those that cannot hold a mesh cache
+USUAL = ("blend", "abc", "fbx")  # those that are written unless others are asked for
+CACHE_FOLDER = "selftalk_cache"
+METHODS = ("shape-keys", "mesh-cache")
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,11 @@ class Task:
     def path(self, suffix: str) -> Path:
         """Where the result of a suffix, such as "fbx", goes."""
         return Path(self.out, f"{self.place}.{suffix}")
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where its mesh cache goes."""
+        return self.path("").parent / CACHE_FOLDER / Path(self.place).name
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -114,3 +128,45 @@ class Done:
     def from_json(cls, fields: Mapping[str, Any]) -> Done:
         outputs = tuple(Output(**output) for output in fields["outputs"])
         return cls(**{**fields, "outputs": outputs, "warnings": tuple(fields["warnings"])})
+
+
+# --- Words, of a command line or a table ------------------------------------------------------
+
+
+def number(text: str) -> float:
+    """A finite number; half of all spreadsheets write a comma in it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        value = float(text.replace(",", "."))
+    except ValueError:
+        raise ValueError("choose a number") from None
+    if not math.isfinite(value):
+        raise ValueError("choose a number")
+    return value
+
+
+def rate(text: str) -> float:
+    """Frames per second.
+
+    Raises:
+        ValueError: it is no number between 1 and 1000.
+    """
+    value = number(text)
+    if not 1 <= value <= 1000:
+        raise ValueError("choose between 1 and 1000 frames per second")
+    return value
+
+
+def formats(text: str) -> tuple[str, ...]:
+    """What files to write, from names with commas, spaces or the like between.
+
+    Raises:
+        ValueError: one of them is unknown.
+    """
+    chosen = tuple(name.lower().lstrip(".") for name in re.split(r"[\s,;|+/]+", text) if name)
+    if not chosen or not set(chosen) <= set(FORMATS):
+        raise ValueError(f"choose from {', '.join(FORMATS)}")
+    return tuple(dict.fromkeys(chosen))

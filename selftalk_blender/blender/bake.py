@@ -19,7 +19,6 @@ from ..core.files import atomic_path, check_writable
 from . import animate, character, export, face, interface, preview
 
 FIRST_FRAME = 1  # of the bundled head; a character speaks from its scene's first frame on
-CACHE_FOLDER = "selftalk_cache"
 PREVIEW_SHARE = 0.75  # of the time that a clip takes with a preview
 PATIENCE = 300.0  # seconds that a step may take before a bake counts as hung
 # And for each second of a clip, where an exporter writes it in one step. Measured: a minute of
@@ -137,7 +136,7 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
             clip=task.clip,
             first_frame=first,
             output=settings.method.upper().replace("-", "_"),
-            cache_folder=str(task.path("").parent / CACHE_FOLDER / Path(task.place).name),
+            cache_folder=str(task.cache_folder),
             animator=who.animator,
             template=who.template,
             subject=who.subject,
