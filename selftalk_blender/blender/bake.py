@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import importlib
 import math
 import os
 import time
-from collections.abc import Generator
+import types
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,7 +163,10 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
         if suffix == "blend":
             _save(scene, talker, path, task)
         else:
-            export.export(bpy.context, [talker], path, (first, last))
+            with _one_fbx_date():
+                export.export(bpy.context, [talker], path, (first, last))
+        if suffix == "abc":
+            _fix_alembic_date(path)
         files.append(path)
     times["writing"] = round(time.monotonic() - begun, 3)
     if settings.preview:
@@ -214,6 +220,37 @@ def _preview(
             for part in steps:
                 yield start + size * part, None
         yield start + size, path
+
+
+@contextlib.contextmanager
+def _one_fbx_date() -> Iterator[None]:
+    """Have Blender's FBX exporter write one date: the same scene gives the same bytes then."""
+    exporter = importlib.import_module("io_scene_fbx.export_fbx_bin")
+
+    class Fixed(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> Fixed:
+            return cls(1970, 1, 1, tzinfo=tz)
+
+    before = exporter.datetime
+    exporter.datetime = types.SimpleNamespace(datetime=Fixed)
+    try:
+        yield
+    finally:
+        exporter.datetime = before
+
+
+def _fix_alembic_date(path: Path) -> None:
+    """Put one date into an Alembic file, in place of when it was written."""
+    mark = b"_ai_DateWritten="
+    with open(path, "r+b") as file:
+        # Beside it at the end are the names of all properties, 64 KB at most.
+        start = max(0, file.seek(0, os.SEEK_END) - 2 * 65536)
+        file.seek(start)
+        at = file.read().find(mark)
+        if at >= 0:
+            file.seek(start + at + len(mark))
+            file.write(b"Thu Jan  1 00:00:00 1970")  # as long as any other
 
 
 def _new_scene(fps: float) -> bpy.types.Scene:
