@@ -10,6 +10,7 @@ from ..worker import client
 from ..worker.log import keep_log_in
 from . import (
     adjust,
+    command,
     controls,
     dialogue,
     face_shapes,
@@ -45,6 +46,7 @@ def register() -> None:
     properties.attach()
     glance.start()
     controls.start()
+    command.start()
     keep_log_in(preferences.log_folder())
     # Blender as a module crashes (4.2) or hangs (4.5) at its end while it knows of our classes.
     atexit.register(unregister)
@@ -53,6 +55,7 @@ def register() -> None:
 def unregister() -> None:
     atexit.unregister(unregister)
     jobs.stop()
+    command.stop()
     controls.stop()
     glance.stop()
     client.stop_workers()
