@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import re
 import shutil
@@ -19,7 +18,6 @@ import soundfile
 
 from selftalk_blender import cli
 from selftalk_blender.core import FaceTemplate, Motion
-from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.core.progress import ProgressLine
 from selftalk_blender.core.template import ASSETS
 
