@@ -26,9 +26,14 @@ from selftalk_blender import cli
 ELSEWHERE = {
     "python3.11 tools/run.py demo": "tests/test_cli.py bakes; a minute with the preview",
     "python3.11 tools/run.py test": "is what runs this test",
-    'pip install ".[train]"': "tests/tools/test_run.py compares the lists of packages",
-    "python3.11 tools/run.py bake line.wav -o baked --preview": "a minute; tests/blender/test_preview.py",
-    "python -m torch.distributed.run --nproc-per-node 2 -m selftalk_blender.cli train configs/own.toml": "in place of the line above it; tests/training/test_loop.py",
+    "python3.11 tools/run.py bake line.wav -o baked --preview": (
+        "a minute; tests/blender/test_preview.py"
+    ),
+    'pip install ".[train]"': "sets up an environment",
+    "python -m torch.distributed.run --nproc-per-node 2 "
+    "-m selftalk_blender.cli train configs/own.toml": (
+        "in place of the command above it; tests/training/test_loop.py"
+    ),
     "tensorboard --logdir runs/own": "another program, which never ends",
     "selftalk train configs/bundled.toml": "hours; a short run: tests/training/test_train.py",
     "selftalk evaluate configs/bundled.toml": "minutes; tests/training/test_evaluate.py",
