@@ -1,4 +1,4 @@
-"""Finds the commands that the documents tell a reader to type."""
+"""Finds what the documents tell a reader to type: commands, and scripts for Blender."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ class Command:
 
     document: str
     text: str
+
+
+def scripts(document: Path) -> list[str]:
+    """The document's blocks marked `python`: scripts for Blender."""
+    text = document.read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def commands(document: Path) -> list[Command]:
