@@ -44,6 +44,7 @@ def register() -> None:
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     properties.attach()
+    operators.add_to_file_menu()
     glance.start()
     controls.start()
     command.start()
@@ -59,6 +60,7 @@ def unregister() -> None:
     controls.stop()
     glance.stop()
     client.stop_workers()
+    operators.remove_from_file_menu()
     properties.detach()
     for cls in reversed(CLASSES):
         if cls.is_registered:
