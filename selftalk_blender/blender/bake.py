@@ -158,16 +158,14 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
     begun = time.monotonic()
     for number, suffix in enumerate(settings.formats):
         path = task.path(suffix)
-        part = number / len(settings.formats)
-        yield Step((0.8 + 0.2 * part) * share, f"Writing {path.name}", patience, heard=True)
+        part = (0.8 + 0.2 * number / len(settings.formats)) * share
+        yield Step(part, f"Writing {path.name}", patience, heard=True)
         if suffix == "blend":
             _save(scene, talker, path, task)
         else:
-            with _one_fbx_date():
-                export.export(bpy.context, [talker], path, (first, last))
-        if suffix == "abc":
-            _fix_alembic_date(path)
-        files.append(path)
+            made = yield from _export(talker, path, (first, last), part, patience)
+            files += made.files
+            warnings += made.notices
     times["writing"] = round(time.monotonic() - begun, 3)
     if settings.preview:
         begun = time.monotonic()
@@ -202,6 +200,27 @@ def _animate(
             yield Step(share * step.done, step.text, heard=heard)
             if step.waiting:
                 time.sleep(0.02)
+
+
+def _export(
+    talker: bpy.types.Object,
+    path: Path,
+    frames: tuple[int, int],
+    done: float,
+    patience: float,
+) -> Generator[Step, None, export.Exported]:
+    exporting = export.exporting(bpy.context, [talker], path, frames)
+    with _one_fbx_date(), contextlib.closing(exporting):
+        while True:
+            try:
+                next(exporting)
+            except StopIteration as end:
+                made: export.Exported = end.value
+                break
+            yield Step(done, f"Writing {path.name}", patience, heard=True)
+    if path.suffix == ".abc":
+        _fix_alembic_date(path)
+    return made
 
 
 def _preview(
