@@ -85,7 +85,7 @@ def test_every_column_says_something(folder: Path) -> None:
         ("clip,strength\nb.wav,-1\n", "choose between 0 and 5"),
         ("clip,seed\nb.wav,1.5\n", "choose a whole number"),
         ("clip,fps\nb.wav,0\n", "frames per second"),
-        ("clip,format\nb.wav,docx\n", "choose from blend, abc, fbx"),
+        ("clip,format\nb.wav,docx\n", "choose from blend, fbx, abc"),
         ("clip,method\nb.wav,bones\n", "choose shape-keys or mesh-cache"),
         ("clip,device\nb.wav,tpu\n", "choose cpu or cuda"),
         ("clip,style\nb.wav,angry\n", "one style alone"),
