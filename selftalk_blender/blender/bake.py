@@ -81,12 +81,17 @@ def listen(task: Task) -> animate.Listening | None:
         while not next(listening).waiting:
             pass
     except SelfTalkError as error:
-        return _failing(error)
+        return _ended(error)
+    except StopIteration as end:
+        return _ended(end.value)
     return listening
 
 
-def _failing(error: SelfTalkError) -> animate.Listening:
-    raise error
+def _ended(outcome: animate.Listened | SelfTalkError) -> animate.Listening:
+    """What has come to its end before anyone asked."""
+    if isinstance(outcome, SelfTalkError):
+        raise outcome
+    return outcome
     yield
 
 
@@ -162,6 +167,7 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
         yield Step(part, f"Writing {path.name}", patience, heard=True)
         if suffix == "blend":
             _save(scene, talker, path, task)
+            files.append(path)
         else:
             made = yield from _export(talker, path, (first, last), part, patience)
             files += made.files

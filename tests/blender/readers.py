@@ -75,7 +75,11 @@ def read_usd(path: Path):
                     shapes[skinned.GetPrim().GetPath()] = binding.GetSkeleton()
             names = UsdSkel.BindingAPI
             told["shapes"] = sorted(
-                {str(n) for p in Usd.PrimRange(prim) for n in names(p).GetBlendShapesAttr().Get() or ()}
+                {
+                    str(n)
+                    for p in Usd.PrimRange(prim)
+                    for n in names(p).GetBlendShapesAttr().Get() or ()
+                }
             )
     frames = []
     for time in range(first, last + 1):
@@ -113,9 +117,7 @@ def read_usd(path: Path):
                     bound = moved(points, bind)
                     blended = np.einsum("vj,vjab->vab", weight, turned[index])
                     points = np.einsum("vab,vb->va", blended[:, :3, :3], bound) + blended[:, :3, 3]
-                    place = np.array(
-                        xforms.GetLocalToWorldTransform(query.GetPrim())
-                    ).T
+                    place = np.array(xforms.GetLocalToWorldTransform(query.GetPrim())).T
             parts.append(moved(points, place))
         frames.append(np.concatenate(parts))
     positions = np.array(frames) * told["metres"]
@@ -205,9 +207,7 @@ def read_glb(path: Path):
                     index = values(primitive.attributes.JOINTS_0).astype(int)
                     share = values(primitive.attributes.WEIGHTS_0)
                     blended = np.einsum("vj,vjab->vab", share, joints[index])
-                    points = (
-                        np.einsum("vab,vb->va", blended[:, :3, :3], points) + blended[:, :3, 3]
-                    )
+                    points = np.einsum("vab,vb->va", blended[:, :3, :3], points) + blended[:, :3, 3]
                     parts.append(points)
                 else:
                     parts.append(moved(points, world(number, time)))
@@ -311,7 +311,10 @@ def read_fbx(path: Path):
 
     def curves(target: int, label: bytes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         return {
-            name.decode(): (child(objects[c], "KeyTime")[1][0], child(objects[c], "KeyValueFloat")[1][0])
+            name.decode(): (
+                child(objects[c], "KeyTime")[1][0],
+                child(objects[c], "KeyValueFloat")[1][0],
+            )
             for node in of(target, "AnimationCurveNode", label)
             for c, name in into[node]
             if objects.get(c, ("",))[0] == "AnimationCurve"
