@@ -1,9 +1,9 @@
 """Exported files as programs other than Blender read them; run as a program, beside Blender.
 
-`python readers.py FILE...` writes FILE.npz: `positions` (T, V, 3), in metres and in Blender's axes where
-each vertex stands in the world frame by frame, all meshes one behind the other, and `told`, JSON of
-what else the file says. Readers are usd-core (USD), pygltflib (glTF), a reader of FBX's binary
-layout in this file, and ufbx for what FBX says of units, axes and rate.
+`python readers.py FILE...` writes FILE.npz: `positions` (T, V, 3), in metres and in Blender's axes
+where each vertex stands in the world frame by frame, all meshes one behind the other, and `told`,
+JSON of what else the file says. The readers are usd-core (USD), pygltflib and trimesh (glTF), one
+of FBX's binary layout in this file, and ufbx for what an FBX says of units, axes and rate.
 """
 
 from __future__ import annotations
@@ -75,7 +75,11 @@ def read_usd(path: Path):
                     shapes[skinned.GetPrim().GetPath()] = binding.GetSkeleton()
             names = UsdSkel.BindingAPI
             told["shapes"] = sorted(
-                {str(n) for p in Usd.PrimRange(prim) for n in names(p).GetBlendShapesAttr().Get() or ()}
+                {
+                    str(n)
+                    for p in Usd.PrimRange(prim)
+                    for n in names(p).GetBlendShapesAttr().Get() or ()
+                }
             )
     frames = []
     for time in range(first, last + 1):
@@ -113,9 +117,7 @@ def read_usd(path: Path):
                     bound = moved(points, bind)
                     blended = np.einsum("vj,vjab->vab", weight, turned[index])
                     points = np.einsum("vab,vb->va", blended[:, :3, :3], bound) + blended[:, :3, 3]
-                    place = np.array(
-                        xforms.GetLocalToWorldTransform(query.GetPrim())
-                    ).T
+                    place = np.array(xforms.GetLocalToWorldTransform(query.GetPrim())).T
             parts.append(moved(points, place))
         frames.append(np.concatenate(parts))
     positions = np.array(frames) * told["metres"]
@@ -214,9 +216,7 @@ def read_glb(path: Path):
                     index = values(primitive.attributes.JOINTS_0).astype(int)
                     share = values(primitive.attributes.WEIGHTS_0)
                     blended = np.einsum("vj,vjab->vab", share, joints[index])
-                    points = (
-                        np.einsum("vab,vb->va", blended[:, :3, :3], points) + blended[:, :3, 3]
-                    )
+                    points = np.einsum("vab,vb->va", blended[:, :3, :3], points) + blended[:, :3, 3]
                     parts.append(points)
                 else:
                     parts.append(moved(points, world(number, time)))
@@ -303,7 +303,7 @@ def read_fbx(path: Path):
     objects = {node[1][0]: node for node in top["Objects"][2]}
     links = [c[1] for c in top["Connections"][2]]
     into: dict[int, list] = {}
-    for kind, source, target, *name in links:
+    for _, source, target, *name in links:
         into.setdefault(target, []).append((source, name[0] if name else b""))
     parent = {
         source: target
@@ -320,7 +320,10 @@ def read_fbx(path: Path):
 
     def curves(target: int, label: bytes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         return {
-            name.decode(): (child(objects[c], "KeyTime")[1][0], child(objects[c], "KeyValueFloat")[1][0])
+            name.decode(): (
+                child(objects[c], "KeyTime")[1][0],
+                child(objects[c], "KeyValueFloat")[1][0],
+            )
             for node in of(target, "AnimationCurveNode", label)
             for c, name in into[node]
             if objects.get(c, ("",))[0] == "AnimationCurve"
@@ -352,7 +355,7 @@ def read_fbx(path: Path):
         return place(above, tick) @ made if above else made
 
     told: dict = {"shapes": [], "percent": 0.0, "models": {}}
-    for number, node in objects.items():
+    for node in objects.values():
         if node[0] == "Model":
             usual = settings_of(node)
             told["models"][node[1][1].split(b"\0")[0].decode()] = [

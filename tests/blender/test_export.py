@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import functools
 import json
-import math
 import os
 import subprocess
 import sys
@@ -20,8 +19,8 @@ from mathutils.kdtree import KDTree
 from scenes import play, talking
 from test_lines import say, spoken, take
 
-from selftalk_blender.blender import compat, export, face, lines, strips, writers
-from selftalk_blender.blender.export import exporters, sound
+from selftalk_blender.blender import compat, export, face, lines, strips, targets, writers
+from selftalk_blender.blender.export import exporters
 from selftalk_blender.core import bundled_template
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.core.livelink import COLUMNS
@@ -99,10 +98,11 @@ def apart(found: np.ndarray, expected: np.ndarray) -> float:
 
 @functools.cache
 def has_readers(python: str) -> bool:
-    asked = "from importlib.util import find_spec as f; print(all(map(f, %r)))" % (
-        ["pxr", "pygltflib", "trimesh", "ufbx"],
-    )  # fmt: skip
-    return b"True" in subprocess.run([python, "-c", asked], capture_output=True).stdout
+    asked = (
+        "from importlib.util import find_spec as f; "
+        "print(all(map(f, ['pxr', 'pygltflib', 'trimesh', 'ufbx'])))"
+    )
+    return b"True" in subprocess.run([python, "-c", asked], check=False, capture_output=True).stdout
 
 
 def other_readers(*paths: Path) -> dict[str, tuple[np.ndarray, dict]]:
@@ -429,8 +429,6 @@ def test_live_link_csv_and_json_are_what_the_keys_show(head, tmp_path, rate) -> 
     render.fps, render.fps_base = rate
     first = 3 * rate[0] + 2
     new = spoken("one", first, 0.5, rate[0] / rate[1])
-    from selftalk_blender.blender import targets
-
     list(lines.write(head, targets.drive_of(head), new, take(0.5)))
     head.selftalk.controls.strength = 0.5
     lines.rebake(head)

@@ -100,7 +100,7 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class Exported:
-    """What became of an export: files that were written, and sentences that the user should read."""
+    """What came of an export: the files written, and sentences that the user should read."""
 
     files: tuple[Path, ...]
     notices: tuple[str, ...] = ()
@@ -116,7 +116,9 @@ def format_of(suffix: str) -> str:
         if suffix.lower() in known.suffixes:
             return name
     names = ", ".join(suffix for known in FORMATS.values() for suffix in known.suffixes)
-    raise SelfTalkError(f"{suffix or 'No suffix'} is no known format. Name the file one of {names}.")
+    raise SelfTalkError(
+        f"{suffix or 'No suffix'} is no known format. Name the file one of {names}."
+    )
 
 
 def check_faces(context: bpy.types.Context, faces: Sequence[bpy.types.Object], suffix: str) -> None:
@@ -279,9 +281,7 @@ def exporting(
     path = Path(path)
     first, last = check_export(context, faces, path, frames, preset, with_parts, with_sound)
     cut = frames is None and motion_range(faces)[0] < first
-    return _exporting(
-        context, faces, path, first, last, preset, with_parts, with_sound, cut
-    )
+    return _exporting(context, faces, path, first, last, preset, with_parts, with_sound, cut)
 
 
 def _exporting(
@@ -377,9 +377,7 @@ class _Job:
             else:
                 self._usd(points=True)
 
-    def shapes(
-        self, cast: Cast, name: str, preset: str, notices: list[str]
-    ) -> Iterator[Progress]:
+    def shapes(self, cast: Cast, name: str, preset: str, notices: list[str]) -> Iterator[Progress]:
         """FBX, glTF, or USD with blend shapes: from the stage."""
         notices += left_out(cast)
         found: list[Sampled] = []
@@ -415,7 +413,9 @@ class _Job:
                 shutil.copyfile(self.track, folder / "sound.wav")
             fps = strips.frame_rate(self.context.scene)
             track = "sound.wav" if self.track is not None else ""
-            package.write_package(self.temporary, folder, layer.name, track, self.first, frames, fps)
+            package.write_package(
+                self.temporary, folder, layer.name, track, self.first, frames, fps
+            )
 
     def _run(self, write, made: Path | None = None) -> None:  # type: ignore[no-untyped-def]
         try:

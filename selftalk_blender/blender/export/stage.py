@@ -250,9 +250,7 @@ def _continuous(turns: np.ndarray) -> np.ndarray:
     return turns * np.concatenate([[1.0], np.cumprod(signs)])[:, None]
 
 
-def _key(
-    owner: bpy.types.ID, curves: dict[str, np.ndarray], first: int
-) -> list[bpy.types.Action]:
+def _key(owner: bpy.types.ID, curves: dict[str, np.ndarray], first: int) -> list[bpy.types.Action]:
     moving = {path: v for path, v in curves.items() if np.ptp(v, axis=0).max() > STILL}
     if not moving:
         return []
