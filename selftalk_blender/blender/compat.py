@@ -155,9 +155,9 @@ def enabled_addon(module: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def fbx_frames(first: int, last: int) -> Iterator[None]:
-    """Have the FBX exporter, enabled, write these frames: it asks the scene, which has none below 0.
+    """Have the FBX exporter, enabled already, write these frames.
 
-    The files themselves hold any time.
+    It asks the scene, which has none below 0; the files themselves hold any time.
     """
     from io_scene_fbx import export_fbx_bin
 

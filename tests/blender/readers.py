@@ -1,9 +1,9 @@
 """Exported files as programs other than Blender read them; run as a program, beside Blender.
 
-`python readers.py FILE OUT.npz` writes `positions` (T, V, 3), in metres and in Blender's axes where
-each vertex stands in the world frame by frame, all meshes one behind the other, and `told`, JSON of
-what else the file says. Readers are usd-core (USD), pygltflib (glTF), a reader of FBX's binary
-layout in this file, and ufbx for what FBX says of units, axes and rate.
+`python readers.py FILE...` writes FILE.npz: `positions` (T, V, 3), in metres and in Blender's axes
+where each vertex stands in the world frame by frame, all meshes one behind the other, and `told`,
+JSON of what else the file says. The readers are usd-core (USD), pygltflib and trimesh (glTF), one
+of FBX's binary layout in this file, and ufbx for what an FBX says of units, axes and rate.
 """
 
 from __future__ import annotations
@@ -145,8 +145,17 @@ def read_glb(path: Path):
             view = file.bufferViews[accessor.bufferView]
             start = (view.byteOffset or 0) + (accessor.byteOffset or 0)
             made = np.frombuffer(blob, kind, accessor.count * width, start).reshape(-1, width)
-        assert accessor.sparse is None
-        return made.astype(np.float64)
+        made = made.astype(np.float64)
+        if accessor.sparse is not None:
+            sparse, parts = accessor.sparse, []
+            for part, form, many in (
+                (sparse.indices, TYPES[sparse.indices.componentType], 1),
+                (sparse.values, kind, width),
+            ):
+                start = (file.bufferViews[part.bufferView].byteOffset or 0) + (part.byteOffset or 0)
+                parts.append(np.frombuffer(blob, form, sparse.count * many, start))
+            made[parts[0]] = parts[1].reshape(-1, width)
+        return made
 
     times = sorted({
         round(float(t), 6)
@@ -294,12 +303,12 @@ def read_fbx(path: Path):
     objects = {node[1][0]: node for node in top["Objects"][2]}
     links = [c[1] for c in top["Connections"][2]]
     into: dict[int, list] = {}
-    for kind, source, target, *name in links:
+    for _, source, target, *name in links:
         into.setdefault(target, []).append((source, name[0] if name else b""))
     parent = {
         source: target
         for _, source, target, *name in links
-        if not name and objects.get(source, ("",))[0] == "Model"
+        if all(objects.get(number, ("",))[0] == "Model" for number in (source, target))
     }
 
     def of(target: int, kind: str, label: bytes | None = None) -> list[int]:
@@ -346,7 +355,7 @@ def read_fbx(path: Path):
         return place(above, tick) @ made if above else made
 
     told: dict = {"shapes": [], "percent": 0.0, "models": {}}
-    for number, node in objects.items():
+    for node in objects.values():
         if node[0] == "Model":
             usual = settings_of(node)
             told["models"][node[1][1].split(b"\0")[0].decode()] = [
@@ -420,5 +429,6 @@ READERS = {".usd": read_usd, ".usdc": read_usd, ".usda": read_usd, ".usdz": read
            ".glb": read_glb, ".fbx": read_fbx}  # fmt: skip
 
 if __name__ == "__main__":
-    positions, told = READERS[Path(sys.argv[1]).suffix](Path(sys.argv[1]))
-    np.savez(sys.argv[2], positions=positions, told=json.dumps(told))
+    for name in sys.argv[1:]:
+        positions, told = READERS[Path(name).suffix](Path(name))
+        np.savez(f"{name}.npz", positions=positions, told=json.dumps(told))

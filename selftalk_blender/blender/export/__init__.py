@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sys
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class Exported:
-    """What became of an export: files that were written, and sentences that the user should read."""
+    """What came of an export: the files written, and sentences that the user should read."""
 
     files: tuple[Path, ...]
     notices: tuple[str, ...] = ()
@@ -152,7 +153,7 @@ def check_faces(context: bpy.types.Context, faces: Sequence[bpy.types.Object], s
                 f"The shape keys of {target.name} are absolute, which {known.label} cannot hold. "
                 "Tick Relative in its Shape Keys, or export Alembic."
             )
-        if known.holds == "WEIGHTS" and target.selftalk.lines:
+        if known.holds == "WEIGHTS" and lines.written_frames(target) is not None:
             curves.check(target)
 
 
@@ -387,12 +388,13 @@ class _Job:
         basis, rename = Matrix.Scale(metre, 4), str
         if name == "fbx":
             basis, rename = basis @ PRESETS[preset].basis, PRESETS[preset].rename
-        with staged(self.context, found, self.first, self.path.stem, basis, rename):
+        first = 0 if name == "glb" else self.first  # a glTF begins at 0 seconds
+        with staged(self.context, found, first, self.path.stem, basis, rename) as stage:
             if name == "fbx":
-                frames = self.first, self.last
-                self._run(lambda: exporters.write_fbx(self.temporary, PRESETS[preset], *frames))
+                span = self.first, self.last, strips.frame_rate(self.context.scene)
+                self._run(lambda: exporters.write_fbx(self.temporary, PRESETS[preset], *span))
             elif name == "glb":
-                self._run(lambda: exporters.write_gltf(self.temporary))
+                self._run(lambda: exporters.write_gltf(self.temporary, stage))
             else:
                 self._usd(points=False)
 
@@ -420,6 +422,11 @@ class _Job:
             finished = write()
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
+            # Blender keeps the exporter's traceback, and so its file stays open, which Windows
+            # would not remove.
+            for name in ("last_traceback", "last_value", "last_exc"):
+                if hasattr(sys, name):
+                    delattr(sys, name)
             raise SelfTalkError(f"Cannot write {self.path}: {reason}.") from error
         if "FINISHED" not in finished or not _is_whole(made or self.temporary):
             raise SelfTalkError(
@@ -438,7 +445,14 @@ def _is_whole(path: Path) -> bool:
             return head.startswith(b"Kaydar")
         if path.suffix == ".glb":
             return head.startswith(b"glTF") and int.from_bytes(head[8:], "little") == size
-        return head.startswith((b"PXR-USDC", b"#usda"))
+        if head.startswith(b"#usda"):
+            file.seek(max(size - 64, 0))
+            return file.read().rstrip().endswith(b"}")
+        if head.startswith(b"PXR-USDC"):
+            file.seek(16)  # where the table of contents is, which is written last
+            file.seek(int.from_bytes(file.read(8), "little"))
+            sections = int.from_bytes(file.read(8), "little")
+            return sections > 0 and file.tell() + 32 * sections <= size
     return False
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ...core.errors import SelfTalkError
 from ...core.lips import rest_weights
 from ...core.template import bundled_template
-from .. import controls, lines, strips, targets, writers
+from .. import controls, lines, targets, writers
 
 
 def check(face: bpy.types.Object) -> None:

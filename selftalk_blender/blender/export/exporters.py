@@ -72,9 +72,12 @@ PRESETS = {
 }  # fmt: skip
 
 
-def write_fbx(path: Path, preset: Preset, first: int, last: int) -> set[str]:
+TICKS = 46186158000  # FBX counts so many a second
+
+
+def write_fbx(path: Path, preset: Preset, first: int, last: int, fps: float) -> set[str]:
     with compat.enabled_addon("io_scene_fbx"), compat.fbx_frames(first, last):
-        return bpy.ops.export_scene.fbx(
+        finished = bpy.ops.export_scene.fbx(
             filepath=str(path),
             check_existing=False,
             object_types={"MESH", "ARMATURE"},
@@ -91,9 +94,27 @@ def write_fbx(path: Path, preset: Preset, first: int, last: int) -> set[str]:
             bake_anim_simplify_factor=0.0,
             **preset.settings,
         )
+    if "FINISHED" in finished:
+        _set_span(path, first / fps, last / fps)
+    return finished
 
 
-def write_gltf(path: Path) -> set[str]:
+def _set_span(path: Path, begin: float, end: float) -> None:
+    """Note the seconds of the motion in an FBX's global settings: Blender writes 0 to 1 there."""
+    with open(path, "r+b") as file:
+        head = file.read(1 << 16)  # the settings come right after the header
+        for name, seconds in ((b"TimeSpanStart", begin), (b"TimeSpanStop", end)):
+            texts = (name, b"KTime", b"Time", b"")
+            pattern = b"".join(b"S" + len(t).to_bytes(4, "little") + t for t in texts) + b"L"
+            at = head.find(pattern)
+            if at >= 0:
+                file.seek(at + len(pattern))
+                file.write(round(seconds * TICKS).to_bytes(8, "little", signed=True))
+
+
+def write_gltf(path: Path, stage: bpy.types.Scene) -> set[str]:
+    # It takes seconds from fps * fps_base (in 4.2 to 5.2), and thus 29.97 for 30.03.
+    stage.render.fps_base = 1.0 / stage.render.fps_base
     with compat.enabled_addon("io_scene_gltf2"):
         return bpy.ops.export_scene.gltf(
             filepath=str(path),
@@ -112,7 +133,6 @@ def write_gltf(path: Path) -> set[str]:
             export_def_bones=True,
             export_morph=True,
             export_morph_normal=True,
-            export_try_sparse_sk=False,
         )
 
 

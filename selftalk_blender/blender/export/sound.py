@@ -13,7 +13,7 @@ import numpy as np
 from ...core.errors import SelfTalkError
 from .. import compat, strips
 
-MIX_RATE, CHANNELS, BYTES = 48000, 2, 2  # of the file: samples per second, 16 bits
+MIX_RATE, BYTES = 48000, 2  # of the file: samples per second, 16 bits
 
 
 def beside(path: Path) -> Path:
@@ -72,22 +72,27 @@ def write(owner: bpy.types.Scene, begin: float, end: float, path: Path) -> None:
     ahead = round((first - begin) * MIX_RATE / fps)  # samples that are missing, or too many (-)
     with tempfile.TemporaryDirectory(prefix=".selftalk-", dir=path.parent) as folder:
         mixed = Path(folder) / "mixed.wav"
-        _mix_down(owner, first, last, mixed)
+        channels = _mix_down(owner, first, last, mixed)
+        size = BYTES * channels
         with wave.open(str(mixed), "rb") as source, wave.open(str(path), "wb") as file:
-            file.setparams((CHANNELS, BYTES, MIX_RATE, 0, "NONE", ""))
+            file.setparams((channels, BYTES, MIX_RATE, 0, "NONE", ""))
             source.readframes(max(-ahead, 0))
             silence = min(max(ahead, 0), count)
-            file.writeframes(bytes(silence * CHANNELS * BYTES))
+            file.writeframes(bytes(silence * size))
             left = count - silence
             while left > 0:
                 piece = source.readframes(min(left, MIX_RATE))
                 # Blender may end the file a buffer early or late.
-                piece = piece or bytes(min(left, MIX_RATE) * CHANNELS * BYTES)
+                piece = piece or bytes(min(left, MIX_RATE) * size)
                 file.writeframes(piece)
-                left -= len(piece) // (CHANNELS * BYTES)
+                left -= len(piece) // size
 
 
-def _mix_down(owner: bpy.types.Scene, first: int, last: int, path: Path) -> None:
+def _mix_down(owner: bpy.types.Scene, first: int, last: int, path: Path) -> int:
+    """Mix some frames down; how many channels the file has: 1 where all sounds have 1."""
+    sounds = [strip.sound for strip in strips.sound_strips(owner) if strip.sound is not None]
+    # Blender plays what is mono 3 dB softer on each of two speakers.
+    mono = all(heard.channels == "MONO" for heard in sounds)
     before = owner.frame_start, owner.frame_end, owner.use_preview_range
     try:
         owner.use_preview_range = False
@@ -95,7 +100,7 @@ def _mix_down(owner: bpy.types.Scene, first: int, last: int, path: Path) -> None
         with compat.as_sequencer_scene(bpy.context, owner):
             bpy.ops.sound.mixdown(
                 filepath=str(path), check_existing=False, container="WAV", codec="PCM",
-                format="S16", channels="STEREO", mixrate=MIX_RATE,
+                format="S16", channels="MONO" if mono else "STEREO", mixrate=MIX_RATE,
             )  # fmt: skip
     except RuntimeError as error:
         raise SelfTalkError(
@@ -105,3 +110,4 @@ def _mix_down(owner: bpy.types.Scene, first: int, last: int, path: Path) -> None
         owner.frame_start, owner.frame_end, owner.use_preview_range = before
     if not path.is_file():
         raise SelfTalkError("The sound cannot be mixed down. Untick Sound to export without it.")
+    return 1 if mono else 2

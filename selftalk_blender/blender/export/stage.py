@@ -87,7 +87,7 @@ def _pose(bone: bpy.types.PoseBone) -> list[float]:
             bone.matrix,
             rest,
             parent_matrix=parent.matrix,
-            parent_matrix_rest=parent.bone.matrix_local,
+            parent_matrix_local=parent.bone.matrix_local,
             invert=True,
         )
     return [part for vector in own.decompose() for part in vector]
