@@ -60,7 +60,7 @@ def test_a_character_speaks_and_keeps_all_else(ann, tmp_path) -> None:
     assert (settings.strength, settings.seed) == (1.5, 3)
     assert settings.use_blinks and settings.blinks == 0.5 and not settings.use_head
     (line,) = target.selftalk.lines
-    assert line.key_range[0] == 101
+    assert line.key_range[0] <= 101 < line.key_range[1]
     assert np.abs(play(target, 105) - play(target, 101)).max() > 1e-3
     if compat.HAS_SOUND:
         (strip,) = compat.editor_strips(scene.sequence_editor)
