@@ -12,6 +12,7 @@ import traceback
 from typing import IO, Any
 
 from ..core.errors import SelfTalkError
+from .process import LIBRARIES
 from .task import Done, Task
 
 ANSWER = 0.3  # seconds that we wait for the next clip, before this one is written
@@ -25,6 +26,7 @@ def main() -> int:
     """Bake what is asked for on stdin until it ends; returns the exit code."""
     # It was for Blender's own memory, and slows down whatever we start.
     os.environ.pop("MALLOC_PERTURB_", None)
+    sys.path += filter(None, os.environ.pop(LIBRARIES, "").split(os.pathsep))
     say = Voice()
     tasks: Tasks = queue.SimpleQueue()
     ended = threading.Event()

@@ -33,6 +33,8 @@ ENTRY = (
     f"from {PACKAGE.name}.batch.child import main; sys.exit(main())"
 )
 
+LIBRARIES = "SELFTALK_LIBRARIES"  # names folders of what the animator runs by; see `worker.python`
+
 
 def command(blender: str = "") -> list[str]:
     """The command line of a child.

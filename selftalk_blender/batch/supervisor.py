@@ -8,7 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from ..core.errors import SelfTalkError
 from ..core.files import remove_parts
@@ -80,7 +80,7 @@ class Supervisor:
         with manifest.lock(self._out) as lock:
             remove_parts(self._out)
             self._manifest = manifest.Manifest(self._out)
-            with open(self._out / LOG, "wb") as self._log:
+            with _opened(self._out / LOG) as self._log:
                 self._keep = (lock,)
                 try:
                     self._work(deque(tasks))
@@ -212,6 +212,16 @@ class Supervisor:
                 remove_parts(task.path("").parent, child.pid)
                 remove_parts(task.cache_folder, child.pid)
         self._children.clear()
+
+
+def _opened(log: Path) -> IO[bytes]:
+    try:
+        return open(log, "wb")
+    except OSError as error:
+        reason = error.strerror or error
+        raise SelfTalkError(
+            f"{log} cannot be written ({reason}). Choose another folder."
+        ) from error
 
 
 def _last_words(code: int) -> str:
