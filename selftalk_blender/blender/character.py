@@ -118,8 +118,10 @@ def _candidates() -> list[bpy.types.Object]:
 
 
 def _goes_with(target: bpy.types.Object, other: bpy.types.Object) -> bool:
-    rig = rigs.armature_of(target)
-    return other in parts.parts_of(target) or (rig is not None and rig == rigs.armature_of(other))
+    rig = rigs.deforming_armature(target)
+    return other in parts.parts_of(target) or (
+        rig is not None and rig == rigs.deforming_armature(other)
+    )
 
 
 def _shapes(target: bpy.types.Object) -> int:

@@ -56,7 +56,7 @@ def test_bake_starts_blenders_own_program(program, tmp_path, monkeypatch, capsys
     assert os.environ["SELFTALK_PYTHON"] == sys.executable
     called = (tmp_path / "called").read_text()
     assert called.startswith("--background\n--factory-startup\n--disable-autoexec\n")
-    assert called.endswith("from selftalk_blender.batch.child import main; sys.exit(main())\n")
+    assert called.endswith("from selftalk_blender.batch.child import main; main()\n")
 
 
 def test_its_exit_codes_are_those_of_selftalk(program, tmp_path, monkeypatch, capsys) -> None:
