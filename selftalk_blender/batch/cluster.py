@@ -249,6 +249,8 @@ class Cluster:
         if event == "lost":
             with self._lock:
                 self._vacant.pop(place, None)
+            text = f"The node {message['node']} was lost; the bake goes on without it."
+            self._inbox.put((None, {"event": "notice", "text": text}))
             self._lose(place)
             return
         child = self._children.get(place)

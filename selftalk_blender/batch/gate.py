@@ -179,7 +179,7 @@ class Gate:
     def _lose(self, place: Place, error: Exception) -> None:
         self._drop(place)
         if place.vacant:
-            self._say("lost", at=place.number)
+            self._say("lost", at=place.number, node=place.name)
             return
         self._failures[place.node] += 1
         if self._failures[place.node] >= FAILURES and place.node not in self._refused:
@@ -194,7 +194,7 @@ class Gate:
         for other in [other for other in self._places.values() if other.node == place.node]:
             self._drop(other)
             if other.vacant and other is not place:
-                self._say("lost", at=other.number)
+                self._say("lost", at=other.number, node=other.name)
 
     def _drop(self, place: Place) -> None:
         self._places.pop(place.number, None)
