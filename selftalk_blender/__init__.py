@@ -3,8 +3,6 @@
 Blender calls `register`; importing the package brings in neither bpy nor torch.
 """
 
-__version__ = "0.1.0"
-
 
 def register() -> None:
     """Enable the add-on: called by Blender."""

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from .batch.arguments import add_arguments
 
 if TYPE_CHECKING:
-    from .animator import Animator, VertexAnimator
     from .batch.clips import Clip
+    from .worker.lanes import AnyAnimator
 
 INTERRUPTED = 130
 
@@ -162,14 +162,14 @@ def _animate(options: argparse.Namespace) -> int:
         raise SelfTalkError(
             f"{len(clips)} clips cannot go into the one file {output}. Give a folder."
         )
-    from .animator import load_animator
+    from .worker.lanes import load_animator
 
     template = None
     if options.template is not None:
         from .core.meshes import read_template
 
         template, _ = read_template(options.template, options.subject)
-    animator = load_animator(options.animator, options.device, template=template)
+    animator = load_animator(options.animator, options.device, template)
     failed = 0
     for number, clip in enumerate(clips, 1):
         target = output if one_file else _below(output, clip, ".npz")
@@ -181,7 +181,7 @@ def _animate(options: argparse.Namespace) -> int:
     return _tally(failed, len(clips))
 
 
-def _animate_one(animator: Animator | VertexAnimator, clip: Clip, target: Path, title: str) -> None:
+def _animate_one(animator: AnyAnimator, clip: Clip, target: Path, title: str) -> None:
     from .core.progress import ProgressLine
 
     line = ProgressLine(title)
@@ -221,12 +221,13 @@ def _complain(sentence: str) -> int:
 
 
 def _lacks(command: str, error: ModuleNotFoundError) -> str:
-    from .doctor import PACKAGES
+    from .doctor import PACKAGES, TRAINING
 
     name = (error.name or str(error)).partition(".")[0]
-    if name not in (*PACKAGES, "bpy", "torchmetrics"):
+    if name not in (*PACKAGES, *TRAINING, "bpy"):
         raise error  # a fault of ours
-    packages = " ".join(PACKAGES) if name in PACKAGES else name
+    learns = command not in ("animate", "bake") and name in PACKAGES
+    packages = " ".join(PACKAGES) if learns else name
     return (
         f"`selftalk {command}` needs {name}, which this Python ({sys.executable}) lacks. Install "
         f'it with: "{sys.executable}" -m pip install {packages}{os.linesep}'

@@ -44,16 +44,16 @@ class Voice:
         sys.stdout.flush()
         self._stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
-        self._told = 0.0
+        self._told, self._patience = 0.0, 0.0
 
     def __call__(self, event: str, **fields: Any) -> None:
         print(json.dumps({"event": event, **fields}), file=self._stream, flush=True)
 
     def step(self, place: str, done: float, text: str, patience: float) -> None:
-        """A step, unless one has just been told and this one will not be long either."""
+        """A step, unless one has just been told that takes no longer."""
         now = time.monotonic()
-        if now - self._told > RARELY or text.startswith("Writing "):
-            self._told = now
+        if now - self._told > RARELY or patience != self._patience:
+            self._told, self._patience = now, patience
             self("step", place=place, done=round(done, 3), text=text, patience=patience)
 
 

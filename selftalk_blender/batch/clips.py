@@ -34,8 +34,8 @@ class Clip:
 def find_clips(arguments: Iterable[str], output: Path | None = None) -> list[Clip]:
     """The clips that the arguments name: files, folders (with all below them), or globs.
 
-    A folder or a glob gives only files that are called like sound or video, and none below
-    the output folder, which has to be given as an absolute path.
+    A folder or a glob gives only files that are called like sound or video, and a folder that has
+    the output folder (an absolute path) below it none from in there.
 
     Raises:
         SelfTalkError: an argument names nothing, or the results of two clips would have one name.
@@ -46,7 +46,8 @@ def find_clips(arguments: Iterable[str], output: Path | None = None) -> list[Cli
         clips.setdefault(path.resolve(), Clip(path, place.with_suffix("")))
 
     def add_folder(folder: Path) -> int:
-        inside = [path for path in sorted(folder.rglob("*")) if _is_clip(path, folder, output)]
+        below = output if output is not None and folder.resolve() in output.parents else None
+        inside = [path for path in sorted(folder.rglob("*")) if _is_clip(path, folder, below)]
         for path in inside:
             add(path, path.relative_to(folder))
         return len(inside)
@@ -98,4 +99,4 @@ def _is_clip(path: Path, folder: Path, output: Path | None) -> bool:
         return False
     if any(part.startswith(".") for part in path.relative_to(folder).parts):
         return False  # the system's own, such as ._name on macOS
-    return output is None or output == folder.resolve() or output not in path.resolve().parents
+    return output is None or output not in path.resolve().parents

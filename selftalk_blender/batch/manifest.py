@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..core.errors import SelfTalkError
 from ..core.files import atomic_path
+from ..core.version import VERSION
 from .task import Done, Output, Task
 
 NAME = "manifest.jsonl"
@@ -62,7 +62,9 @@ class Manifest:
         if line is None or line.get("error") is not None or line.get("input") != digest:
             return None
         try:
-            same = _comparable(line) == _comparable(json.loads(json.dumps(task.to_json())))
+            same = _comparable(line) == _comparable(
+                line_of(task, digest, Done(task.clip, task.place))
+            )
             outputs = Done.from_json({name: line[name] for name in _DONE}).outputs
         except (KeyError, TypeError, AttributeError):  # of another version
             return None
@@ -101,7 +103,8 @@ _DONE = tuple(Done.__dataclass_fields__)
 def line_of(task: Task, digest: str, done: Done) -> Line:
     """The manifest's line of a task."""
     fields = {name: value for name, value in task.to_json().items() if name != "out"}
-    return fields | {"input": digest} | done.to_json()
+    line: Line = json.loads(json.dumps(fields | {"input": digest} | done.to_json()))
+    return line
 
 
 def read(path: Path) -> dict[str, Line]:
@@ -159,7 +162,7 @@ def input_hash(task: Task) -> str:
         SelfTalkError: a file cannot be read.
     """
     settings = task.settings
-    parts = [__version__, _content(task.clip, remember=False)]
+    parts = [VERSION, _content(task.clip, remember=False)]
     for path in (task.mesh, settings.animator or str(ANIMATOR), settings.template):
         parts.append(_content(path) if path else "")
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 # What can be written: the formats of `blender.export`, and Blender's own.
-FORMATS = ("blend", "abc", "fbx")
-NO_CACHE = ("fbx",)  # those that cannot hold a mesh cache
+FORMATS = ("blend", "fbx", "abc", "usd", "glb", "mdd", "pc2", "csv", "json")
+NO_CACHE = ("fbx", "glb")  # those that cannot hold a mesh cache
 USUAL = ("blend", "abc", "fbx")  # those that are written unless others are asked for
 CACHE_FOLDER = "selftalk_cache"
 METHODS = ("shape-keys", "mesh-cache")

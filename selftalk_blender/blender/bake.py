@@ -81,12 +81,17 @@ def listen(task: Task) -> animate.Listening | None:
         while not next(listening).waiting:
             pass
     except SelfTalkError as error:
-        return _failing(error)
+        return _ended(error)
+    except StopIteration as end:
+        return _ended(end.value)
     return listening
 
 
-def _failing(error: SelfTalkError) -> animate.Listening:
-    raise error
+def _ended(outcome: animate.Listened | SelfTalkError) -> animate.Listening:
+    """What has come to its end before anyone asked."""
+    if isinstance(outcome, SelfTalkError):
+        raise outcome
+    return outcome
     yield
 
 
@@ -158,16 +163,15 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
     begun = time.monotonic()
     for number, suffix in enumerate(settings.formats):
         path = task.path(suffix)
-        part = number / len(settings.formats)
-        yield Step((0.8 + 0.2 * part) * share, f"Writing {path.name}", patience, heard=True)
+        part = (0.8 + 0.2 * number / len(settings.formats)) * share
+        yield Step(part, f"Writing {path.name}", patience, heard=True)
         if suffix == "blend":
             _save(scene, talker, path, task)
+            files.append(path)
         else:
-            with _one_fbx_date():
-                export.export(bpy.context, [talker], path, (first, last))
-        if suffix == "abc":
-            _fix_alembic_date(path)
-        files.append(path)
+            made = yield from _export(talker, path, (first, last), part, patience)
+            files += made.files
+            warnings += made.notices
     times["writing"] = round(time.monotonic() - begun, 3)
     if settings.preview:
         begun = time.monotonic()
@@ -202,6 +206,27 @@ def _animate(
             yield Step(share * step.done, step.text, heard=heard)
             if step.waiting:
                 time.sleep(0.02)
+
+
+def _export(
+    talker: bpy.types.Object,
+    path: Path,
+    frames: tuple[int, int],
+    done: float,
+    patience: float,
+) -> Generator[Step, None, export.Exported]:
+    exporting = export.exporting(bpy.context, [talker], path, frames)
+    with _one_fbx_date(), contextlib.closing(exporting):
+        while True:
+            try:
+                next(exporting)
+            except StopIteration as end:
+                made: export.Exported = end.value
+                break
+            yield Step(done, f"Writing {path.name}", patience, heard=True)
+    if path.suffix == ".abc":
+        _fix_alembic_date(path)
+    return made
 
 
 def _preview(

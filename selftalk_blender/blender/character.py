@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,10 @@ import bpy
 from ..core.errors import SelfTalkError
 from ..core.names import recognise
 from . import face, lines, parts, rigs
+
+# Of vertex groups. Teeth and tongues have groups of their own, and are no faces.
+OF_A_FACE = re.compile("jaw|lip|mouth|brow|lid|cheek|chin|nose", re.IGNORECASE)
+OURS = bpy.app.version[:2]
 
 
 def open_character(path: str, name: str = "") -> tuple[bpy.types.Object, list[str]]:
@@ -36,8 +41,8 @@ def open_character(path: str, name: str = "") -> tuple[bpy.types.Object, list[st
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].removeprefix("Error: ")
         raise SelfTalkError(f"{path} cannot be opened ({reason}). Choose a .blend.") from error
-    if bpy.data.version[:2] > bpy.app.version[:2]:
-        newer, ours = (".".join(map(str, v[:2])) for v in (bpy.data.version, bpy.app.version))
+    if bpy.data.version[:2] > OURS:
+        newer, ours = (".".join(map(str, v[:2])) for v in (bpy.data.version, OURS))
         raise SelfTalkError(
             f"{path} was saved by Blender {newer}, and this is {ours}, which would lose what it "
             f"does not know. Bake with Blender {newer}."
@@ -96,16 +101,33 @@ def _candidates() -> list[bpy.types.Object]:
                     talking.append(target)
             except SelfTalkError:
                 continue
-    follow = {
-        part for target in talking for part in parts.parts_of(target) if _size(part) < _size(target)
-    }
-    return [target for target in talking if target not in follow]
+    if len(talking) < 2:
+        return talking
+    size = {target: (_shapes(target), _groups(target)) for target in talking}
+    return [
+        target
+        for target in talking
+        if not any(size[target] < size[other] and _goes_with(other, target) for other in talking)
+    ]
 
 
-def _size(target: bpy.types.Object) -> tuple[int, int]:
-    """How much of a face a mesh is: shapes that it makes, then vertices."""
+def _goes_with(target: bpy.types.Object, other: bpy.types.Object) -> bool:
+    rig = rigs.armature_of(target)
+    return other in parts.parts_of(target) or (rig is not None and rig == rigs.armature_of(other))
+
+
+def _shapes(target: bpy.types.Object) -> int:
+    """How many shapes of a face a mesh makes."""
     names = recognise(face.key_names(target))
-    return len(names.arkit) + len(names.visemes), len(target.data.vertices)
+    return len(names.arkit) + len(names.visemes)
+
+
+def _groups(target: bpy.types.Object) -> int:
+    """By how many bones of a face a mesh is bent: teeth by one or two, clothes by none."""
+    used = {item.group for vertex in target.data.vertices for item in vertex.groups if item.weight}
+    return sum(
+        group.index in used and bool(OF_A_FACE.search(group.name)) for group in target.vertex_groups
+    )
 
 
 def set_controls(target: bpy.types.Object, values: Mapping[str, float]) -> None:
