@@ -20,9 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from .. import __version__
 from ..core.errors import SelfTalkError
 from ..core.files import remove_parts
+from ..core.version import VERSION
 from . import manifest, process
 from .task import Task
 
@@ -30,7 +30,7 @@ ENTRY = (
     f"import sys; sys.path.insert(0, {str(process.PACKAGE.parent)!r}); "
     f"from {process.PACKAGE.name}.batch.gate import main; sys.exit(main())"
 )
-PROBE = 5.0  # seconds that a cluster's address has to answer
+PROBE = 3.0  # seconds that a cluster's address has to answer
 CONNECT = 60.0  # seconds until Ray is connected
 END = 5.0  # seconds that a child on a node has to end, once it has to
 CLOSE = 12.0  # seconds that the gate has to end all
@@ -70,7 +70,8 @@ class RemoteChild:
 
     def leave(self) -> None:
         """Let it know that it is to end; returns at once."""
-        self._say(at=self.place, do="leave")
+        if not self.ended.is_set():
+            self._say(at=self.place, do="leave")
 
     def end(self, patience: float = 0.0) -> None:
         """End it, by itself within `patience` seconds or else by force."""
@@ -149,7 +150,7 @@ class Cluster:
             jobs=self._each,
             out=str(out),
             log=str(log.name),
-            version=__version__,
+            version=VERSION,
             lock=manifest.LOCK,
             owner=str(os.getpid()),
         )

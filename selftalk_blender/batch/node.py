@@ -43,7 +43,7 @@ class Node:
             lock, owner: a file of the output folder, by name, and what it begins with.
         """
         try:
-            ours = importlib.import_module("selftalk_blender").__version__
+            ours = importlib.import_module("selftalk_blender.core.version").VERSION
             importlib.import_module("selftalk_blender.batch.process")
         except ImportError as error:
             return f"lacks SelfTalk ({error}; its Python is {sys.executable})"
