@@ -215,7 +215,8 @@ class Supervisor:
             if task is child.tasks[0]:
                 self._attempts[task.place, child.lost] += 1
                 if self._attempts[task.place, child.lost] >= (LOSSES if child.lost else ATTEMPTS):
-                    words = f"{how}, and not for the first time. The log is {self._out / LOG}."
+                    too = "as those that had it before" if child.lost else "and did so again"
+                    words = f"{how}, {too}. The log is {self._out / LOG}."
                     done = Done(task.clip, task.place, error=words)
                     self._ended(task, self._hashes.pop(task.place), done)
                     continue

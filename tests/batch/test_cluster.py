@@ -229,6 +229,8 @@ asked_for(); say("ready", at=1)
 assert asked_for()["task"] == task
 done = {"clip": task["clip"], "place": task["place"], "outputs": [], "warnings": []}
 say("done", at=1, result=done)
+assert asked_for() == {"at": 1, "do": "leave"}
+say("ended", at=1, how="")
 sys.stdin.read()
 """
     )
