@@ -30,6 +30,12 @@ ELSEWHERE = {
         "a minute; tests/blender/test_preview.py"
     ),
     'pip install ".[train]"': "sets up an environment",
+    'pip install "selftalk-blender[bake,cluster]"': "sets up an environment",
+    "ray start --head --port=6379 --disable-usage-stats": "another program's daemons",
+    "ray start --address=farm1:6379": "of another machine",
+    "selftalk bake dialogue -o baked --mesh character.blend --format fbx,usd --ray auto": (
+        "needs the cluster of the two commands above it; tests/batch/test_cluster.py"
+    ),
     "python -m torch.distributed.run --nproc-per-node 2 "
     "-m selftalk_blender.cli train configs/own.toml": (
         "in place of the command above it; tests/training/test_loop.py"
