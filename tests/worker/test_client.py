@@ -18,7 +18,7 @@ import pytest
 from selftalk_blender.core import Motion
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.worker import client
-from selftalk_blender.worker.client import AnimateJob, Progress, find_python
+from selftalk_blender.worker.client import AnimateJob, Progress
 from selftalk_blender.worker.log import LARGEST_LOG, _user, keep_log_in, log_file
 
 ROOT = Path(__file__).parents[2]
@@ -292,17 +292,6 @@ def test_a_package_on_blenders_path_is_not_seen(
     monkeypatch.setenv("PYTHONHOME", str(tmp_path))
     job = AnimateJob(clip, stop=0.2, animator=tiny_animator)
     assert len(run(job)) == 10
-
-
-def test_no_such_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(SelfTalkError, match="no Python at .*nowhere.*preferences"):
-        find_python(str(tmp_path / "nowhere"))
-    monkeypatch.setenv("SELFTALK_PYTHON", str(tmp_path / "elsewhere"))
-    with pytest.raises(SelfTalkError, match="no Python at .*elsewhere.*SELFTALK_PYTHON"):
-        find_python()
-    assert find_python(sys.executable) == Path(sys.executable)  # the preferences come first
-    monkeypatch.delenv("SELFTALK_PYTHON")
-    assert find_python() == Path(sys.executable)
 
 
 @POSIX
