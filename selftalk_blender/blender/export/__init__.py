@@ -204,7 +204,7 @@ def check_export(
     if last < first:
         raise SelfTalkError(f"From frame {first} to {last} there is nothing. Choose other frames.")
     check_writable(path)
-    if with_sound:
+    if with_sound and suffix != ".usdz":
         sound.check(path)
     if suffix == ".abc":
         _check_room(context, cast_of(context, faces, with_parts), path, last - first + 1)
