@@ -24,7 +24,8 @@ from ..core.errors import SelfTalkError
 from ..core.principal import principal_shapes
 from ..core.take import Take
 from ..worker import STARTING
-from ..worker.client import AnimateJob, find_python
+from ..worker.client import AnimateJob
+from ..worker.python import find_python
 from . import compat, lines, strips, targets, writers
 from .face import chosen_template, correspondence, driven_keys
 from .neutral import Neutral, read_neutral

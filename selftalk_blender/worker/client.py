@@ -11,10 +11,8 @@ import atexit
 import contextlib
 import os
 import queue
-import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -30,11 +28,12 @@ from ..core.errors import SelfTalkError
 from . import STARTING, WAITING
 from .log import LARGEST_LOG, log_file, open_log
 from .protocol import VERSION, Message, ProtocolError, VersionError, read, write
+from .python import Python, find_python
 
 PACKAGE = Path(__file__).resolve().parent.parent
 # Also right in an installed extension, whose folder lies among others and not on the path.
 ENTRY = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "import sys; sys.path[:0] = sys.argv[1:]; del sys.argv[1:]; "
     "from {package}.worker.server import main; main()"
 )
 TICK = 0.05  # seconds between two looks at what the owner of a job wants
@@ -51,27 +50,6 @@ class Progress:
 
     done: float
     stage: str
-
-
-def find_python(chosen: str | None = None) -> Path:
-    """The Python that runs the animator: the chosen one, else SELFTALK_PYTHON, else our own.
-
-    Raises:
-        SelfTalkError: there is no such program.
-    """
-    for name, source in (
-        (chosen, "the SelfTalk preferences"),
-        (os.environ.get("SELFTALK_PYTHON"), "the environment variable SELFTALK_PYTHON"),
-    ):
-        if name:
-            found = shutil.which(os.path.expanduser(name))
-            if found is None:
-                raise SelfTalkError(
-                    f"There is no Python at {name}, which {source} names. Choose the python "
-                    "program itself (python.exe on Windows, bin/python elsewhere)."
-                )
-            return Path(found).absolute()
-    return Path(sys.executable)
 
 
 # --- Jobs ---------------------------------------------------------------------------------
@@ -119,7 +97,7 @@ class AnimateJob:
         Args:
             clip: the sound file, or a video with sound.
             start, stop: seconds in the file; to its end by default.
-            python: the Python to use; see `find_python`.
+            python: the Python to use; see `python.find_python`.
             device: "cpu" or "cuda"; None takes CUDA where there is one.
             animator: an animator file; the bundled one by default.
             template: the neutral face to move (see `core.meshes.read_template`), for an
@@ -212,11 +190,11 @@ def _animator_fields(
 
 # --- Processes ----------------------------------------------------------------------------
 
-_workers: dict[tuple[Path, str | None], _Worker] = {}
+_workers: dict[tuple[Python, str | None], _Worker] = {}
 _registry = threading.Lock()
 
 
-def _worker(python: Path, device: str | None) -> _Worker:
+def _worker(python: Python, device: str | None) -> _Worker:
     """The one for this Python and device; others that have nothing to do are ended."""
     with _registry:
         if not _workers:
@@ -241,7 +219,7 @@ def stop_workers() -> None:
 class _Worker:
     """One process, and the thread that talks to it; tasks wait in line here."""
 
-    def __init__(self, python: Path) -> None:
+    def __init__(self, python: Python) -> None:
         self._python = python
         self._line: deque[_Task] = deque()
         self._now: _Task | None = None
@@ -457,7 +435,9 @@ class _Worker:
             write(cast(BinaryIO, self._process.stdin), kind, **fields)
 
     def _start_process(self) -> None:
-        command = [str(self._python), "-c", ENTRY.format(package=PACKAGE.name), str(PACKAGE.parent)]
+        entry = ENTRY.format(package=PACKAGE.name)
+        folders = [str(folder) for folder in (PACKAGE.parent, *self._python.libraries)]
+        command = [str(self._python.program), "-c", entry, *folders]
         try:
             log = open_log()
         except OSError as error:
@@ -480,7 +460,7 @@ class _Worker:
                 )
             except OSError as error:
                 raise SelfTalkError(
-                    f"{self._python} cannot be started ({error.strerror or error}). "
+                    f"{self._python.program} cannot be started ({error.strerror or error}). "
                     "Choose another Python in the SelfTalk preferences."
                 ) from error
         self._inbox = queue.SimpleQueue()

@@ -47,7 +47,7 @@ from .renewing import (
     take_to_move,
     written_frames,
 )
-from .values import speaking
+from .values import head_angles, speaking
 from .writing import Copies, New, check, keep_dense, write, write_cache
 
 __all__ = [
@@ -66,6 +66,7 @@ __all__ = [
     "find",
     "find_id",
     "has_take",
+    "head_angles",
     "is_edited",
     "is_lost",
     "keep_dense",
