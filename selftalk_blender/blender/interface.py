@@ -8,6 +8,7 @@ import bpy
 
 from ..worker import client
 from ..worker.log import keep_log_in
+from ..worker.python import look_for_libraries_in
 from . import (
     adjust,
     controls,
@@ -20,6 +21,7 @@ from . import (
     panels,
     preferences,
     properties,
+    pytorch,
     rig_panel,
 )
 
@@ -34,6 +36,7 @@ CLASSES: tuple[type, ...] = (
     *adjust.CLASSES,
     *dialogue.CLASSES,
     *mapping_panel.CLASSES,
+    *pytorch.CLASSES,
 )
 
 
@@ -46,6 +49,7 @@ def register() -> None:
     glance.start()
     controls.start()
     keep_log_in(preferences.log_folder())
+    look_for_libraries_in(preferences.libraries_folder())
     # Blender as a module crashes (4.2) or hangs (4.5) at its end while it knows of our classes.
     atexit.register(unregister)
 
@@ -56,6 +60,7 @@ def unregister() -> None:
     controls.stop()
     glance.stop()
     client.stop_workers()
+    preferences.ask_again()
     properties.detach()
     for cls in reversed(CLASSES):
         if cls.is_registered:

@@ -271,13 +271,15 @@ def _show(context: bpy.types.Context) -> None:
 
 
 def _redraw(context: bpy.types.Context) -> None:
-    """Have the panels drawn again."""
+    """Have the panels and the preferences drawn again."""
     for window in context.window_manager.windows:
         for area in window.screen.areas:
             if area.type == "VIEW_3D":
                 for region in area.regions:
                     if region.type == "UI":
                         region.tag_redraw()
+            elif area.type == "PREFERENCES":
+                area.tag_redraw()
 
 
 CLASSES = (SELFTALK_OT_cancel,)
