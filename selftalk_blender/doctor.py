@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -11,10 +12,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-# What the animator needs; pip and Python call these by the same names.
-PACKAGES = ("numpy", "torch", "transformers", "safetensors", "soundfile", "soxr", "av")
-TRAINING = ("torchmetrics",)  # what training and evaluation cannot do without beside those
+# pip and Python call these by the same names.
+FAST = ("torch", "transformers", "safetensors")  # what the lane of PyTorch needs beside numpy
+SOUND = ("soundfile", "av")  # what reads sound files that are no WAV
+PACKAGES = ("numpy", *FAST, *SOUND)
+TRAINING = ("soxr", "torchmetrics")  # what training and evaluation need beside all those
 ANIMATOR = Path(__file__).resolve().parent / "assets" / "animator.safetensors"
+BY_TORCH, IN_NUMPY = "by PyTorch", "in numpy"  # the two lanes
 SECONDS = 120  # longest wait for a program that is asked about itself
 
 
@@ -27,10 +31,13 @@ def main() -> int:
     print(f"SelfTalk     {Path(__file__).resolve().parent}")
     print(f"Python       {platform.python_version()}, {sys.executable}")
     print(f"System       {platform.platform()}, {os.cpu_count()} CPU cores")
-    missing = [name for name in PACKAGES if _version(name) is None]
     for name in PACKAGES:
         print(f"{name:12} {_version(name) or 'missing'}")
-    print(f"Device       {'unknown without torch' if 'torch' in missing else _device()}")
+    numpy_is_there = _version("numpy") is not None
+    lane, how = _lane() if numpy_is_there else ("", "none: it needs numpy")
+    print(f"Lane         {how}")
+    without = [name for name in SOUND if _version(name) is None]
+    print(f"Reads        {_reads(without)}")
     animator_is_there = ANIMATOR.is_file()
     print(f"Animator     {_animator() if animator_is_there else f'missing: {ANIMATOR}'}")
     module, module_runs = _bpy_module()
@@ -39,15 +46,15 @@ def main() -> int:
     if program:
         words = _ask([program, "--version"]).splitlines()
         print(f"             program: {words[0] if words else 'does not start'}, {program}")
-    worker, worker_runs = _worker(missing)
+    worker, worker_runs = _worker(lane)
     print(f"Add-on uses  {worker}")
 
     print()
-    animates = not missing and animator_is_there
+    animates = bool(lane) and animator_is_there
     if animates:
-        print("selftalk animate   would run")
-    elif missing:
-        command = f'"{sys.executable}" -m pip install {" ".join(missing)}'
+        print(f"selftalk animate   would run, {lane}{', with WAV files' if without else ''}")
+    elif not lane:
+        command = f'"{sys.executable}" -m pip install numpy'
         print(f"selftalk animate   would not run: install what is missing with {command}")
     else:
         print("selftalk animate   would not run: the bundled animator is missing; see Animator")
@@ -57,27 +64,45 @@ def main() -> int:
         print("selftalk bake      would not run: it needs a Python that animates; see above")
     else:
         print("selftalk bake      would run")
-    lacking = missing or [name for name in TRAINING if _version(name) is None]
-    without = f"not run: it needs {', '.join(lacking)}" if lacking else "run"
-    print(f"selftalk train     would {without}")
+    lacking = [name for name in (*PACKAGES, *TRAINING) if _version(name) is None]
+    trains = f"not run: it needs {', '.join(lacking)}" if lacking else "run"
+    print(f"selftalk train     would {trains}")
     return 0 if animates else 1
 
 
 def _version(name: str) -> str | None:
+    """None where it is missing; Blender's own packages do not all tell their version."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return None
+        return "version unknown" if importlib.util.find_spec(name) is not None else None
 
 
-def _device() -> str:
+def _lane() -> tuple[str, str]:
+    """What `worker.lanes` would choose, in a few words and in a sentence."""
+    missing = [name for name in FAST if _version(name) is None]
+    if missing:
+        return IN_NUMPY, f"numpy, on the CPU; PyTorch would be faster, but {_lacks(missing)}"
     try:
-        import torch
-    except (ImportError, OSError) as error:
-        return f"torch is installed, but cannot be loaded ({error})"
+        from .animator import load_animator  # noqa: F401
+    except Exception as error:  # as in `worker.lanes`
+        return IN_NUMPY, f"numpy, on the CPU; PyTorch is installed, but cannot be loaded ({error})"
+    import torch
+
     if torch.cuda.is_available():
-        return f"cuda: {torch.cuda.get_device_name()}"
-    return f"cpu, {torch.get_num_threads()} threads (torch finds no CUDA)"
+        return BY_TORCH, f"PyTorch, on cuda: {torch.cuda.get_device_name()}"
+    return BY_TORCH, f"PyTorch, on the CPU, {torch.get_num_threads()} threads (it finds no CUDA)"
+
+
+def _lacks(missing: list[str]) -> str:
+    return f"this Python lacks {', '.join(missing)}"
+
+
+def _reads(missing: list[str]) -> str:
+    if not missing:
+        return "sound files of any kind, and videos"
+    kinds = {"soundfile": "FLAC, MP3 and OGG", "av": "M4A and videos"}
+    return "WAV files; " + "; ".join(f"{kinds[name]} need {name}" for name in missing)
 
 
 def _animator() -> str:
@@ -101,12 +126,12 @@ def _bpy_module() -> tuple[str, bool]:
     return f"module {_version('bpy')} does not start: {last}", False
 
 
-def _worker(missing: list[str]) -> tuple[str, bool]:
-    """The Python that the add-on would start, and whether it has what the animator needs."""
+def _worker(lane: str) -> tuple[str, bool]:
+    """The Python that the add-on would start, in which lane, and whether it animates."""
     chosen = os.environ.get("SELFTALK_PYTHON")
     if not chosen:
         here = f"this Python, {sys.executable}, unless Blender is another"
-        return here + (f"; lacks {', '.join(missing)}" if missing else ""), not missing
+        return here + (f"; {lane}" if lane else "; lacks numpy"), bool(lane)
     python = shutil.which(os.path.expanduser(chosen))
     if python is None:
         return f"SELFTALK_PYTHON={chosen}, which is not there", False
@@ -114,11 +139,13 @@ def _worker(missing: list[str]) -> tuple[str, bool]:
         "import importlib.util as u, sys; "
         "print('lacks', *(n for n in sys.argv[1:] if u.find_spec(n) is None))"
     )
-    answer = _ask([python, "-c", code, *PACKAGES]).splitlines()
+    answer = _ask([python, "-c", code, "numpy", *FAST]).splitlines()
     if not answer or not answer[-1].startswith("lacks"):
         return f"SELFTALK_PYTHON={chosen}, which does not start", False
     lacks = answer[-1].split()[1:]
-    return f"SELFTALK_PYTHON={chosen}" + (f", lacks {', '.join(lacks)}" if lacks else ""), not lacks
+    if "numpy" in lacks:
+        return f"SELFTALK_PYTHON={chosen}, which lacks numpy", False
+    return f"SELFTALK_PYTHON={chosen}; {IN_NUMPY if lacks else BY_TORCH}", True
 
 
 def _ask(command: list[str]) -> str:

@@ -5,7 +5,7 @@
 
 PLATFORM is linux-x64, windows-x64 or macos-arm64. The wheels, for Python 3.11 (Blender 4.2 to 5.0)
 and 3.13 (5.1 and later) or one of them, go to wheels/PLATFORM or wheels/PLATFORM-cuda; each must
-have a hash of selftalk_blender/worker/pytorch.lock. numpy is not among them: Blender brings its own.
+have a hash of selftalk_blender/worker/pytorch.lock. numpy is not among them: Blender has its own.
 
 pip's usual index has PyTorch for Linux with CUDA, and for Windows without. The other two, Linux
 for the CPU alone and Windows with CUDA, come from an INDEX of PyTorch's own, an address or a

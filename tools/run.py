@@ -43,6 +43,8 @@ BLENDERS = {
     MAIN: ("3.11", ".venv"),
     "5.2": ("3.13", ".venv-bpy-5.2"),
 }
+# Two threads that want an environment do not both make it.
+MAKING = {name: threading.Lock() for name in BLENDERS}
 # What the bpy module loads of the system, and the Debian package that has it.
 LIBRARIES = {
     "libGL.so.1": "libgl1",
@@ -125,6 +127,11 @@ def run(command: Sequence[str | Path], output: IO[bytes] | None = None, **variab
 
 def environment(blender: str) -> Path:
     """The Python of a Blender's environment, which is made or brought up to date where needed."""
+    with MAKING[blender]:
+        return _environment(blender)
+
+
+def _environment(blender: str) -> Path:
     version, folder = BLENDERS[blender]
     home = ROOT / folder
     python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -291,23 +298,24 @@ def test(python: Path, arguments: list[str]) -> int:
     named = [a for a in arguments if not a.startswith("-") and Path(a.split("::")[0]).exists()]
     named_blender = [a for a in named if in_blender(a)]
     options = [a for a in arguments if a not in named]
-    outcomes: list[Outcome] = []
     sessions: list[Session] = []  # the longest first
     if not named or len(named_blender) < len(named):
         paths = [a for a in named if a not in named_blender]
         paths = paths or [str(TESTS), *(f"--ignore={TESTS / name}" for name in APART)]
         sessions.append(functools.partial(pytest, "without Blender", python, paths + options))
-    if not named or named_blender:
+    if named and not named_blender:
+        chosen = []
+    else:
         paths = named_blender or [str(TESTS / "blender")]
-        for name in chosen:
-            session = in_a_blender(name, python, paths + options)
-            if isinstance(session, Outcome):
-                outcomes.append(session)
-            else:
-                sessions.append(session)
+        sessions += [
+            functools.partial(in_a_blender, name, python, paths + options) for name in chosen
+        ]
     if not arguments:
         sessions += checks(python)
-    outcomes += at_once(sessions)
+    with ThreadPoolExecutor(1) as setting_up:  # while the first sessions run
+        for name in chosen:
+            setting_up.submit(environment, name)
+        outcomes = at_once(sessions)
 
     print("\n" + "\n".join(str(outcome) for outcome in outcomes))
     for outcome in outcomes:
@@ -372,7 +380,9 @@ def at_once(sessions: Sequence[Session]) -> list[Outcome]:
         return list(pool.map(one, sessions))
 
 
-def in_a_blender(blender: str, worker: Path, arguments: list[str]) -> Session | Outcome:
+def in_a_blender(
+    blender: str, worker: Path, arguments: list[str], output: IO[bytes] | None = None
+) -> Outcome:
     """Tests in one Blender, with the animator in .venv's Python; or why there can be none."""
     title = f"in Blender {blender}"
     version, _ = BLENDERS[blender]
@@ -382,13 +392,9 @@ def in_a_blender(blender: str, worker: Path, arguments: list[str]) -> Session | 
         python = environment(blender)
     except CannotError as error:
         return Outcome(title, failed=1, remark=str(error))
-
-    def session(output: IO[bytes] | None) -> Outcome:
-        with tempfile.TemporaryDirectory(prefix="selftalk-blender-") as folder:
-            variables = {"SELFTALK_PYTHON": str(worker), "BLENDER_USER_RESOURCES": folder}
-            return pytest(title, python, arguments, output, **variables)
-
-    return session
+    with tempfile.TemporaryDirectory(prefix="selftalk-blender-") as folder:
+        variables = {"SELFTALK_PYTHON": str(worker), "BLENDER_USER_RESOURCES": folder}
+        return pytest(title, python, arguments, output, **variables)
 
 
 def pytest(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -13,7 +12,16 @@ import torch
 from ..core import FaceTemplate, Motion, bundled_template
 from ..core.errors import SelfTalkError
 from ..core.frontend import FPS, SAMPLE_RATE
-from ..core.inference import Blocks, Networks, Progress, infer
+from ..core.inference import (
+    BLOCK,
+    Blocks,
+    Inferred,
+    Networks,
+    Progress,
+    infer,
+    infer_part,
+    refuse_template,
+)
 from ..core.template import ASSETS
 from .audio import open_sound, to_mono_16k
 from .checkpoint import read_animator
@@ -24,8 +32,6 @@ from .published import is_published, read_vertex_model
 from .vertices import VertexAnimator
 
 BUNDLED = ASSETS / "animator.safetensors"
-CONTEXT = 2.0  # seconds of sound read before and after a part of a file
-BLOCK = 30.0  # seconds of sound in memory at once
 
 
 def load_animator(
@@ -57,11 +63,7 @@ def load_animator(
         return VertexAnimator(model, template, place)
     # Read first: a missing or damaged file is told of before a needless template.
     encoder, network, settings = read_animator(BUNDLED if path is None else path)
-    if template is not None:
-        raise SelfTalkError(
-            f"{'The bundled animator' if path is None else path} moves the bundled head and "
-            "takes no template. Leave the template out."
-        )
+    refuse_template(path, template)
     head = bundled_template()
     if settings["template"] != head.digest:
         raise SelfTalkError(f"{path} animates another head than the one of this SelfTalk.")
@@ -112,9 +114,13 @@ class Animator:
         """
         mono = to_mono_16k(samples, sample_rate)
         size = int(BLOCK * SAMPLE_RATE)
-        return self._run(
-            lambda: (mono[i : i + size] for i in range(0, len(mono), size)), len(mono), None
-        )
+
+        def blocks() -> Iterator[np.ndarray]:
+            return (mono[i : i + size] for i in range(0, len(mono), size))
+
+        notices: list[str] = []
+        predict, names = self._predict(notices), self._network.config.shape_names
+        return self._told(infer(predict, names, self.template, blocks, len(mono)), notices)
 
     def animate_file(
         self,
@@ -136,21 +142,16 @@ class Animator:
         Raises:
             SelfTalkError: the file cannot be read, or has no sound in this part.
         """
-        sound = open_sound(path)
-        lead = min(math.floor(start * FPS), round(CONTEXT * FPS))  # frames of context
-        begin = start - lead / FPS
-        end = None if stop is None else stop + CONTEXT
-        length = (sound.duration if end is None else min(end, sound.duration)) - begin
-        motion = self._run(
-            lambda: sound.blocks(begin, end, BLOCK), max(int(length * SAMPLE_RATE), 1), progress
-        )
-        last = None if stop is None else lead + math.ceil((stop - start) * FPS - 1e-6)
-        assert motion.weights is not None
-        self.loudness = self.loudness[lead:last]
-        return Motion(self.template, FPS, motion.weights[lead:last])
-
-    def _run(self, blocks: Blocks, samples: int, progress: Progress | None) -> Motion:
         notices: list[str] = []
+        predict, names = self._predict(notices), self._network.config.shape_names
+        sound = open_sound(path)
+        inferred = infer_part(predict, names, self.template, sound, start, stop, progress)
+        return self._told(inferred, notices)
+
+    def _predict(
+        self, notices: list[str]
+    ) -> Callable[[Blocks, float, Callable[[int], None]], np.ndarray]:
+        """Both networks, with less where memory runs out: a sentence of that goes to `notices`."""
 
         def predict(blocks: Blocks, gain: float, advance: Callable[[int], None]) -> np.ndarray:
             return with_less(
@@ -159,8 +160,9 @@ class Animator:
                 notices,
             )
 
-        names = self._network.config.shape_names
-        inferred = infer(predict, names, self.template, blocks, samples, progress)
+        return predict
+
+    def _told(self, inferred: Inferred, notices: list[str]) -> Motion:
         self.loudness, self.notices = inferred.loudness, inferred.notices + notices
         return Motion(self.template, FPS, inferred.weights)
 

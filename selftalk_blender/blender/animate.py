@@ -1,7 +1,7 @@
 """From a sound in a scene to a talking face: the one path of button, command and script.
 
-`plan` reads the scene into plain values and refuses whatever can be refused; `run` has the
-animator make the motion in its own process, then writes it.
+`plan` reads the scene into plain values and refuses whatever can be refused; `listen` has the
+animator make the motion in its own process; `run` does that, then writes the motion.
 """
 
 from __future__ import annotations
@@ -182,48 +182,120 @@ def plan(
     )
 
 
-def run(plan: Plan) -> Generator[Progress, None, Result]:
+@dataclass(frozen=True)
+class Listened:
+    """What the animator made of a sound.
+
+    Attributes:
+        motion: frame i is at start + i / fps seconds of the clip.
+        loudness: (T,) float32, dBFS during each frame; see `core.frontend.frame_levels`.
+        notices: sentences about the clip that the user should read.
+        ready: when the animator had started, by `time.monotonic`.
+    """
+
+    motion: Motion
+    loudness: np.ndarray
+    notices: list[str]
+    ready: float
+
+
+Listening = Generator[Progress, None, Listened]
+
+
+def listen(
+    clip: Path,
+    start: float = 0.0,
+    stop: float | None = None,
+    *,
+    packed: str = "",
+    mixed: tuple[str, str] | None = None,
+    python: str = "",
+    device: str | None = None,
+    animator: Path | None = None,
+    template: Path | None = None,
+    subject: str = "",
+) -> Listening:
+    """Read a sound and have its motion made; the scene is left alone.
+
+    From the first step that is `waiting` on, the animator is at work by itself: one may do
+    something else and come back. Closing the generator cancels.
+
+    Args:
+        clip, start, stop: the sound, and seconds in it.
+        packed, mixed: for a strip's sound that is no file of its own; see `strips.write_sound`.
+        python, device, animator, template, subject: see `worker.client.AnimateJob`.
+
+    Raises:
+        SelfTalkError: what went wrong, and what to do about it.
+    """
+    ready = time.monotonic()
+    written = strips.temporary_folder() if packed or mixed else None
+    with written or contextlib.nullcontext() as folder:
+        if folder is not None:
+            clip = yield from _write_sound(folder, clip, packed, mixed)
+        job = AnimateJob(
+            clip,
+            start,
+            stop,
+            python,
+            device,
+            animator=animator,
+            template=template,
+            subject=subject,
+        )
+        try:
+            for progress in _animate(job):
+                if progress.text == STARTING:
+                    ready = time.monotonic()
+                yield progress
+            motion = job.result()
+        finally:
+            job.cancel()
+    return Listened(motion, job.loudness, list(job.notices), ready)
+
+
+def listen_to(plan: Plan) -> Listening:
+    """`listen` to what was planned."""
+    heard = plan.heard
+    return listen(
+        heard.clip,
+        heard.start,
+        heard.start + heard.frames / heard.fps if heard.frames else None,
+        packed=heard.packed,
+        mixed=(plan.sequencer, plan.strip) if heard.mixed else None,
+        python=plan.python,
+        device=plan.device,
+        animator=plan.animator,
+        template=plan.template,
+        subject=plan.subject,
+    )
+
+
+def run(plan: Plan, listening: Listening | None = None) -> Generator[Progress, None, Result]:
     """Do what was planned; the scene changes in the last moment alone.
 
     Closing the generator cancels: the scene and the disk are then as before, as they are
     after an error.
+
+    Args:
+        listening: `listen` to this plan's sound, where it was begun before.
 
     Raises:
         SelfTalkError: what went wrong, and what to do about it.
     """
     begun = time.monotonic()
     heard = plan.heard
-    stop = heard.start + heard.frames / heard.fps if heard.frames else None
-    written = strips.temporary_folder() if heard.packed or heard.mixed else None
-    starting = 0.0
-    with written or contextlib.nullcontext() as folder:
-        file = heard.clip if folder is None else (yield from _write_sound(plan, folder))
-        job = AnimateJob(
-            file,
-            heard.start,
-            stop,
-            plan.python,
-            plan.device,
-            animator=plan.animator,
-            template=plan.template,
-            subject=plan.subject,
-        )
-        try:
-            for progress in _animate(job):
-                if progress.text == STARTING:
-                    starting = time.monotonic() - begun
-                yield progress
-            motion = job.result()
-        finally:
-            job.cancel()
-    frames = math.ceil(motion.duration * heard.fps - 1e-6)
+    with contextlib.closing(listening or listen_to(plan)) as steps:
+        said = yield from steps
+    frames = math.ceil(said.motion.duration * heard.fps - 1e-6)
     if heard.frames:
         frames = min(frames, heard.frames)  # beyond the end of the file a strip is silent
     if frames == 0:
         raise SelfTalkError(f"{heard.clip.name} is too short to animate.")
-    notices = list(job.notices)
+    notices = list(said.notices)
     yield Progress(ANIMATOR_SHARE, "Writing")
-    first, last = yield from _write(plan, motion, job, frames, notices)
+    first, last = yield from _write(plan, said, frames, notices)
+    starting = max(said.ready - begun, 0.0)
     return Result(
         first_frame=first,
         frames=last - first + 1,
@@ -234,12 +306,12 @@ def run(plan: Plan) -> Generator[Progress, None, Result]:
     )
 
 
-def _write_sound(plan: Plan, folder: Path) -> Generator[Progress, None, Path]:
+def _write_sound(
+    folder: Path, clip: Path, packed: str, mixed: tuple[str, str] | None
+) -> Generator[Progress, None, Path]:
     """The file of a strip whose sound is packed, or must be mixed down by Blender."""
-    heard = plan.heard
-    mixed = (plan.sequencer, plan.strip) if heard.mixed else None
     what = "Mixing the strip down" if mixed else "Unpacking the sound"
-    writing = strips.write_sound(folder, heard.clip, heard.packed, mixed)
+    writing = strips.write_sound(folder, clip, packed, mixed)
     with contextlib.closing(writing):
         while True:
             try:
@@ -260,7 +332,7 @@ def _animate(job: AnimateJob) -> Iterator[Progress]:
 
 
 def _write(
-    plan: Plan, motion: Motion, job: AnimateJob, frames: int, notices: list[str]
+    plan: Plan, said: Listened, frames: int, notices: list[str]
 ) -> Generator[Progress, None, tuple[int, int]]:
     """Write line and strip, both or neither; returns first and last frame of the motion."""
     scene = bpy.data.scenes.get(plan.scene)
@@ -268,7 +340,7 @@ def _write(
     if scene is None or face is None:
         raise SelfTalkError(f"{plan.face} was removed or renamed meanwhile. Animate it again.")
     neutral = None
-    heard = plan.heard
+    heard, motion = plan.heard, said.motion
     if plan.template is not None:
         neutral = read_neutral(plan.template, plan.subject)
         motion = motion.at(np.arange(frames) / heard.fps, heard.fps)
@@ -290,7 +362,7 @@ def _write(
                 yield Progress(ANIMATOR_SHARE, "Measuring the rig")
             drive = targets.drive_of(face)
             notices += drive.notices
-            take = Take(motion.weights, motion.fps, job.loudness)
+            take = Take(motion.weights, motion.fps, said.loudness)
             if plan.cache is not None:
                 writing = lines.write_cache(face, spoken, take, plan.cache)
             else:

@@ -1,203 +1,329 @@
-"""Clips to files without a window: for each a talking head as .blend, Alembic, FBX, pictures."""
+"""Clips to files without a window: for each a talking head or character, saved and exported."""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
+import importlib
 import math
 import os
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import types
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import bpy
 
+from ..batch.manifest import output_of
+from ..batch.task import Done, Task
 from ..core.errors import SelfTalkError
 from ..core.files import atomic_path, check_writable
-from ..worker import STARTING
-from . import animate, export, face, interface, preview
+from . import animate, character, export, face, interface, preview
 
-FIRST_FRAME = 1
-CACHE_FOLDER = "selftalk_cache"
+FIRST_FRAME = 1  # of the bundled head; a character speaks from its scene's first frame on
 PREVIEW_SHARE = 0.75  # of the time that a clip takes with a preview
+PATIENCE = 300.0  # seconds that a step may take before a bake counts as hung
+# And for each second of a clip, where an exporter writes it in one step. Measured: a minute of
+# 27,000 vertices takes Alembic 10 s on a slow machine.
+PATIENCE_PER_SECOND = 30.0
 
-Tell = Callable[[float, str], None]
 
-
-@dataclass
-class Baked:
-    """What became of a clip.
+@dataclass(frozen=True)
+class Step:
+    """Where a bake is.
 
     Attributes:
-        clip: the sound file.
-        files: what was written, whole.
-        duration: seconds of sound.
-        starting: seconds until the animator was ready.
-        seconds: that animating and writing took from then on, the preview not counted.
-        notices: sentences that the user should read.
-        error: why it failed, or None.
+        done: 0..1 of all.
+        text: what is being done.
+        patience: seconds that the next step may take.
+        heard: whether the animator has done its part: it may listen to the next clip.
     """
 
-    clip: Path
-    files: list[Path] = field(default_factory=list)
-    duration: float = 0.0
-    starting: float = 0.0
-    seconds: float = 0.0
-    notices: list[str] = field(default_factory=list)
-    error: str | None = None
+    done: float
+    text: str
+    patience: float = PATIENCE
+    heard: bool = False
 
 
-def bake(
-    clips: Sequence[str | os.PathLike[str]],
-    out_dir: str | os.PathLike[str],
-    formats: Sequence[str] = ("blend", "abc", "fbx"),
-    output: str = "SHAPE_KEYS",
-    fps: float = 30.0,
-    preview: bool = False,
-    progress: Tell | None = None,
-    animator: str | None = None,
-    device: str | None = None,
-) -> list[Baked]:
-    """Have the bundled head speak each clip, in a new scene each, and write the results.
+@dataclass(frozen=True)
+class _Animator:
+    """Who animates a face: as `worker.client.AnimateJob` wants it; a character's may be its own."""
 
-    A clip that fails is reported and the rest goes on. The scene that is open is lost.
+    animator: str
+    template: str
+    subject: str
+
+
+_own: dict[tuple[str, str], _Animator] = {}  # of the characters opened so far, by file and object
+
+
+def listen(task: Task) -> animate.Listening | None:
+    """Begin to listen to a clip whose turn comes soon; to be given to `bake`.
+
+    Returns:
+        None where the face's own file has to be opened first to know who animates it.
+    """
+    chosen = _chosen(task)
+    own = _own.get((task.mesh, task.object)) if task.mesh else _Animator("", "", "")
+    if chosen is None and own is None:
+        return None
+    who = chosen or own
+    assert who is not None
+    try:
+        listening = animate.listen(
+            Path(task.clip),
+            device=task.settings.device,
+            animator=Path(who.animator) if who.animator else None,
+            template=Path(who.template) if who.template else None,
+            subject=who.subject,
+        )
+        while not next(listening).waiting:
+            pass
+    except SelfTalkError as error:
+        return _ended(error)
+    except StopIteration as end:
+        return _ended(end.value)
+    return listening
+
+
+def _ended(outcome: animate.Listened | SelfTalkError) -> animate.Listening:
+    """What has come to its end before anyone asked."""
+    if isinstance(outcome, SelfTalkError):
+        raise outcome
+    return outcome
+    yield
+
+
+def _chosen(task: Task) -> _Animator | None:
+    settings = task.settings
+    if settings.animator or settings.template:
+        return _Animator(settings.animator, settings.template, settings.subject)
+    return None
+
+
+def bake(task: Task, listening: animate.Listening | None = None) -> Generator[Step, None, Done]:
+    """Have a face speak a clip in a scene of its own, and write the results.
+
+    The scene that is open is lost. What comes out depends on the task alone, not on those before.
+    Files appear whole or not at all; closing the generator cancels.
 
     Args:
-        out_dir: made if need be; files are called like their clip. Mesh caches go into a
-            folder of their clip's name in CACHE_FOLDER below it.
-        formats: of "blend", "abc" and "fbx".
-        output: "SHAPE_KEYS", or "MESH_CACHE", which FBX cannot hold.
-        fps: of the scenes.
-        preview: also a contact sheet (.png) and, where Blender can, a film (.mp4).
-        progress: called with how much of all is done, 0..1, and with what is being done.
-        animator, device: see `worker.client.AnimateJob`.
+        listening: from `listen` to this task, where it was begun before.
 
     Raises:
-        SelfTalkError: a format that cannot be had.
+        SelfTalkError: why it cannot be done, and what to do about it.
     """
-    if output == "MESH_CACHE" and "fbx" in formats:
-        raise SelfTalkError("FBX cannot hold a mesh cache. Leave it out or bake shape keys.")
-    interface.register()  # lines are kept in our own properties
-    baked = []
-    for number, clip in enumerate(clips):
-        result = Baked(Path(os.path.abspath(clip)))
-        baked.append(result)
-        steps = _bake_one(
-            result, Path(os.path.abspath(out_dir)), formats, output, fps, preview, animator, device
-        )
-        try:
-            with contextlib.closing(steps):
-                for done, text in steps:
-                    if progress is not None:
-                        progress((number + done) / len(clips), text)
-        except SelfTalkError as error:
-            result.error = str(error)
-        except Exception as error:  # the rest of a night's clips must go on
-            traceback.print_exc()
-            result.error = f"A fault of SelfTalk's own: {error!r}. Please report it."
-    return baked
-
-
-def _bake_one(
-    result: Baked,
-    folder: Path,
-    formats: Sequence[str],
-    output: str,
-    fps: float,
-    with_preview: bool,
-    animator: str | None,
-    device: str | None,
-) -> Iterator[tuple[float, str]]:
-    """Yields: how much is done, 0..1, and what is being done."""
+    settings = task.settings
     begun = time.monotonic()
-    share = 1.0 - PREVIEW_SHARE if with_preview else 1.0
-    name = result.clip.stem
-    path = {suffix: folder / f"{name}.{suffix}" for suffix in (*formats, "png", "mp4")}
-    check_writable(path["png"])
-    scene = _new_scene(fps)
-    head = face.add_head(bpy.context, (0.0, 0.0, 0.0))
-    plan = animate.plan(
-        scene,
-        head,
-        clip=result.clip,
-        first_frame=FIRST_FRAME,
-        output=output,
-        cache_folder=str(folder / CACHE_FOLDER / name),
-        animator=animator or "",
-        device=device,
+    times, warnings = {}, []
+    interface.register()  # lines are kept in our own properties
+    with contextlib.closing(listening) if listening else contextlib.nullcontext():
+        check_writable(task.path("png"))
+        yield Step(0.0, "Opening")
+        if task.mesh:
+            talker, notices = character.open_character(task.mesh, task.object)
+            warnings += notices
+            scene = bpy.context.scene
+            if settings.fps is not None:
+                _set_rate(scene, settings.fps)
+            first = scene.frame_start
+            own = talker.selftalk
+            who = _Animator(*map(_absolute, (own.animator, own.template)), own.subject)
+            _own[task.mesh, task.object] = who
+        else:
+            scene = _new_scene(settings.fps or 30.0)
+            talker = face.add_head(bpy.context, (0.0, 0.0, 0.0))
+            first = FIRST_FRAME
+            who = _Animator("", "", "")
+        who = _chosen(task) or who
+        character.set_controls(talker, settings.controls)
+        plan = animate.plan(
+            scene,
+            talker,
+            clip=task.clip,
+            first_frame=first,
+            output=settings.method.upper().replace("-", "_"),
+            cache_folder=str(task.cache_folder),
+            animator=who.animator,
+            template=who.template,
+            subject=who.subject,
+            device=settings.device,
+        )
+        share = 1.0 - PREVIEW_SHARE if settings.preview else 1.0
+        done = yield from _animate(plan, listening, 0.8 * share)
+    warnings += done.notices
+    duration = done.seconds
+    times["animating"] = round(time.monotonic() - begun, 3)
+    rate = scene.render.fps / scene.render.fps_base
+    last = first + math.ceil(duration * rate - 1e-6) - 1
+    scene.frame_start, scene.frame_end = first, last
+    patience = PATIENCE + PATIENCE_PER_SECOND * duration
+    files = [plan.cache] if plan.cache is not None else []
+    begun = time.monotonic()
+    for number, suffix in enumerate(settings.formats):
+        path = task.path(suffix)
+        part = (0.8 + 0.2 * number / len(settings.formats)) * share
+        yield Step(part, f"Writing {path.name}", patience, heard=True)
+        if suffix == "blend":
+            _save(scene, talker, path, task)
+            files.append(path)
+        else:
+            made = yield from _export(talker, path, (first, last), part, patience)
+            files += made.files
+            warnings += made.notices
+    times["writing"] = round(time.monotonic() - begun, 3)
+    if settings.preview:
+        begun = time.monotonic()
+        try:
+            for part, path in _preview(task, talker, scene, first, last):
+                yield Step(share + PREVIEW_SHARE * part, "Rendering the preview", heard=True)
+                files += [path] if path is not None else []
+        except SelfTalkError as error:
+            warnings.append(f"There is no preview: {error}")
+        times["preview"] = round(time.monotonic() - begun, 3)
+    return Done(
+        clip=task.clip,
+        place=task.place,
+        outputs=tuple(output_of(Path(task.out), path) for path in files),
+        duration=round(duration, 3),
+        times=times,
+        warnings=tuple(warnings),
     )
-    run = animate.run(plan)
+
+
+def _animate(
+    plan: animate.Plan, listening: animate.Listening | None, share: float
+) -> Generator[Step, None, animate.Result]:
+    run = animate.run(plan, listening)
     with contextlib.closing(run):
         while True:
             try:
                 step = next(run)
             except StopIteration as end:
-                done = end.value
-                break
-            if step.text != STARTING and not result.starting:
-                result.starting = time.monotonic() - begun
-            yield 0.9 * share * step.done, step.text
+                return end.value
+            heard = step.done >= animate.ANIMATOR_SHARE
+            yield Step(share * step.done, step.text, heard=heard)
             if step.waiting:
                 time.sleep(0.02)
-    result.notices += done.notices
-    result.duration = done.seconds
-    if plan.cache is not None:
-        result.files.append(plan.cache)
-    last = FIRST_FRAME + math.ceil(done.seconds * fps - 1e-6) - 1
-    scene.frame_start, scene.frame_end = FIRST_FRAME, last
-    for suffix in ("abc", "fbx"):
-        if suffix in formats:
-            yield 0.92 * share, f"Writing {path[suffix].name}"
-            export.export(bpy.context, [head], path[suffix], (FIRST_FRAME, last))
-            result.files.append(path[suffix])
-    if "blend" in formats:
-        yield 0.95 * share, f"Writing {path['blend'].name}"
-        _save(head, path["blend"])
-        result.files.append(path["blend"])
-    result.seconds = time.monotonic() - begun - result.starting
-    if not with_preview:
-        return
-    sheet = preview.contact_sheet(head, path["png"], FIRST_FRAME, last, fps, result.clip)
-    film = preview.film(head, path["mp4"], FIRST_FRAME, last, scene, result.clip)
-    for steps, start, size in ((sheet, 0.0, 0.3), (film, 0.3, 0.7)):
+
+
+def _export(
+    talker: bpy.types.Object,
+    path: Path,
+    frames: tuple[int, int],
+    done: float,
+    patience: float,
+) -> Generator[Step, None, export.Exported]:
+    exporting = export.exporting(bpy.context, [talker], path, frames)
+    with _one_fbx_date(), contextlib.closing(exporting):
+        while True:
+            try:
+                next(exporting)
+            except StopIteration as end:
+                made: export.Exported = end.value
+                break
+            yield Step(done, f"Writing {path.name}", patience, heard=True)
+    if path.suffix == ".abc":
+        _fix_alembic_date(path)
+    return made
+
+
+def _preview(
+    task: Task, talker: bpy.types.Object, scene: bpy.types.Scene, first: int, last: int
+) -> Generator[tuple[float, Path | None], None, None]:
+    """Yields: how much of it is done, 0..1, and a file where one is."""
+    clip = Path(task.clip)
+    rate = scene.render.fps / scene.render.fps_base
+    sheet = preview.contact_sheet(talker, task.path("png"), first, last, rate, clip)
+    film = preview.film(talker, task.path("mp4"), first, last, scene, clip)
+    for steps, path, start, size in (
+        (sheet, task.path("png"), 0.0, 0.3),
+        (film, task.path("mp4"), 0.3, 0.7),
+    ):
         with contextlib.closing(steps):
             for part in steps:
-                yield share + PREVIEW_SHARE * (start + size * part), "Rendering the preview"
-    result.files += [path["png"], path["mp4"]]
+                yield start + size * part, None
+        yield start + size, path
+
+
+@contextlib.contextmanager
+def _one_fbx_date() -> Iterator[None]:
+    """Have Blender's FBX exporter write one date: the same scene gives the same bytes then."""
+    exporter = importlib.import_module("io_scene_fbx.export_fbx_bin")
+
+    class Fixed(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> Fixed:
+            return cls(1970, 1, 1, tzinfo=tz)
+
+    before = exporter.datetime
+    exporter.datetime = types.SimpleNamespace(datetime=Fixed)
+    try:
+        yield
+    finally:
+        exporter.datetime = before
+
+
+def _fix_alembic_date(path: Path) -> None:
+    """Put one date into an Alembic file, in place of when it was written."""
+    mark = b"_ai_DateWritten="
+    with open(path, "r+b") as file:
+        # Beside it at the end are the names of all properties, 64 KB at most.
+        start = max(0, file.seek(0, os.SEEK_END) - 2 * 65536)
+        file.seek(start)
+        at = file.read().find(mark)
+        if at >= 0:
+            file.seek(start + at + len(mark))
+            file.write(b"Thu Jan  1 00:00:00 1970")  # as long as any other
 
 
 def _new_scene(fps: float) -> bpy.types.Scene:
     """An empty file's scene at a frame rate such as 24, 25 or 29.97."""
     bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
     scene = bpy.context.scene
-    whole = math.ceil(fps - 1e-6)
-    # 23.976 and its like are a whole number over 1.001, not quite what they are called.
-    exact = next((n / d for n, d in ((whole, 1.0), (whole, 1.001)) if abs(n / d - fps) < 6e-3), fps)
-    scene.render.fps, scene.render.fps_base = whole, whole / exact
+    _set_rate(scene, fps)
     scene.sync_mode = "AUDIO_SYNC"
     return scene
 
 
-def _save(head: bpy.types.Object, path: Path) -> None:
-    """Save the file ready to be played: seen through a camera, with paths relative to it."""
-    preview.light(bpy.context.scene, head)
-    for screen in bpy.data.screens:
-        for area in screen.areas:
-            if area.type == "VIEW_3D":
-                area.spaces.active.shading.type = "MATERIAL"
-                area.spaces.active.region_3d.view_perspective = "CAMERA"
-    bpy.context.scene.frame_set(FIRST_FRAME)
-    items = [*bpy.data.sounds, *(m for m in head.modifiers if m.type == "MESH_CACHE")]
+def _set_rate(scene: bpy.types.Scene, fps: float) -> None:
+    whole = math.ceil(fps - 1e-6)
+    # 23.976 and its like are a whole number over 1.001, not quite what they are called.
+    exact = next((n / d for n, d in ((whole, 1.0), (whole, 1.001)) if abs(n / d - fps) < 6e-3), fps)
+    scene.render.fps, scene.render.fps_base = whole, whole / exact
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(bpy.path.abspath(path)) if path else ""
+
+
+def _save(scene: bpy.types.Scene, talker: bpy.types.Object, path: Path, task: Task) -> None:
+    """Save the file ready to be played, with paths relative to it."""
+    if not task.mesh:  # seen through a camera; a character's file has what its artist put there
+        preview.light(scene, talker)
+        for screen in bpy.data.screens:
+            for area in screen.areas:
+                if area.type == "VIEW_3D":
+                    area.spaces.active.shading.type = "MATERIAL"
+                    area.spaces.active.region_3d.view_perspective = "CAMERA"
+    scene.frame_set(scene.frame_start)
+    opened = bpy.data.filepath
+    # Blender itself moves what is relative to a file that was opened.
+    start = str(Path(opened).parent if opened else path.parent)
+    items = [*bpy.data.sounds, *(m for m in talker.modifiers if m.type == "MESH_CACHE")]
     before = [item.filepath for item in items]
     for item in items:
         with contextlib.suppress(ValueError):  # another drive has no relative path
-            item.filepath = bpy.path.relpath(item.filepath, start=str(path.parent))
+            item.filepath = bpy.path.relpath(item.filepath, start=start)
     with atomic_path(path) as temporary:
         temporary.unlink()  # Blender would keep it as an older version
         try:
             bpy.ops.wm.save_as_mainfile(
-                filepath=str(temporary), copy=True, relative_remap=False, check_existing=False
+                filepath=str(temporary),
+                copy=True,
+                relative_remap=bool(opened),
+                check_existing=False,
             )
         except RuntimeError as error:
             raise SelfTalkError(f"Cannot write {path}: {error}") from error

@@ -153,6 +153,31 @@ def enabled_addon(module: str) -> Iterator[None]:
             addon_utils.disable(module, default_set=False)
 
 
+@contextlib.contextmanager
+def fbx_frames(first: int, last: int) -> Iterator[None]:
+    """Have the FBX exporter, enabled already, write these frames.
+
+    It asks the scene, which has none below 0; the files themselves hold any time.
+    """
+    from io_scene_fbx import export_fbx_bin
+
+    write = export_fbx_bin.fbx_animations_do
+
+    def write_ours(data: Any, what: Any, start: float, end: float, *more: Any, **rest: Any) -> Any:
+        if what is not None:  # nothing in particular means the scene
+            return write(data, what, start, end, *more, **rest)
+        # It adds a hair to the last frame so as not to lose it, too little where the first is
+        # below 0.
+        made = write(data, what, first, last + 1e-3, *more, **rest)
+        return (*made[:-1], last) if made is not None else None
+
+    export_fbx_bin.fbx_animations_do = write_ours
+    try:
+        yield
+    finally:
+        export_fbx_bin.fbx_animations_do = write
+
+
 def set_film_output(render: bpy.types.RenderSettings) -> None:
     """Make a scene's render an H.264 film in an .mp4, with AAC sound where Blender has sound."""
     if MEDIA_TYPES:
@@ -235,3 +260,10 @@ def volume_curve(scene: bpy.types.Scene, strip: Any) -> bpy.types.FCurve | None:
     """The F-curve of a strip's volume."""
     path = f"{strip.path_from_id()}.volume"
     return next((c for c in playing_curves(scene) if c.data_path == path), None)
+
+
+def usd_textures(copied: bool) -> dict[str, str | bool]:
+    """Settings of the USD exporter for textures: copied beside the file, or left where they are."""
+    if bpy.app.version >= (4, 3, 0):
+        return {"export_textures_mode": "NEW" if copied else "KEEP"}
+    return {"export_textures": copied}

@@ -221,8 +221,8 @@ class Head:
     seed: int
     amount: float
 
-    def values(self, loudness: np.ndarray, fps: float, times: np.ndarray) -> np.ndarray:
-        """(T, C) float32 from a voice.
+    def angles(self, loudness: np.ndarray, fps: float, times: np.ndarray) -> np.ndarray:
+        """(T, 3) radians from a voice: pitch, yaw and roll, see `core.rhythm.head_motion`.
 
         Args:
             loudness: of the voice, dBFS per frame.
@@ -234,7 +234,11 @@ class Head:
         fine = times[0] + np.arange(int(np.ceil((times[-1] - times[0]) * fps)) + 1) / fps
         heard = np.interp(fine * fps, np.arange(len(loudness)), loudness, SILENCE, SILENCE)
         turns = rhythm.head_motion(heard, fps, self.seed, self.amount)
-        angles = np.stack([np.interp(times, fine, axis) for axis in turns.T], 1)
+        return np.stack([np.interp(times, fine, axis) for axis in turns.T], 1)
+
+    def values(self, loudness: np.ndarray, fps: float, times: np.ndarray) -> np.ndarray:
+        """(T, C) float32 of the channels from a voice, as `angles`."""
+        angles = self.angles(loudness, fps, times)
         now = _rotation(self.rest, self.order)
         back = self.frame.transposed() @ now.to_matrix()
         values = np.empty((len(angles), len(self.channels)), np.float32)

@@ -11,6 +11,7 @@ from ..worker.log import keep_log_in
 from ..worker.python import look_for_libraries_in
 from . import (
     adjust,
+    command,
     controls,
     dialogue,
     face_shapes,
@@ -46,8 +47,10 @@ def register() -> None:
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     properties.attach()
+    operators.add_to_file_menu()
     glance.start()
     controls.start()
+    command.start()
     keep_log_in(preferences.log_folder())
     look_for_libraries_in(preferences.libraries_folder())
     # Blender as a module crashes (4.2) or hangs (4.5) at its end while it knows of our classes.
@@ -57,10 +60,12 @@ def register() -> None:
 def unregister() -> None:
     atexit.unregister(unregister)
     jobs.stop()
+    command.stop()
     controls.stop()
     glance.stop()
     client.stop_workers()
     preferences.ask_again()
+    operators.remove_from_file_menu()
     properties.detach()
     for cls in reversed(CLASSES):
         if cls.is_registered:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from ..core.errors import SelfTalkError
 from . import animate, compat, export, face, glance, jobs, preferences, strips
 from .neutral import Neutral
 
-SUFFIXES = {"FBX": ".fbx", "ALEMBIC": ".abc"}
 NO_FACE = "No face is chosen. Choose the face mesh, or press Add Face."
 
 
@@ -30,7 +30,7 @@ def animate_problem(context: bpy.types.Context) -> str:
 
 
 def export_problem(context: bpy.types.Context, file_format: str) -> str:
-    """Why the chosen face cannot be exported as "FBX" or "ALEMBIC" now, or ""."""
+    """Why the chosen face cannot be exported now in a format of `export.FORMATS`, or ""."""
     if jobs.running is not None:
         return jobs.BUSY
     target = context.scene.selftalk.face
@@ -39,7 +39,7 @@ def export_problem(context: bpy.types.Context, file_format: str) -> str:
 
     def ask() -> str:
         try:
-            export.check_faces(context, [target], SUFFIXES[file_format])
+            export.check_faces(context, [target], export.FORMATS[file_format].suffixes[0])
             export.motion_range([target])
         except SelfTalkError as error:
             return str(error)
@@ -163,8 +163,16 @@ class SELFTALK_OT_animate_from_audio(jobs.JobOperator, bpy.types.Operator):
             self.report({"WARNING"}, notice)
 
 
-class SELFTALK_OT_export(bpy.types.Operator):
-    """Write the face and its motion to a file"""
+FORMAT_ITEMS = tuple(
+    (name, known.label, known.description) for name, known in export.FORMATS.items()
+)
+PRESET_ITEMS = tuple(
+    (name, known.label, known.description) for name, known in export.PRESETS.items()
+)
+
+
+class SELFTALK_OT_export(jobs.JobOperator, bpy.types.Operator):
+    """Write the face and its motion to a file for another program"""
 
     bl_idname = "selftalk.export"
     bl_label = "Export Face"
@@ -172,42 +180,75 @@ class SELFTALK_OT_export(bpy.types.Operator):
     filepath: bpy.props.StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE"})
     filter_glob: bpy.props.StringProperty(options={"HIDDEN", "SKIP_SAVE"})
     check_existing: bpy.props.BoolProperty(default=True, options={"HIDDEN"})
-    file_format: bpy.props.EnumProperty(
-        name="Format",
+    file_format: bpy.props.EnumProperty(name="Format", items=FORMAT_ITEMS, options={"HIDDEN"})
+    preset: bpy.props.EnumProperty(
+        name="For",
+        description="The program that reads the FBX: its unit, axes and names",
+        items=PRESET_ITEMS,
+    )
+    frames: bpy.props.EnumProperty(
+        name="Frames",
+        description="Which frames of the scene are in the file",
         items=(
-            ("FBX", "FBX", "For game engines and other programs; shape keys only"),
-            ("ALEMBIC", "Alembic", "Each vertex in each frame; shape keys and mesh caches"),
+            ("LINES", "Lines", "From the first to the last frame of the face's lines"),
+            ("SCENE", "Scene", "The scene's frame range, or its preview range"),
         ),
-        options={"HIDDEN"},
+    )
+    with_parts: bpy.props.BoolProperty(
+        name="Parts and Armature",
+        description=(
+            "Also the meshes that follow the face or hang on it, and the armature that bends them"
+        ),
+        default=True,
+    )
+    with_sound: bpy.props.BoolProperty(
+        name="Sound",
+        description=(
+            "Also what is heard in these frames: in a .usdz itself, else as a WAV file beside it"
+        ),
+        default=True,
     )
 
     @classmethod
     def description(cls, context: bpy.types.Context, properties: SELFTALK_OT_export) -> str:
-        problem = export_problem(context, properties.file_format)
         return (
-            problem
-            or f"Write the face and its motion to an {SUFFIXES[properties.file_format]} file"
+            export_problem(context, properties.file_format)
+            or export.FORMATS[properties.file_format].description
         )
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        problem = export_problem(context, self.file_format)
         if bpy.app.background or context.window is None:
             return self.execute(context)
-        problem = export_problem(context, self.file_format)
         if problem:
             self.report({"ERROR"}, problem)
             return {"CANCELLED"}
-        suffix = SUFFIXES[self.file_format]
+        suffixes = export.FORMATS[self.file_format].suffixes
         if not self.filepath:
             folder = os.path.dirname(bpy.data.filepath)
             name = bpy.path.clean_name(context.scene.selftalk.face.name)
-            self.filepath = os.path.join(folder, name + suffix)
-        self.filter_glob = f"*{suffix}"
+            self.filepath = os.path.join(folder, name + suffixes[0])
+        self.filter_glob = ";".join(f"*{suffix}" for suffix in suffixes)
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
+    def draw(self, context: bpy.types.Context) -> None:
+        known = export.FORMATS[self.file_format]
+        column = self.layout.column()
+        column.use_property_split = True
+        column.use_property_decorate = False
+        if self.file_format == "fbx":
+            column.prop(self, "preset")
+        column.prop(self, "frames")
+        if known.several:
+            column.prop(self, "with_parts")
+        column.prop(self, "with_sound")
+
     def check(self, context: bpy.types.Context) -> bool:
         """The file browser shows the suffix that the file will have."""
-        named = bpy.path.ensure_ext(self.filepath, SUFFIXES[self.file_format])
+        suffixes = export.FORMATS[self.file_format].suffixes
+        known = os.path.splitext(self.filepath)[1].lower() in suffixes
+        named = self.filepath if known else bpy.path.ensure_ext(self.filepath, suffixes[0])
         changed = named != self.filepath
         self.filepath = named
         return changed
@@ -215,28 +256,73 @@ class SELFTALK_OT_export(bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         if not self.properties.is_property_set("file_format"):
             # A script may name the format by the file alone.
-            suffix = Path(self.filepath).suffix.lower()
-            named = [name for name, known in SUFFIXES.items() if known == suffix]
-            self.file_format = named[0] if named else self.file_format
+            with contextlib.suppress(SelfTalkError):
+                self.file_format = export.format_of(Path(self.filepath).suffix)
+        if self.options.is_invoke and context.window is not None and not bpy.app.background:
+            # From the file browser: the work goes on behind the window.
+            return super().invoke(context, None)
+        return super().execute(context)
+
+    def steps(self, context: bpy.types.Context) -> jobs.Steps:
         problem = export_problem(context, self.file_format)
         if not problem and not self.filepath:
             problem = "No file is named. Give the path of the file to write."
         if problem:
-            self.report({"ERROR"}, problem)
-            return {"CANCELLED"}
+            raise SelfTalkError(problem)
         self.check(context)
         path = Path(bpy.path.abspath(self.filepath))
-        try:
-            export.export(context, [context.scene.selftalk.face], path)
-        except SelfTalkError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        self.report({"INFO"}, f"Wrote {path}")
-        return {"FINISHED"}
+        self.title = f"Export {path.name}"
+        scene = context.scene
+        frames = None
+        if self.frames == "SCENE":
+            frames = scene.frame_start, scene.frame_end
+            if scene.use_preview_range:
+                frames = scene.frame_preview_start, scene.frame_preview_end
+        return export.exporting(
+            context, [scene.selftalk.face], path, frames, self.preset, self.with_parts,
+            self.with_sound,
+        )  # fmt: skip
+
+    def finish(self, context: bpy.types.Context, result: export.Exported) -> None:
+        names = " and ".join(str(path) for path in result.files[:1])
+        beside = "".join(f" and {path.name}" for path in result.files[1:])
+        self.report({"INFO"}, f"Wrote {names}{beside}")
+        for notice in result.notices:
+            self.report({"WARNING"}, notice)
+
+
+class SELFTALK_MT_export(bpy.types.Menu):
+    bl_idname = "SELFTALK_MT_export"
+    bl_label = "SelfTalk Face"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        draw_formats(self.layout, context)
+
+
+def draw_formats(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """A button for each format, grey where it is not to be had."""
+    for name, known in export.FORMATS.items():
+        row = layout.row()
+        row.enabled = not export_problem(context, name)
+        text = f"{known.label} ({'/'.join(known.suffixes)})"
+        row.operator("selftalk.export", text=text).file_format = name
+
+
+def _in_file_menu(menu: bpy.types.Menu, context: bpy.types.Context) -> None:
+    menu.layout.menu("SELFTALK_MT_export")
+
+
+def add_to_file_menu() -> None:
+    bpy.types.TOPBAR_MT_file_export.append(_in_file_menu)
+
+
+def remove_from_file_menu() -> None:
+    bpy.types.TOPBAR_MT_file_export.remove(_in_file_menu)
 
 
 CLASSES = (
     SELFTALK_OT_add_face,
     SELFTALK_OT_animate_from_audio,
     SELFTALK_OT_export,
+    SELFTALK_MT_export,
 )

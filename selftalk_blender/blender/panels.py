@@ -10,7 +10,7 @@ import bpy
 
 from ..core.errors import SelfTalkError
 from ..worker.log import log_file
-from . import compat, face, glance, jobs, operators, preferences, properties, rigs, strips
+from . import compat, export, face, glance, jobs, operators, preferences, properties, rigs, strips
 
 SEVERAL_FACES = (".pkl", ".npz")  # endings of template files that may hold several
 CHARACTER = 6.2  # mean width in pixels at interface scale 1; a bit wide, so that no line is cut
@@ -172,23 +172,31 @@ class SELFTALK_PT_export(SidebarPanel, bpy.types.Panel):
     bl_order = 100  # behind Adjust, which is registered later
 
     def draw(self, context: bpy.types.Context) -> None:
-        layout = self.layout
-        problems = []
-        row = layout.row(align=True)
-        for file_format, label in (("FBX", "FBX"), ("ALEMBIC", "Alembic")):
-            problem = operators.export_problem(context, file_format)
-            button = row.row(align=True)
-            button.enabled = not problem
-            button.operator("selftalk.export", text=label).file_format = file_format
-            if problem and problem not in problems:
-                problems.append(problem)
-        if jobs.running is not None:
-            return  # the bar above says why; so do the buttons' tooltips
-        for problem in problems:
-            if problem == operators.NO_FACE:
-                layout.label(text="Choose a face first", icon="INFO")
-            else:
-                paragraph(layout, context, problem, "INFO")
+        layout, settings = self.layout, context.scene.selftalk
+        problem = operators.export_problem(context, settings.export_format)
+        known = export.FORMATS[settings.export_format]
+        layout.prop(settings, "export_format", text="")
+        column = layout.column()
+        column.use_property_split = True
+        column.use_property_decorate = False
+        if settings.export_format == "fbx":
+            column.prop(settings, "export_preset")
+        column.row().prop(settings, "export_frames", expand=True)
+        if known.several:
+            column.prop(settings, "export_parts")
+        column.prop(settings, "export_sound")
+        row = layout.row()
+        row.enabled = not problem
+        button = row.operator("selftalk.export", text=f"Export {known.label}", icon="EXPORT")
+        button.file_format, button.preset = settings.export_format, settings.export_preset
+        button.frames = settings.export_frames
+        button.with_parts, button.with_sound = settings.export_parts, settings.export_sound
+        if jobs.running is not None or not problem:
+            return  # the bar above says why; so does the button's tooltip
+        if problem == operators.NO_FACE:
+            layout.label(text="Choose a face first", icon="INFO")
+        else:
+            paragraph(layout, context, problem, "INFO")
 
 
 CLASSES = (SELFTALK_PT_face, SELFTALK_PT_audio, SELFTALK_PT_animate, SELFTALK_PT_export)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import compat, controls, lines, preferences, strips, targets
+from . import compat, controls, export, lines, preferences, strips, targets
 
 
 def _is_mesh_here(settings: SceneSettings, candidate: bpy.types.Object) -> bool:
@@ -90,6 +90,38 @@ class SceneSettings(bpy.types.PropertyGroup):
         name="Start Frame",
         description="The scene frame at which the sound file begins",
         default=1,
+    )
+    export_format: bpy.props.EnumProperty(
+        name="Format",
+        description="The kind of file that Export writes",
+        items=[(name, known.label, known.description) for name, known in export.FORMATS.items()],
+    )
+    export_preset: bpy.props.EnumProperty(
+        name="For",
+        description="The program that reads the FBX: its unit, axes and names",
+        items=[(name, known.label, known.description) for name, known in export.PRESETS.items()],
+    )
+    export_frames: bpy.props.EnumProperty(
+        name="Frames",
+        description="Which frames of the scene are in the file",
+        items=(
+            ("LINES", "Lines", "From the first to the last frame of the face's lines"),
+            ("SCENE", "Scene", "The scene's frame range, or its preview range"),
+        ),
+    )
+    export_parts: bpy.props.BoolProperty(
+        name="Parts and Armature",
+        description=(
+            "Also the meshes that follow the face or hang on it, and the armature that bends them"
+        ),
+        default=True,
+    )
+    export_sound: bpy.props.BoolProperty(
+        name="Sound",
+        description=(
+            "Also what is heard in these frames: in a .usdz itself, else as a WAV file beside it"
+        ),
+        default=True,
     )
     strips: bpy.props.CollectionProperty(type=StripSettings)
     listed_strip: bpy.props.IntProperty(

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from .errors import SelfTalkError
 
+PART = ".selftalk-part"  # in the name of each file that is not whole yet
+
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -27,7 +29,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
-            prefix=f".{final.stem[:40]}-", suffix=final.suffix, dir=final.parent
+            prefix=f".{final.stem[:40]}-{os.getpid()}-",
+            suffix=PART + final.suffix,
+            dir=final.parent,
         )
         os.close(handle)
         temporary = Path(name)
@@ -63,3 +67,21 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise SelfTalkError(
             f"Cannot write {final}: {error.strerror or error}. Choose another place."
         ) from error
+
+
+def remove_parts(folder: str | os.PathLike[str], process: int | None = None) -> None:
+    """Remove what `atomic_path` left in a folder where a process was killed in it.
+
+    Args:
+        process: the id of that process; by default those of all processes are removed, also in
+            folders below: none of them may still be writing there.
+    """
+    for inside, folders, names in os.walk(folder):
+        for name in names:
+            if not (name.startswith(".") and PART in name):
+                continue
+            if process is None or f"-{process}-" in name:
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(inside, name))
+        if process is not None:
+            folders.clear()

@@ -7,6 +7,8 @@ weights in the end.
 from __future__ import annotations
 
 import itertools
+import math
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,6 +18,7 @@ import numpy as np
 from .errors import SelfTalkError
 from .frontend import FPS, FRAME, SAMPLE_RATE, Loudness, frame_levels, mel_stream
 from .lips import rest_weights, symmetric, tidy_lips
+from .sound import Sound
 from .template import FaceTemplate
 from .windows import in_context, windowed
 
@@ -23,6 +26,8 @@ from .windows import in_context, windowed
 # the very beginning of a window are the worst: without a lead the gap's correlation with held-out
 # clips of 3 s falls from 0.952 to 0.948.
 LEAD, TAIL = 4.0, 1.0
+CONTEXT = 2.0  # seconds of sound read before and after a part of a file
+BLOCK = 30.0  # seconds of sound in memory at once
 
 Progress = Callable[[float, str], None]
 Blocks = Callable[[], Iterable[np.ndarray]]  # begins a stream of (n,) float32, mono, 16 kHz
@@ -131,3 +136,53 @@ def infer(
     weights[:, columns] = np.clip(predicted, 0.0, 1.0)
     weights = tidy_lips(template, symmetric(template, weights))
     return Inferred(weights, np.concatenate(levels), [])
+
+
+def infer_part(
+    predict: Callable[[Blocks, float, Callable[[int], None]], np.ndarray],
+    shape_names: tuple[str, ...],
+    template: FaceTemplate,
+    sound: Sound,
+    start: float,
+    stop: float | None,
+    progress: Progress | None,
+) -> Inferred:
+    """`infer` on a part of a sound file; what is around the part is heard as context.
+
+    Args:
+        start, stop: seconds in the file; to its end where stop is None.
+
+    Returns:
+        Frame i is at start + i / 50 seconds of the file.
+
+    Raises:
+        SelfTalkError: the file cannot be read, or has no sound in this part.
+    """
+    lead = min(math.floor(start * FPS), round(CONTEXT * FPS))  # frames of context
+    begin = start - lead / FPS
+    end = None if stop is None else stop + CONTEXT
+    length = (sound.duration if end is None else min(end, sound.duration)) - begin
+    inferred = infer(
+        predict,
+        shape_names,
+        template,
+        lambda: sound.blocks(begin, end, BLOCK),
+        max(int(length * SAMPLE_RATE), 1),
+        progress,
+    )
+    last = None if stop is None else lead + math.ceil((stop - start) * FPS - 1e-6)
+    part = slice(lead, last)
+    return Inferred(inferred.weights[part], inferred.loudness[part], inferred.notices)
+
+
+def refuse_template(path: str | os.PathLike[str] | None, template: np.ndarray | None) -> None:
+    """Say that an animator of the bundled head (None: the bundled one) takes no template.
+
+    Raises:
+        SelfTalkError: there is one.
+    """
+    if template is not None:
+        raise SelfTalkError(
+            f"{'The bundled animator' if path is None else path} moves the bundled head and "
+            "takes no template. Leave the template out."
+        )

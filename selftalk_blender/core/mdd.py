@@ -10,7 +10,12 @@ import numpy as np
 
 
 def write_mdd(
-    file: BinaryIO, frames: int, vertices: int, fps: float, chunks: Iterable[np.ndarray]
+    file: BinaryIO,
+    frames: int,
+    vertices: int,
+    fps: float,
+    chunks: Iterable[np.ndarray],
+    start: float = 0.0,
 ) -> Iterator[int]:
     """Write a cache from pieces, so that the whole never stands in memory.
 
@@ -20,8 +25,9 @@ def write_mdd(
     Args:
         file: open for binary writing.
         frames, vertices: how many.
-        fps: frames per second of the times written; frame i is at i / fps.
+        fps: frames per second of the times written; frame i is at start + i / fps.
         chunks: arrays (n, vertices, 3) of positions in object space that add up to `frames`.
+        start: seconds of the first frame.
 
     Yields:
         After each piece, how many frames are written.
@@ -31,7 +37,7 @@ def write_mdd(
         OSError: the disk is full.
     """
     file.write(np.array([frames, vertices], ">i4").tobytes())
-    file.write((np.arange(frames) / fps).astype(">f4").tobytes())
+    file.write((start + np.arange(frames) / fps).astype(">f4").tobytes())
     written = 0
     for chunk in chunks:
         if chunk.shape[1:] != (vertices, 3):

@@ -1,23 +1,26 @@
-"""The bundled animator in plain numpy: a recording in, a Motion out; as `load_animator`."""
+"""The bundled animator in plain numpy: a recording in, a Motion out; as `animator.Animator`."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
 from ..core import Motion, bundled_template
 from ..core.errors import SelfTalkError
-from ..core.frontend import FPS
-from ..core.inference import Blocks, Networks, Progress, infer
+from ..core.frontend import FPS, SAMPLE_RATE
+from ..core.inference import BLOCK, Inferred, Networks, Progress, infer, infer_part
+from ..core.sound import OpenSound
 from ..core.template import ASSETS
+from ..core.wav import open_wav
 from .network import FacialAnimator, SpeechEncoder
 from .tensors import read_tensors
 
 BUNDLED = ASSETS / "animator.safetensors"
 FORMAT = 1
-BLOCK = 16000 * 30  # samples looked at at once
 
 
 class Animator:
@@ -32,8 +35,17 @@ class Animator:
 
     fps = FPS
 
-    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        open_sound: OpenSound = open_wav,
+        remark: str = "",
+    ) -> None:
         """Read an animator file; the bundled one by default.
+
+        Args:
+            open_sound: what opens sound files.
+            remark: a sentence that belongs to the notices of every clip.
 
         Raises:
             SelfTalkError: the file is missing, damaged, newer than this program, needs PyTorch, or
@@ -61,12 +73,14 @@ class Animator:
         self.loudness = np.zeros(0, np.float32)
         self._networks = Networks(encoder, network, window, network.context)
         self._shape_names = network.shape_names
+        self._open, self._remark = open_sound, remark
 
     def animate(self, samples: np.ndarray, progress: Progress | None = None) -> Motion:
         """The motion of a recording.
 
         Args:
             samples: (N,) float32, mono, 16 kHz.
+            progress: called with the share done (0..1) and what is being done.
 
         Returns:
             Motion of ceil(N / 320) frames, frame i at i / 50 seconds.
@@ -74,23 +88,44 @@ class Animator:
         Raises:
             SelfTalkError: no samples.
         """
-        return self.animate_blocks(
-            lambda: (samples[i : i + BLOCK] for i in range(0, len(samples), BLOCK)),
-            len(samples),
-            progress,
-        )
+        size = int(BLOCK * SAMPLE_RATE)
 
-    def animate_blocks(
+        def blocks() -> Iterator[np.ndarray]:
+            return (samples[i : i + size] for i in range(0, len(samples), size))
+
+        names, count = self._shape_names, len(samples)
+        return self._told(infer(self._networks, names, self.template, blocks, count, progress))
+
+    def animate_file(
         self,
-        blocks: Blocks,
-        samples: int,
+        path: str | os.PathLike[str],
+        start: float = 0.0,
+        stop: float | None = None,
         progress: Progress | None = None,
     ) -> Motion:
-        """The motion of a stream; see `core.inference.infer`."""
-        weights, self.loudness, self.notices = infer(
-            self._networks, self._shape_names, self.template, blocks, samples, progress
+        """The motion of a sound file, or of a part of it, read as a stream.
+
+        Args:
+            start, stop: seconds in the file; the whole file by default. Sound around the part
+                is read as context.
+            progress: called with the share done (0..1) and what is being done.
+
+        Returns:
+            Motion whose frame i is at start + i / fps seconds of the file.
+
+        Raises:
+            SelfTalkError: the file cannot be read, or has no sound in this part.
+        """
+        sound = self._open(Path(path))
+        names = self._shape_names
+        return self._told(
+            infer_part(self._networks, names, self.template, sound, start, stop, progress)
         )
-        return Motion(self.template, FPS, weights)
+
+    def _told(self, inferred: Inferred) -> Motion:
+        self.loudness = inferred.loudness
+        self.notices = [*inferred.notices, *([self._remark] if self._remark else [])]
+        return Motion(self.template, FPS, inferred.weights)
 
 
 def _part(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

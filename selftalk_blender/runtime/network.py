@@ -13,18 +13,27 @@ from typing import Any
 import numpy as np
 
 from ..core.frontend import MEL_BANDS
+from .product import product
 
 Tensors = Mapping[str, np.ndarray]
 EPSILON = np.float32(1e-5)
 HIDDEN = np.float32(-3e4)  # attention to what does not count
 
 
+def turned(tensors: Tensors) -> Tensors:
+    """Tensors by name, those of linear maps (B, A) turned to (A, B), as `linear` wants them."""
+    return {
+        name: np.ascontiguousarray(value.T) if value.ndim == 2 and "weight" in name else value
+        for name, value in tensors.items()
+    }
+
+
 # --- Functions of tensors, as torch.nn.functional defines them ------------------------------------
 
 
 def linear(values: np.ndarray, tensors: Tensors, name: str) -> np.ndarray:
-    """(..., A) -> (..., B); Whisper's keys have no bias."""
-    result = values @ tensors[f"{name}.weight"].T
+    """(T, A) -> (T, B); Whisper's keys have no bias."""
+    result = product(values, tensors[f"{name}.weight"])
     bias = tensors.get(f"{name}.bias")
     if bias is not None:
         result += bias
@@ -77,9 +86,10 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 def convolution(values: np.ndarray, tensors: Tensors, name: str, stride: int) -> np.ndarray:
     """(T, A) -> (T / stride, B), kernel 3, zeros beyond the ends."""
     weight = tensors[f"{name}.weight"]  # (B, A, 3)
+    flat_weight = weight.reshape(len(weight), -1).T  # (3 A, B)
     padded = np.pad(values, ((1, 1), (0, 0)))
     near = np.lib.stride_tricks.sliding_window_view(padded, 3, axis=0)[::stride]  # (T', A, 3)
-    flat = near.reshape(len(near), -1) @ weight.reshape(len(weight), -1).T
+    flat = product(near.reshape(len(near), -1), flat_weight)
     flat += tensors[f"{name}.bias"]
     return flat
 
@@ -91,7 +101,7 @@ class SpeechEncoder:
     """The first layers of a Whisper encoder; windows of up to 30 s."""
 
     def __init__(self, tensors: Tensors, settings: Mapping[str, Any]) -> None:
-        self.tensors = tensors
+        self.tensors = turned(tensors)
         self.layers = int(settings["layers"])
         self.heads = int(settings["config"]["encoder_attention_heads"])
         width, count = (settings["config"][name] for name in ("d_model", "max_source_positions"))
@@ -124,8 +134,8 @@ class SpeechEncoder:
             for part in "qkv"
         )
         scale = np.float32((width // self.heads) ** -0.5)
-        shares = softmax((query * scale) @ key.transpose(0, 2, 1))  # (H, T, T)
-        mixed = (shares @ value).transpose(1, 0, 2).reshape(frames, width)
+        shares = softmax(product(query * scale, key.transpose(0, 2, 1)))  # (H, T, T)
+        mixed = product(shares, value).transpose(1, 0, 2).reshape(frames, width)
         return linear(mixed, self.tensors, f"{name}.out_proj")
 
 
@@ -143,7 +153,7 @@ class FacialAnimator:
     """Features of speech -> weights of a face's shapes."""
 
     def __init__(self, tensors: Tensors, config: Mapping[str, Any]) -> None:
-        self.tensors = tensors
+        self.tensors = turned(tensors)
         self.shape_names = tuple(str(name) for name in config["shape_names"])
         self.layers, self.heads = int(config["layers"]), int(config["heads"])
         self.reach, self.kernel = int(config["reach"]), int(config["kernel"])
@@ -201,9 +211,9 @@ class FacialAnimator:
             for part in np.split(both, 2, axis=2)
         )
         scale = np.float32((width // heads) ** -0.5)
-        scores = (query * scale) @ key.transpose(0, 1, 3, 2)  # (blocks, H, R, 3 R)
+        scores = product(query * scale, key.transpose(0, 1, 3, 2))  # (blocks, H, R, 3 R)
         scores += self._mask(frames, blocks, f"{name}.bias")
-        mixed = softmax(scores) @ value  # (blocks, H, R, d)
+        mixed = product(softmax(scores), value)  # (blocks, H, R, d)
         mixed = mixed.transpose(0, 2, 1, 3).reshape(blocks * reach, width)[:frames]
         return linear(mixed, self.tensors, f"{name}.out")
 

@@ -21,16 +21,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
 
 from . import STARTING
+from .lanes import load_animator
 from .protocol import PIECE, VERSION, Message, ProtocolError, read, write
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..animator import Animator, VertexAnimator
     from ..core import Motion
+    from .lanes import AnyAnimator
 
-# What the animator needs, as pip knows it.
-REQUIREMENTS = "numpy torch transformers safetensors soundfile soxr av"
 BEAT = 1.0  # seconds between two signs of life
 KEPT = 2  # animators that stay loaded
 LARGEST_LOG = 1 << 24  # bytes; a library that never stops complaining must not fill the disk
@@ -46,17 +45,6 @@ def main() -> None:
     Server(requests, answers).serve()
 
 
-def load(
-    path: str | None, device: str | None, template: np.ndarray | None
-) -> Animator | VertexAnimator:
-    """An animator; torch is imported by the first that is asked for."""
-    try:
-        from ..animator import load_animator
-    except OSError as error:  # as Windows says that a library of torch's is missing
-        raise ImportError(str(error), name="torch") from error
-    return load_animator(path, device, template=template)
-
-
 class _Cancelled(Exception):
     """Raised out of a job whose client wants it no more."""
 
@@ -70,7 +58,7 @@ class Server:
         self._jobs: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._busy = threading.Event()
         self._cancelled = 0  # the last job that was cancelled
-        self._animators: OrderedDict[object, Animator | VertexAnimator] = OrderedDict()
+        self._animators: OrderedDict[object, AnyAnimator] = OrderedDict()
 
     def serve(self) -> NoReturn:
         """Never returns: the end of the input ends the process."""
@@ -182,9 +170,9 @@ class Server:
             self._check(job)
             self._say("frames", {"frames": frames[first : first + size]}, job=job, first=first)
 
-    def _animator(self, fields: Mapping[str, Any]) -> Animator | VertexAnimator:
+    def _animator(self, fields: Mapping[str, Any]) -> AnyAnimator:
         """The animator that a request names: kept from before, or loaded."""
-        # Not at the top: a Python without numpy or torch is told of in words, too.
+        # Not at the top: a Python without numpy is told of in words, too.
         from ..core.meshes import read_template
 
         path, device = fields["animator"], fields["device"]
@@ -198,7 +186,7 @@ class Server:
             kept = kept.with_template(template)
         elif kept is None or template is not None or hasattr(kept, "with_template"):
             kept = None  # before another one is loaded
-            kept = load(path, device, template)
+            kept = load_animator(path, device, template)
         self._animators[key] = kept
         while len(self._animators) > KEPT:
             self._animators.popitem(last=False)
@@ -252,8 +240,8 @@ def _lacking(error: ImportError) -> str:
     verb = "lacks" if isinstance(error, ModuleNotFoundError) else "cannot load"
     return (
         f"The Python that runs the animator ({sys.executable}) {verb} {missing}. Install it with: "
-        f'"{sys.executable}" -m pip install {REQUIREMENTS} - or choose a Python that has it in '
-        "the SelfTalk preferences."
+        f'"{sys.executable}" -m pip install {missing} - or choose another Python in the SelfTalk '
+        "preferences."
     )
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from selftalk_blender.animator.audio import SAMPLE_RATE, open_sound, to_mono_16k
+from selftalk_blender.animator.audio import open_sound, to_mono_16k
 from selftalk_blender.core.errors import SelfTalkError
+from selftalk_blender.core.frontend import SAMPLE_RATE
 
 CLICK = 2.5  # seconds
 LENGTH = 4.0

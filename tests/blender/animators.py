@@ -41,7 +41,7 @@ class StandIn:
         self.loudness = np.linspace(-60, -20, len(times), dtype=np.float32)
         return motion.at(times, motion.fps)
 
-server.load = lambda *_: StandIn()
+server.load_animator = lambda *_: StandIn()
 server.main()
 """
 

@@ -29,9 +29,9 @@ def python(tmp_path: Path) -> str:
     return stand_in(tmp_path)
 
 
-def finish(plan: animate.Plan) -> animate.Result:
+def finish(plan: animate.Plan, listening: animate.Listening | None = None) -> animate.Result:
     """Run to the end, as a script does."""
-    steps = animate.run(plan)
+    steps = animate.run(plan, listening)
     done = 0.0
     while True:
         try:
@@ -198,6 +198,19 @@ def test_a_face_removed_meanwhile_is_noticed(head, clip, python) -> None:
         for _ in steps:
             pass
     assert strips.sound_strips(bpy.context.scene) == []
+
+
+def test_the_next_clip_can_be_listened_to_meanwhile(head, clip, python) -> None:
+    """Nothing of the scene is touched, and the animator works by itself from `waiting` on."""
+    ahead = animate.listen(clip, python=python)
+    while not next(ahead).waiting:
+        pass
+    finish(animate.plan(bpy.context.scene, head, clip=clip, first_frame=11, python=python))
+    assert len(head.selftalk.lines) == 1
+    plan = animate.plan(bpy.context.scene, head, clip=clip, first_frame=201, python=python)
+    result = finish(plan, ahead)
+    assert seen(head, 249) == pytest.approx(2.0, abs=1e-3)
+    assert 0 <= result.starting <= result.elapsed + result.starting
 
 
 def test_notices_reach_the_result(head, clip, tmp_path) -> None:

@@ -1,6 +1,7 @@
-"""Clips become files that play by themselves; a bad clip does not stop the others."""
+"""Clips become files that play by themselves; what came before a clip does not matter."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import bpy
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 from scenes import play, talking
 
-from selftalk_blender.blender import animate, bake, compat, preview, writers
+from selftalk_blender.batch import table, task
+from selftalk_blender.batch.task import Done, Settings, Task
+from selftalk_blender.blender import animate, bake, compat, controls, export, preview, writers
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.core.template import ASSETS
 
@@ -19,12 +22,14 @@ class Talks:
     """An animator's job that is done at once: half a second of talk at 50 fps."""
 
     finished = True
+    started: list[str] = []
 
     def __init__(self, clip, *_, animator=None, **__) -> None:
         self.clip, self.notices = Path(clip), [f"Spoken by {animator}."]
         self.loudness = np.zeros(25, np.float32)
 
     def start(self) -> None:
+        self.started.append(self.clip.name)
         if "broken" in self.clip.name:
             raise SelfTalkError(f"{self.clip.name} is no sound.")
 
@@ -39,47 +44,67 @@ class Talks:
 
 
 @pytest.fixture
-def clips(tmp_path, monkeypatch) -> list[Path]:
+def one(tmp_path, monkeypatch) -> Task:
+    """A task whose sound needs no animator."""
     monkeypatch.setattr(animate, "AnimateJob", Talks)
+    monkeypatch.setattr(Talks, "started", [])
     folder = tmp_path / "clips"
     folder.mkdir()
-    paths = [folder / name for name in ("one.ogg", "broken.ogg", "two.ogg")]
-    for path in paths:
-        shutil.copy(SAMPLE, path)
-    return paths
+    for name in ("one.ogg", "broken.ogg"):
+        shutil.copy(SAMPLE, folder / name)
+    return Task(str(folder / "one.ogg"), str(tmp_path / "out"), "act/one", Settings(task.USUAL))
 
 
-def test_a_bad_clip_is_reported_and_the_rest_goes_on(clips, tmp_path) -> None:
-    told = []
+def run(todo: Task, listening=None, steps: list | None = None) -> Done:
+    work = bake.bake(todo, listening)
+    while True:
+        try:
+            step = next(work)
+        except StopIteration as end:
+            return end.value
+        if steps is not None:
+            steps.append(step)
+
+
+def with_settings(todo: Task, **changes) -> Task:
+    return replace(todo, settings=replace(todo.settings, **changes))
+
+
+def test_every_format_is_written_and_told_of(one, tmp_path) -> None:
     me = tmp_path / "me.safetensors"
     me.touch()
-    results = bake.bake(
-        clips, tmp_path / "out", fps=24.0, progress=lambda *p: told.append(p), animator=str(me)
-    )
-    assert [result.clip for result in results] == clips
-    assert [result.error for result in results] == [None, "broken.ogg is no sound.", None]
-    for result in (results[0], results[2]):
-        name = result.clip.stem
-        assert [path.name for path in result.files] == [
-            f"{name}.{x}" for x in ("abc", "fbx", "blend")
-        ]
-        assert all(path.stat().st_size > 10_000 for path in result.files)
-        assert result.duration == pytest.approx(0.5) and result.seconds > 0
-        assert result.notices[0] == f"Spoken by {me}."
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(
-        path.name for result in results for path in result.files
-    )
-    done = [part for part, _ in told]
-    assert done == sorted(done) and done[0] >= 0 and done[-1] <= 1
+    steps = []
+    done = run(with_settings(one, formats=task.FORMATS, animator=str(me), fps=24.0), steps=steps)
+    assert {output.path for output in done.outputs} == {f"act/one.{x}" for x in task.FORMATS}
+    for output in done.outputs:
+        path = tmp_path / "out" / output.path
+        assert output.size == path.stat().st_size > 1000
+        assert output.changed == path.stat().st_mtime_ns and len(output.sha256) == 64
+    assert done.duration == pytest.approx(0.5) and done.times["writing"] > 0
+    assert done.warnings[0] == f"Spoken by {me}."
+    assert {p.name for p in (tmp_path / "out" / "act").iterdir()} == {
+        f"one.{x}" for x in task.FORMATS
+    }
+    shares = [step.done for step in steps]
+    assert shares == sorted(shares) and shares[0] >= 0 and shares[-1] <= 1
+    heard = [step.heard for step in steps]
+    assert heard == sorted(heard) and not heard[0] and heard[-1]
 
 
-@pytest.mark.parametrize("output", ["SHAPE_KEYS", "MESH_CACHE"])
+def test_what_the_command_line_knows_is_what_there_is() -> None:
+    assert set(task.FORMATS) == {"blend", *export.FORMATS}
+    known = controls.ControlSettings.bl_rna.properties
+    for name, limits in table.CONTROLS.items():
+        assert (known[name].hard_min, known[name].hard_max) == pytest.approx(limits), name
+
+
+@pytest.mark.parametrize("method", task.METHODS)
 @pytest.mark.parametrize(("fps", "rate"), [(24.0, (24, 1.0)), (29.97, (30, 1.001))])
-def test_the_blend_plays_by_itself_wherever_it_is_moved(clips, tmp_path, output, fps, rate) -> None:
-    bake.bake(clips[:1], tmp_path / "out", ("blend",), output, fps)
+def test_the_blend_plays_by_itself_wherever_it_is_moved(one, tmp_path, method, fps, rate) -> None:
+    run(with_settings(one, formats=("blend",), method=method, fps=fps))
     shutil.move(tmp_path, tmp_path.with_name(tmp_path.name + "-moved"))
     moved = tmp_path.with_name(tmp_path.name + "-moved")
-    bpy.ops.wm.open_mainfile(filepath=str(moved / "out" / "one.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(moved / "out" / "act" / "one.blend"))
     scene = bpy.context.scene
     assert (scene.render.fps, scene.render.fps_base) == (rate[0], pytest.approx(rate[1]))
     assert (scene.frame_start, scene.frame_end) == (1, np.ceil(0.5 * rate[0] / rate[1]))
@@ -88,7 +113,7 @@ def test_the_blend_plays_by_itself_wherever_it_is_moved(clips, tmp_path, output,
     spoken = talking(25, 50.0).at(np.arange(12) * rate[1] / rate[0], 24.0).vertices()
     for frame in (1, 9):  # nearer to its end it eases to rest
         assert np.abs(play(head, frame) - spoken[frame - 1]).max() < 1e-5
-    assert writers.has_cache(head) == (output == "MESH_CACHE")
+    assert writers.has_cache(head) == (method == "mesh-cache")
     if compat.HAS_SOUND:
         (strip,) = compat.editor_strips(scene.sequence_editor)
         assert strip.sound.filepath.startswith("//")
@@ -98,31 +123,53 @@ def test_the_blend_plays_by_itself_wherever_it_is_moved(clips, tmp_path, output,
         assert compat.strip_place(strip)[2] == 1
 
 
-def test_a_preview_stands_beside_the_files(clips, tmp_path, monkeypatch) -> None:
+def test_a_preview_stands_beside_the_files(one, tmp_path, monkeypatch) -> None:
     pytest.importorskip("PIL")
     monkeypatch.setattr(preview, "PICTURE", (64, 72))
     monkeypatch.setattr(preview, "FILM_SIZE", (64, 72))
-    (result,) = bake.bake(clips[:1], tmp_path / "out", ("fbx",), preview=True)
-    assert result.error is None
-    assert [path.name for path in result.files] == ["one.fbx", "one.png", "one.mp4"]
-    assert all(path.stat().st_size > 1000 for path in result.files)
+    done = run(with_settings(one, formats=("fbx",), preview=True))
+    assert [output.path for output in done.outputs] == ["act/one.fbx", "act/one.png", "act/one.mp4"]
+    assert all(output.size > 1000 for output in done.outputs)
 
 
-def test_what_cannot_be_had_is_refused(clips, tmp_path) -> None:
-    with pytest.raises(SelfTalkError, match="FBX cannot hold a mesh cache"):
-        bake.bake(clips, tmp_path / "out", output="MESH_CACHE")
+def test_what_cannot_be_had_is_refused(one, tmp_path) -> None:
+    with pytest.raises(SelfTalkError, match="mesh cache"):
+        run(with_settings(one, method="mesh-cache", formats=("fbx",)))
     (tmp_path / "file").write_text("")
-    (result,) = bake.bake(clips[:1], tmp_path / "file" / "out")
-    assert "Cannot write" in result.error
-    (result,) = bake.bake([tmp_path / "none.wav"], tmp_path / "out")
-    assert "none.wav" in result.error and not (tmp_path / "out").exists()
+    with pytest.raises(SelfTalkError, match="Cannot write"):
+        run(replace(one, out=str(tmp_path / "file" / "out")))
+    with pytest.raises(SelfTalkError, match=r"none\.wav"):
+        run(replace(one, clip=str(tmp_path / "none.wav"), out=str(tmp_path / "new")))
+    with pytest.raises(SelfTalkError, match=r"broken\.ogg is no sound"):
+        run(replace(one, clip=one.clip.replace("one", "broken"), out=str(tmp_path / "new")))
+    assert not (tmp_path / "new").exists()
 
 
-def test_interrupting_leaves_nothing_half_written(clips, tmp_path) -> None:
-    def interrupt(done: float, text: str) -> None:
-        if text == "Writing":
-            raise KeyboardInterrupt
+def test_ending_early_leaves_nothing_half_written(one, tmp_path) -> None:
+    for text in ("Writing", "Writing one.fbx"):
+        work = bake.bake(with_settings(one, method="shape-keys", formats=("fbx",)))
+        assert any(step.text == text for step in work)
+        work.close()
+        assert not list((tmp_path / "out").rglob("*.*"))
 
-    with pytest.raises(KeyboardInterrupt):
-        bake.bake(clips, tmp_path / "out", ("blend",), "MESH_CACHE", progress=interrupt)
-    assert not (tmp_path / "out").exists()
+
+def test_the_next_clip_is_listened_to_ahead(one) -> None:
+    """And what is wrong with it is told when its turn comes."""
+    listening = bake.listen(one)
+    assert Talks.started == ["one.ogg"]
+    assert run(with_settings(one, formats=("csv",)), listening).error is None
+    assert Talks.started == ["one.ogg"]
+    broken = replace(one, clip=one.clip.replace("one", "broken"))
+    listening = bake.listen(broken)
+    with pytest.raises(SelfTalkError, match="is no sound"):
+        run(broken, listening)
+
+
+def test_the_same_bytes_whatever_came_before(one, tmp_path) -> None:
+    """Of what Blender's memory has no part in; tests/blender/test_batch.py has the rest."""
+    formats = tuple(name for name in task.FORMATS if name not in ("blend", "abc"))
+    first = with_settings(one, formats=formats, fps=25.0)
+    done = run(first)
+    run(with_settings(one, formats=formats, fps=60.0, method="shape-keys", controls={"jaw": 3.0}))
+    other = run(replace(first, out=str(tmp_path / "elsewhere")))
+    assert [(o.path, o.sha256) for o in done.outputs] == [(o.path, o.sha256) for o in other.outputs]

@@ -48,6 +48,14 @@ def part(name: str, *parts: str) -> bpy.types.Object:
 
 
 @pytest.fixture
+def known() -> bpy.types.Object:
+    """The whole bundled head without shapes, which its vertices tell; chosen. Quick."""
+    head = part("Known", *TEMPLATE.part_names)
+    bpy.context.scene.selftalk.face = head
+    return head
+
+
+@pytest.fixture
 def stranger() -> bpy.types.Object:
     """The bundled head's skin alone, turned, in cm and mirrored in its object; chosen."""
     head = part("Stranger", "skin")
@@ -175,8 +183,6 @@ def test_landmarks_can_be_seen_moved_saved_and_count(stranger, tmp_path) -> None
         bpy.ops.selftalk.create_face_shapes()
     bpy.ops.selftalk.remove_landmarks()
     assert not face_shapes.landmark_objects(stranger)
-    bpy.ops.selftalk.create_face_shapes()
-    assert len(stranger.data.shape_keys.key_blocks) == 53
 
 
 def test_a_mesh_without_a_face_is_refused_and_left_alone() -> None:
@@ -222,22 +228,20 @@ def test_cancelling_leaves_nothing_behind(stranger, tmp_path, monkeypatch) -> No
     assert state() == before and not list(tmp_path.iterdir())
 
 
-@in_one_blender
-def test_a_face_that_changed_meanwhile_is_not_written(stranger) -> None:
-    steps = face_shapes.create(face_shapes.plan(bpy.context, stranger))
+def test_a_face_that_changed_meanwhile_is_not_written(known) -> None:
+    steps = face_shapes.create(face_shapes.plan(bpy.context, known))
     next(steps)
-    stranger.name = "Renamed"
+    known.name = "Renamed"
     with pytest.raises(face_shapes.SelfTalkError, match="changed meanwhile"):
         for _ in steps:
             pass
-    assert stranger.data.shape_keys is None
+    assert known.data.shape_keys is None
 
 
-@in_one_blender
-def test_undo_takes_the_keys_away(stranger) -> None:
+def test_undo_takes_the_keys_away(known) -> None:
     bpy.context.preferences.edit.use_global_undo = True
     bpy.ops.ed.undo_push(message="before")
     bpy.ops.selftalk.create_face_shapes("EXEC_DEFAULT", True)
-    assert len(bpy.data.objects["Stranger"].data.shape_keys.key_blocks) == 53
+    assert len(bpy.data.objects["Known"].data.shape_keys.key_blocks) == 53
     bpy.ops.ed.undo()
-    assert bpy.data.objects["Stranger"].data.shape_keys is None
+    assert bpy.data.objects["Known"].data.shape_keys is None

@@ -90,7 +90,7 @@ class Quick:
             progress(i / 10, "Animating")
             time.sleep(0.05)
         return Motion(bundled_template(), 50.0, weights=np.zeros((50, 52), np.float32))
-server.load = lambda *_: Quick()
+server.load_animator = lambda *_: Quick()
 server.main()
 """
 
@@ -273,11 +273,11 @@ def test_relative_names_are_those_of_our_folder(
     assert len(run(job)) == 25
 
 
-def test_python_without_torch(clip: Path, tmp_path: Path) -> None:
+def test_python_without_numpy(clip: Path, tmp_path: Path) -> None:
     """Names the Python, what it lacks, the command that installs it, and the preferences."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     bare = tmp_path / "bare" / ("Scripts" if os.name == "nt" else "bin") / "python"
-    with pytest.raises(SelfTalkError, match="lacks numpy.*-m pip install .*torch.*preferences"):
+    with pytest.raises(SelfTalkError, match="lacks numpy.*-m pip install numpy .*preferences"):
         run(AnimateJob(clip, python=str(bare)))
     (worker,) = client._workers.values()
     assert worker._process is None  # the next one sees what was installed meanwhile
@@ -404,7 +404,7 @@ def test_at_long_work_the_process_shows_that_it_lives(
     body = (
         "from selftalk_blender.worker import server\n"
         "def load(*_): time.sleep(3.5); raise MemoryError\n"
-        "server.load = load; server.main()"
+        "server.load_animator = load; server.main()"
     )
     with pytest.raises(SelfTalkError, match=r"Memory ran out\. Close.*The log is"):
         run(AnimateJob(clip, python=talker(tmp_path, body)))

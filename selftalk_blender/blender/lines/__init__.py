@@ -38,7 +38,7 @@ from .entries import (
 )
 from .playing import TRACK, arrange
 from .renewing import EDITED, is_edited, move, rebake, rebaking, remove, written_frames
-from .values import adjusted, motion_of
+from .values import adjusted, head_angles, motion_of
 from .writing import check, keep_dense, write, write_cache
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "find",
     "find_id",
     "has_take",
+    "head_angles",
     "is_edited",
     "is_lost",
     "keep_dense",

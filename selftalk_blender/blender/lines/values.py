@@ -75,18 +75,31 @@ def bake(face: bpy.types.Object, drive: Drive, spoken: Spoken, take: Take) -> Ba
     channels, values, rest = drive.channels, drive(motion.weights), drive.rest
     turning = controls.head(face)
     if turning is not None:
-        frames = first_frame - spoken.first_frame + np.arange(len(motion))
-        times = spoken.start - spoken.taken[0] + frames / spoken.fps
         channels = (*channels, *turning.channels)
-        loudness = take.loudness.copy()
-        for pause in spoken.pauses:
-            begin, end = (
-                times[0] + (np.array(pause) + spoken.first_frame - first_frame) / spoken.fps
-            )
-            loudness[max(round(begin * take.fps), 0) : max(round(end * take.fps), 0)] = SILENCE
-        values = np.hstack([values, turning.values(loudness, take.fps, times)])
+        heard = _voice(spoken, take, first_frame, len(motion))
+        values = np.hstack([values, turning.values(*heard)])
         rest = np.concatenate([rest, turning.rest])
     return Baked(channels, values, rest, first_frame)
+
+
+def _voice(
+    spoken: Spoken, take: Take, first_frame: int, frames: int
+) -> tuple[np.ndarray, float, np.ndarray]:
+    """What turns a line's head: loudness, its rate, and the seconds at which it is seen."""
+    seen = first_frame - spoken.first_frame + np.arange(frames)
+    times = spoken.start - spoken.taken[0] + seen / spoken.fps
+    loudness = take.loudness.copy()
+    for pause in spoken.pauses:
+        begin, end = times[0] + (np.array(pause) + spoken.first_frame - first_frame) / spoken.fps
+        loudness[max(round(begin * take.fps), 0) : max(round(end * take.fps), 0)] = SILENCE
+    return loudness, take.fps, times
+
+
+def head_angles(
+    turning: controls.Head, spoken: Spoken, take: Take, first_frame: int, frames: int
+) -> np.ndarray:
+    """(T, 3) radians by which a line turns the head: pitch, yaw, roll; see `rhythm.head_motion`."""
+    return turning.angles(*_voice(spoken, take, first_frame, frames))
 
 
 def compose(motions: Sequence[tuple[Motion, int]]) -> tuple[Motion, int]:

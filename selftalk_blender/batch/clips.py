@@ -1,0 +1,102 @@
+"""Which clips the arguments of a command name, and where their results go."""
+
+from __future__ import annotations
+
+import glob
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import SelfTalkError
+
+# What is taken for a clip in a folder; a file named by itself may be called anything.
+SOUND_SUFFIXES = frozenset(
+    ".wav .flac .mp3 .ogg .oga .opus .m4a .aac .aif .aiff .au .caf .w64 .wma .mka "
+    ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts".split()
+)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A sound file to work on.
+
+    Attributes:
+        path: the file.
+        place: where its results go below the output folder, without a suffix: sub-folders
+            of a folder are kept.
+    """
+
+    path: Path
+    place: Path
+
+
+def find_clips(arguments: Iterable[str], output: Path | None = None) -> list[Clip]:
+    """The clips that the arguments name: files, folders (with all below them), or globs.
+
+    A folder or a glob gives only files that are called like sound or video, and a folder that has
+    the output folder (an absolute path) below it none from in there.
+
+    Raises:
+        SelfTalkError: an argument names nothing, or the results of two clips would have one name.
+    """
+    clips: dict[Path, Clip] = {}
+
+    def add(path: Path, place: Path) -> None:
+        clips.setdefault(path.resolve(), Clip(path, place.with_suffix("")))
+
+    def add_folder(folder: Path) -> int:
+        below = output if output is not None and folder.resolve() in output.parents else None
+        inside = [path for path in sorted(folder.rglob("*")) if _is_clip(path, folder, below)]
+        for path in inside:
+            add(path, path.relative_to(folder))
+        return len(inside)
+
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            if not add_folder(path):
+                raise SelfTalkError(f"There is no sound file in the folder {path}.")
+        elif not path.exists() and glob.has_magic(argument):
+            # Windows leaves globs to the program.
+            found = 0
+            for name in sorted(glob.glob(argument, recursive=True)):
+                match = Path(name)
+                if match.is_dir():
+                    found += add_folder(match)
+                elif match.suffix.lower() in SOUND_SUFFIXES:
+                    add(match, Path(match.name))
+                    found += 1
+            if not found:
+                raise SelfTalkError(f"No sound file matches {argument}.")
+        else:
+            add(path, Path(path.name))
+    check_places(clips.values())
+    return list(clips.values())
+
+
+def check_places(clips: Iterable[Clip]) -> None:
+    """Whether the results of clips stay apart.
+
+    Raises:
+        SelfTalkError: those of two would have one name.
+    """
+    taken: dict[str, Path] = {}
+    for clip in clips:
+        place = clip.place.as_posix()
+        # There two names that differ in case alone are one file.
+        place = place.casefold() if sys.platform in ("win32", "darwin") else place
+        other = taken.setdefault(place, clip.path)
+        if other != clip.path:
+            raise SelfTalkError(
+                f"The results of {other} and {clip.path} would have the same name, "
+                f"{clip.place}. Rename one, or give them different output folders."
+            )
+
+
+def _is_clip(path: Path, folder: Path, output: Path | None) -> bool:
+    if path.suffix.lower() not in SOUND_SUFFIXES or not path.is_file():
+        return False
+    if any(part.startswith(".") for part in path.relative_to(folder).parts):
+        return False  # the system's own, such as ._name on macOS
+    return output is None or output not in path.resolve().parents

@@ -1,0 +1,173 @@
+"""`selftalk bake`: from its arguments what is to be done, and the doing of it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import SelfTalkError
+from . import table
+from .clips import Clip, check_places, find_clips
+from .report import JsonLines, Quiet, Spoken
+from .supervisor import Supervisor
+from .task import NO_CACHE, USUAL, Settings, Task
+
+OTHERS_FACE = (".pth", ".pt")  # published checkpoints
+
+
+def run(options: argparse.Namespace, blender: str = "") -> int:
+    """Bake what the options ask for; returns how many clips failed.
+
+    Args:
+        blender: the program of the Blender that bakes; "" for the bpy module of this Python.
+
+    Raises:
+        SelfTalkError: what cannot be done, told before anything starts.
+    """
+    tasks = tasks_of(options)
+    check(tasks, [Path(options.table)] if options.table else [])
+    if not blender and importlib.util.find_spec("bpy") is None:
+        raise ModuleNotFoundError("No module named 'bpy'", name="bpy")
+    out = Path(options.output).absolute()
+    kind = JsonLines if options.json else Quiet if options.quiet else Spoken
+    report = kind(len(tasks), out)
+    supervisor = Supervisor(
+        out,
+        min(options.jobs, len(tasks)),
+        report,
+        resume=options.resume,
+        fail_fast=options.fail_fast,
+        blender=blender,
+    )
+    try:
+        return supervisor.run(tasks)
+    finally:
+        report.end()
+
+
+def tasks_of(options: argparse.Namespace) -> list[Task]:
+    """What the options of `selftalk bake` ask for.
+
+    Raises:
+        SelfTalkError: nothing, or what cannot be.
+    """
+    out = Path(options.output).absolute()
+    rows = table.read_table(Path(options.table)) if options.table else []
+    if options.clips:
+        clips = find_clips(options.clips, out.resolve())
+    elif rows:
+        clips = [Clip(row.clip, _place(row.clip, Path(options.table))) for row in rows]
+        check_places(clips)
+    else:
+        raise SelfTalkError("No clip is named. Name sound files, folders of them, or a --table.")
+    by_clip = {row.clip.resolve(): row for row in rows}
+    general = Settings(
+        formats=options.format or USUAL,
+        method=options.method,
+        fps=options.fps,
+        preview=options.preview,
+        animator=_absolute(options.animator),
+        device=options.device,
+        template=_absolute(options.template),
+        subject=options.subject or "",
+    )
+    mesh, target = _absolute(options.mesh), options.object or ""
+    tasks = []
+    for clip in clips:
+        task = Task(
+            os.path.abspath(clip.path), str(out), clip.place.as_posix(), general, mesh, target
+        )
+        row = by_clip.get(clip.path.resolve())
+        if row is not None:
+            # The name of a face is meant in its own file.
+            named = target if row.mesh in (None, mesh) else ""
+            task = replace(
+                task,
+                settings=row.settings(general),
+                mesh=row.mesh if row.mesh is not None else mesh,
+                object=row.object if row.object is not None else named,
+            )
+        given = options.format or (row is not None and "formats" in row.changes)
+        tasks.append(_checked(task, bool(given)))
+    return tasks
+
+
+def _place(clip: Path, path: Path) -> Path:
+    """Where the results of a table's clip go: folders below the table's own are kept."""
+    folder = path.absolute().parent
+    inside = folder in clip.parents
+    return (clip.relative_to(folder) if inside else Path(clip.name)).with_suffix("")
+
+
+def _absolute(path: Any) -> str:
+    return os.path.abspath(path) if path else ""
+
+
+def _checked(task: Task, given: bool) -> Task:
+    """A task that can be done as far as its options say.
+
+    Args:
+        given: whether its formats were asked for, not just the usual ones.
+
+    Raises:
+        SelfTalkError: why it cannot.
+    """
+    settings = task.settings
+    none = [name for name in settings.formats if name in NO_CACHE]
+    if settings.method == "mesh-cache" and none:
+        if given:
+            raise SelfTalkError(
+                f"{none[0].upper()} cannot hold a mesh cache: leave {none[0]} out of --format, or "
+                "choose --method shape-keys."
+            )
+        kept = tuple(name for name in settings.formats if name not in none)
+        task = replace(task, settings=replace(settings, formats=kept))
+    if not task.mesh and (task.object or settings.template):
+        what = f"object {task.object}" if task.object else "template"
+        raise SelfTalkError(f"Whose is the {what}? Name the character's .blend by --mesh.")
+    if not task.mesh and settings.animator.lower().endswith(OTHERS_FACE):
+        raise SelfTalkError(
+            f"{settings.animator} moves another face than SelfTalk's own head. Name a character "
+            "with its vertices by --mesh and its neutral face by --template; or write its motion "
+            "by `selftalk animate`."
+        )
+    return task
+
+
+def check(tasks: Sequence[Task], inputs: Iterable[Path]) -> None:
+    """Whether all that tasks read is there, and none of it is where their results go.
+
+    Args:
+        inputs: what else is read.
+
+    Raises:
+        SelfTalkError: a character, animator or template is missing; a result would replace
+            something that is read.
+    """
+    read = {os.path.realpath(path) for path in inputs}
+    for name in {
+        path
+        for task in tasks
+        for path in (task.mesh, task.settings.animator, task.settings.template)
+    } - {""}:
+        if not os.path.isfile(name):
+            raise SelfTalkError(f"There is no file {name}. Name another, or leave it out.")
+        read.add(os.path.realpath(name))
+    read |= {os.path.realpath(task.clip) for task in tasks}
+    folders: dict[str, str] = {}  # resolved once each
+    for task in tasks:
+        suffixes = [*task.settings.formats, *(("png", "mp4") if task.settings.preview else ())]
+        for suffix in suffixes:
+            path = task.path(suffix)
+            parent = str(path.parent)
+            folder = folders.setdefault(parent, "") or os.path.realpath(parent)
+            folders[parent] = folder
+            if os.path.join(folder, path.name) in read:
+                raise SelfTalkError(
+                    f"A result would replace {path}, which is read. Choose another folder."
+                )

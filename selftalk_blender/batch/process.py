@@ -1,0 +1,150 @@
+"""A child process that bakes: one warm Blender with one warm animator, told what to do by JSON.
+
+Each line to it is a task (`Task.to_json`); the end of its input ends it, whatever it does. Each
+line from it is an object with an "event":
+
+- "ready": it can take a task; at first, and whenever its animator is free, which is while the
+  clip before is still being written.
+- "step": "place" is at "done" (0..1), "text" says at what; the next line comes within "patience"
+  seconds, or the child hangs.
+- "done": with "result", what became of a task (`Done.to_json`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from .task import Task
+
+PACKAGE = Path(__file__).resolve().parent.parent
+# Also right in an installed extension, whose folder lies among others and not on the path.
+ENTRY = (
+    f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); "
+    f"from {PACKAGE.name}.batch.child import main; sys.exit(main())"
+)
+
+
+def command(blender: str = "") -> list[str]:
+    """The command line of a child.
+
+    Args:
+        blender: the program of a Blender; "" for this Python, which then needs the bpy module.
+    """
+    if not blender:
+        return [sys.executable, "-c", ENTRY]
+    # Without the user's add-ons and preferences: they would make one machine's files differ from
+    # another's. The environment is let in for what `environment` sets.
+    return [
+        blender, "--background", "--factory-startup", "--disable-autoexec",
+        "--python-use-system-env", "--python-exit-code", "1", "--python-expr", ENTRY,
+    ]  # fmt: skip
+
+
+def environment(jobs: int, blender: str = "") -> dict[str, str]:
+    """Our own for one of so many children.
+
+    Args:
+        blender: see `command`.
+    """
+    ours = dict(os.environ)
+    if blender:  # its Python is not the one that these are meant for
+        ours = {name: value for name, value in ours.items() if not name.startswith("PYTHON")}
+        ours["PYTHONNOUSERSITE"] = "1"
+    if jobs > 1:  # together they use each core once
+        ours.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+    # For the same bytes each time: ids in FBX files are hashes of names, and in Alembic files
+    # Blender writes a flag from memory that it has not set.
+    return ours | {"PYTHONHASHSEED": "0", "MALLOC_PERTURB_": "85"}
+
+
+Inbox = queue.SimpleQueue[tuple["Child", dict[str, Any] | None]]
+
+
+class Child:
+    """One child process and the tasks that it has.
+
+    Attributes:
+        tasks: what it was given and has not done, in the order in which it does it. What it was
+            doing when it ended is the first of them.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        inbox: Inbox,
+        log: IO[bytes],
+        environment: Mapping[str, str] | None = None,
+        keep: tuple[int, ...] = (),
+    ) -> None:
+        """Start it; returns at once.
+
+        Args:
+            inbox: where its messages are put, each with this object; None when it has ended.
+            log: takes what it and its Blender print.
+            keep: files of ours that stay open until it has ended (POSIX).
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        self.tasks: deque[Task] = deque()
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=environment,
+            pass_fds=keep if os.name == "posix" else (),
+            # Ctrl-C is for us alone: we end the children in good order.
+            start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
+        threading.Thread(target=self._hear, args=(inbox,), daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def give(self, task: Task) -> None:
+        """Have it do a task after those that it has."""
+        self.tasks.append(task)
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # it is gone, and its owner hears that soon
+            self._process.stdin.write(json.dumps(task.to_json()).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def leave(self) -> None:
+        """Let it know that it is to end; returns at once."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+
+    def end(self, patience: float = 0.0) -> int:
+        """End it, by itself within `patience` seconds or else by force; returns its exit code."""
+        self.leave()
+        try:
+            return self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def _hear(self, inbox: Inbox) -> None:
+        """Runs in a thread of its own."""
+        assert self._process.stdout is not None
+        with self._process.stdout as stream:
+            for line in stream:
+                # Blender's program greets before our code runs.
+                with contextlib.suppress(ValueError):
+                    message = json.loads(line)
+                    if isinstance(message, dict) and "event" in message:
+                        inbox.put((self, message))
+        inbox.put((self, None))

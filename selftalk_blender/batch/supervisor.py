@@ -1,0 +1,221 @@
+"""Many clips over a few child processes: who does what, and what happens when one of them dies."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..core.errors import SelfTalkError
+from ..core.files import remove_parts
+from . import manifest, process
+from .process import Child
+from .task import Done, Task
+
+LOG = "bake.log"
+ATTEMPTS = 2  # that a clip has, where its child crashes or hangs
+STARTING = 300.0  # seconds that a child may take to be ready
+LOOK = 0.2  # seconds between two looks at who hangs
+LEAVE = 2.0  # seconds that children have to end in good order when we are interrupted
+
+
+class Report(Protocol):
+    """Who tells people, or programs, how far a bake is."""
+
+    def step(self, place: str, done: float, text: str) -> None:
+        """A clip is at `done` (0..1), doing what `text` says."""
+
+    def ended(self, line: manifest.Line, skipped: bool) -> None:
+        """A clip has ended; or was there already, whole and current."""
+
+
+class Supervisor:
+    """Has tasks done; see `run`."""
+
+    def __init__(
+        self,
+        out: Path,
+        jobs: int,
+        report: Report,
+        *,
+        resume: bool = False,
+        fail_fast: bool = False,
+        blender: str = "",
+        command: Sequence[str] | None = None,
+    ) -> None:
+        """Nothing starts yet.
+
+        Args:
+            out: the output folder.
+            jobs: how many children work at a time, at most.
+            resume: whether to skip what is there, whole and current.
+            fail_fast: whether to end all when a clip fails.
+            blender: see `process.command`.
+            command: of a child, where it is another.
+        """
+        self._out, self._jobs, self._report = out, jobs, report
+        self._resume, self._fail_fast = resume, fail_fast
+        self._command = command or process.command(blender)
+        self._environment = process.environment(jobs, blender)
+        self._inbox: process.Inbox = queue.SimpleQueue()
+        self._line: deque[Task] = deque()  # what is to be given next
+        self._hashes: dict[str, str] = {}  # of what is to be given or is being done
+        self._attempts: Counter[str] = Counter()
+        self._hungry: deque[Child] = deque()  # that can take a task
+        self._children: dict[Child, float] = {}  # until when each may be silent
+        self._ready: set[Child] = set()  # that were ready once
+        self.failed = 0
+
+    def run(self, tasks: Sequence[Task]) -> int:
+        """Do tasks, in any order of their ends; returns how many failed.
+
+        Raises:
+            SelfTalkError: the output folder cannot be used, or no child can be started.
+            KeyboardInterrupt: nothing half-written is left.
+        """
+        with manifest.lock(self._out) as lock:
+            remove_parts(self._out)
+            self._manifest = manifest.Manifest(self._out)
+            with open(self._out / LOG, "wb") as self._log:
+                self._keep = (lock,)
+                try:
+                    self._work(deque(tasks))
+                finally:
+                    self._end_all()
+        return self.failed
+
+    def _work(self, tasks: deque[Task]) -> None:
+        while not (self.failed and self._fail_fast):
+            # One ahead, so that whoever asks need not wait until it is looked through.
+            if tasks and not self._line:
+                self._prepare(tasks.popleft())
+            while self._hungry and self._line:
+                self._give(self._hungry.popleft(), self._line.popleft())
+            if self._line and len(self._children) < self._jobs and not self._starting():
+                self._start()
+            elif not tasks and not self._line and not any(c.tasks for c in self._children):
+                return
+            try:
+                busy = not tasks or self._line
+                child, message = self._inbox.get(timeout=LOOK) if busy else self._inbox.get_nowait()
+            except queue.Empty:
+                pass
+            else:
+                self._hear(child, message)
+            self._end_silent()
+
+    def _starting(self) -> bool:
+        """Whether enough children are on their way for what is in line."""
+        return len(self._children.keys() - self._ready) >= len(self._line)
+
+    def _prepare(self, task: Task) -> None:
+        """Put a task in line, unless it is done already."""
+        try:
+            digest = manifest.input_hash(task)
+        except SelfTalkError as error:
+            self._ended(task, "", Done(task.clip, task.place, error=str(error)))
+            return
+        current = self._manifest.current(task, digest) if self._resume else None
+        if current is not None:
+            self._report.ended(current, skipped=True)
+            return
+        self._hashes[task.place] = digest
+        self._line.append(task)
+
+    def _start(self) -> None:
+        try:
+            child = Child(self._command, self._inbox, self._log, self._environment, self._keep)
+        except OSError as error:
+            raise SelfTalkError(
+                f"{self._command[0]} cannot be started ({error.strerror or error})."
+            ) from error
+        self._children[child] = time.monotonic() + STARTING
+
+    def _give(self, child: Child, task: Task) -> None:
+        if child in self._children:
+            child.give(task)
+        else:
+            self._line.appendleft(task)
+
+    def _hear(self, child: Child, message: dict[str, Any] | None) -> None:
+        if child not in self._children:
+            return  # it was ended
+        if message is None:
+            self._lost(child, _last_words(child.end(patience=1.0)))
+        elif message["event"] == "ready":
+            self._ready.add(child)
+            self._hungry.append(child)
+            self._children[child] = max(self._children[child], time.monotonic() + STARTING)
+        elif message["event"] == "step":
+            self._children[child] = time.monotonic() + message["patience"]
+            self._report.step(message["place"], message["done"], message["text"])
+        elif message["event"] == "done":
+            self._children[child] = time.monotonic() + STARTING
+            done = Done.from_json(message["result"])
+            task = child.tasks.popleft()
+            self._ended(task, self._hashes.pop(task.place), done)
+
+    def _ended(self, task: Task, digest: str, done: Done) -> None:
+        line = self._manifest.add(task, digest, done)
+        self.failed += done.error is not None
+        self._report.ended(line, skipped=False)
+
+    def _end_silent(self) -> None:
+        now = time.monotonic()
+        for child, until in list(self._children.items()):
+            waits = child in self._ready and not child.tasks
+            if now > until and not waits:
+                child.end()
+                self._lost(child, "gave no sign of life and was ended")
+
+    def _lost(self, child: Child, how: str) -> None:
+        """A child has ended by itself, or had to be."""
+        started = child in self._ready
+        self._forget(child)
+        if not started:
+            # Others may do the work; if there are none, none would come.
+            self._jobs -= 1
+            if not self._children or not self._jobs:
+                raise SelfTalkError(
+                    f"Blender cannot be started: it {how}. The log is {self._out / LOG}."
+                )
+        for task in reversed(child.tasks):
+            remove_parts(task.path("").parent, child.pid)
+            remove_parts(task.cache_folder, child.pid)
+            first = task is child.tasks[0]
+            self._attempts[task.place] += first
+            if first and self._attempts[task.place] >= ATTEMPTS:
+                words = f"Blender {how}, and did so again. The log is {self._out / LOG}."
+                done = Done(task.clip, task.place, error=words)
+                self._ended(task, self._hashes.pop(task.place), done)
+            else:
+                self._line.appendleft(task)
+
+    def _forget(self, child: Child) -> None:
+        del self._children[child]
+        self._ready.discard(child)
+        if child in self._hungry:
+            self._hungry.remove(child)
+
+    def _end_all(self) -> None:
+        """End the children; none has a task, unless we were interrupted or stopped early."""
+        for child in self._children:
+            child.leave()
+        until = time.monotonic() + LEAVE
+        for child in self._children:
+            child.end(max(0.0, until - time.monotonic()))
+            for task in child.tasks:
+                remove_parts(task.path("").parent, child.pid)
+                remove_parts(task.cache_folder, child.pid)
+        self._children.clear()
+
+
+def _last_words(code: int) -> str:
+    if code < 0:
+        known = -code in {int(known) for known in signal.Signals}
+        return f"crashed ({signal.Signals(-code).name if known else f'signal {-code}'})"
+    return f"ended by itself (exit code {code})"

@@ -1,0 +1,119 @@
+"""What a face says as ARKit weights, frame by frame: for LiveLink CSV and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import bpy
+import numpy as np
+
+from ...core.errors import SelfTalkError
+from ...core.lips import rest_weights
+from ...core.template import bundled_template
+from .. import controls, lines, targets, writers
+
+
+def check(face: bpy.types.Object) -> None:
+    """Whether a face's motion is known as ARKit weights.
+
+    Raises:
+        SelfTalkError: an animator of its own gave it vertices.
+    """
+    if not any(lines.has_take(face, line.id) for line in face.selftalk.lines):
+        raise SelfTalkError(
+            f"{face.name} was animated by moving vertices, which are no ARKit shapes. Export "
+            "Alembic, FBX or a point cache, or animate it with the bundled animator."
+        )
+
+
+def weights_of(
+    context: bpy.types.Context, face: bpy.types.Object, first: int, last: int, found: list
+) -> Iterator[float]:
+    """ARKit weights of a face in scene frames; appends (weights, head, notices) to `found`.
+
+    A shape that has a key of its own on the face is read from that, as it is played: edited,
+    moved in the NLA or by hand. The others come from the lines' takes after the controls, and are
+    at rest where no line is.
+
+    Yields:
+        How much is done, 0..1.
+
+    Raises:
+        SelfTalkError: a take is damaged, or the head cannot be turned.
+    """
+    count = last - first + 1
+    rest = rest_weights(bundled_template())
+    weights = np.tile(rest, (count, 1))
+    head = np.zeros((count, 3), np.float32)
+    notices = []
+    turning = controls.head(face)
+    direct = {} if writers.has_cache(face) else _own_keys(face)
+    for line in face.selftalk.lines:
+        take = lines.take_of(face, line.id)
+        moved = _moved_by(face, line)
+        if take is None or moved is None:
+            continue
+        said = lines.Spoken.of(line)
+        motion, begin = lines.motion_of(said, lines.adjusted(face, said, take))
+        _add(weights, motion.weights - rest, begin + moved - first)
+        if turning is not None:
+            _add(head, lines.head_angles(turning, said, take, begin, len(motion)),
+                 begin + moved - first)  # fmt: skip
+        if lines.is_edited(face, line) and len(direct) < len(rest):
+            notices.append(
+                f"The keys of {line.name} were edited by hand; the weights are those from before."
+            )
+    weights = np.clip(weights, 0.0, 1.0)
+    yield 0.1
+    if direct:
+        names = bundled_template().shape_names
+        columns = [names.index(shape) for shape in direct]
+        blocks = face.data.shape_keys.key_blocks
+        for number in range(count):
+            context.scene.frame_set(first + number)
+            weights[number, columns] = [blocks[key].value for key in direct.values()]
+            yield 0.1 + 0.9 * (number + 1) / count
+    found.append((weights, head, notices))
+
+
+def _add(total: np.ndarray, values: np.ndarray, begin: int) -> None:
+    """Add values (n, K) to a total (T, K) from a row on, which may be before the first."""
+    skip = max(-begin, 0)
+    into = total[max(begin, 0) : max(begin + len(values), 0)]
+    into += values[skip : skip + len(into)]
+
+
+def _moved_by(face: bpy.types.Object, line: lines.Line) -> int | None:
+    """Frames by which the artist moved a line's NLA strips; None where they are muted."""
+    placed = [p.strip for p in lines.places_of_line(face, line.id) if p.strip is not None]
+    if placed and all(strip.mute for strip in placed):
+        return None
+    return round(placed[0].frame_start) - line.key_range[0] if placed else 0
+
+
+def _own_keys(face: bpy.types.Object) -> dict[str, str]:
+    """ARKit shape -> the shape key of the face that is that shape and nothing else."""
+    keys = face.data.shape_keys
+    if keys is None:
+        return {}
+    shapes = set(bundled_template().shape_names)
+    entries, _ = targets.usable_entries(face)
+    moved = {c.path for c in targets.drive_of(face).channels if c.kind == "KEY"
+             and c.object == face.name}  # fmt: skip
+    by_key: dict[str, list] = {}
+    by_shape: dict[str, list] = {}
+    for entry in entries:
+        channel = entry.channel
+        if channel.kind == "KEY" and channel.object == face.name:
+            by_key.setdefault(channel.path, []).append(entry)
+        by_shape.setdefault(entry.source, []).append(entry)
+    return {
+        shape: entry.channel.path
+        for shape, (entry, *more) in by_shape.items()
+        if shape in shapes
+        and not more
+        and (entry.gain, entry.offset) == (1.0, 0.0)
+        and len(by_key.get(entry.channel.path, ())) == 1
+        and entry.channel.path in moved
+        and entry.channel.path in keys.key_blocks
+    }

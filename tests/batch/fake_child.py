@@ -1,0 +1,54 @@
+"""A child process without Blender: each clip's name says what becomes of it."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from selftalk_blender.batch.manifest import output_of
+from selftalk_blender.batch.task import Done, Task
+from selftalk_blender.core.errors import SelfTalkError
+from selftalk_blender.core.files import atomic_path
+
+
+def say(event: str, **fields: object) -> None:
+    print(json.dumps({"event": event, **fields}), flush=True)
+
+
+def bake(task: Task) -> Done:
+    name = Path(task.clip).stem
+    say("step", place=task.place, done=0.5, text="Writing", patience=0.5)
+    path = task.path("fbx")
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        once = Path(task.clip).with_suffix(".once")
+        if name.startswith("crash") or (name.startswith("faint") and not once.exists()):
+            once.touch()
+            os.kill(os.getpid(), signal.SIGSEGV if name.startswith("crash") else signal.SIGKILL)
+        if name.startswith("hang"):
+            time.sleep(1000)
+        if name.startswith("bad"):
+            raise SelfTalkError(f"{name} is no sound.")
+        time.sleep(float(os.environ.get("FAKE_SECONDS", "0")))
+        temporary.write_text(f"{name} {sorted(task.settings.controls.items())}")
+    return Done(task.clip, task.place, (output_of(Path(task.out), path),), 1.0, {"writing": 0.1})
+
+
+def main() -> None:
+    print("Blender 5.0.1, says hello")
+    if "FAKE_START" in os.environ:
+        sys.exit("no bpy")
+    say("ready")
+    for line in sys.stdin:
+        task = Task.from_json(json.loads(line))
+        try:
+            done = bake(task)
+        except SelfTalkError as error:
+            done = Done(task.clip, task.place, error=str(error))
+        say("done", result=done.to_json())
+        say("ready")
+
+
+main()

@@ -1,0 +1,66 @@
+"""Which clips a command takes, and what their results are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from selftalk_blender.batch.clips import find_clips
+from selftalk_blender.core.errors import SelfTalkError
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return folder
+
+
+def places(*arguments: object, output: Path | None = None) -> dict[str, str]:
+    clips = find_clips(map(str, arguments), output)
+    return {clip.path.name: clip.place.as_posix() for clip in clips}
+
+
+def test_a_folder_gives_all_sounds_below_it_and_keeps_its_sub_folders(tmp_path: Path) -> None:
+    touch(
+        tmp_path, "a.WAV", "b.flac", "act 1/c.d.mp3", "act 1/x/e.mp4",
+        "notes.txt", "._a.wav", ".hidden/f.wav", "out/a.mp4",
+    )  # fmt: skip
+    assert places(tmp_path, output=tmp_path / "out") == {
+        "a.WAV": "a",
+        "b.flac": "b",
+        "c.d.mp3": "act 1/c.d",
+        "e.mp4": "act 1/x/e",
+    }
+
+
+def test_a_relative_folder_also_leaves_its_output_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a.wav", "out/b.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert places(".", output=Path("out").resolve()) == {"a.wav": "a"}
+
+
+def test_globs_that_the_shell_left_alone(tmp_path: Path) -> None:
+    touch(tmp_path, "a1.wav", "a2.mp3", "b.wav", "a.txt", "sub/a3.wav")
+    assert list(places(tmp_path / "a*")) == ["a1.wav", "a2.mp3"]
+    assert list(places(tmp_path / "**" / "a?.wav")) == ["a1.wav", "a3.wav"]
+    with pytest.raises(SelfTalkError, match="No sound file matches"):
+        places(tmp_path / "*.ogg")
+
+
+def test_a_file_named_by_itself_may_be_called_anything(tmp_path: Path) -> None:
+    touch(tmp_path, "take [1].sound")
+    take = tmp_path / "take [1].sound"
+    assert places(take, take) == {"take [1].sound": "take [1]"}
+
+
+def test_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(SelfTalkError, match="no sound file in the folder"):
+        places(tmp_path)
+    touch(tmp_path, "a.wav", "a.mp3")
+    with pytest.raises(SelfTalkError, match=r"a\.mp3 and .*a\.wav would have the same name"):
+        places(tmp_path)

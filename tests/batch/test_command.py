@@ -1,0 +1,97 @@
+"""What `selftalk bake` makes of its arguments, and what it refuses before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from selftalk_blender import cli
+from selftalk_blender.batch import command
+from selftalk_blender.batch.task import Done, Output, Settings, Task
+from selftalk_blender.core.errors import SelfTalkError
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("clips/act 1/a.wav", "clips/b.wav", "ann.blend", "bob.blend", "clips/table.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def tasks(*arguments: str) -> dict[str, Task]:
+    options = cli._parser().parse_args(["bake", *arguments])
+    todo = command.tasks_of(options)
+    command.check(todo, [options.table] if options.table else [])
+    return {task.place: task for task in todo}
+
+
+def test_a_folder_keeps_its_sub_folders(folder: Path) -> None:
+    todo = tasks("clips", "-o", "out", "--mesh", "ann.blend", "--object", "Face", "--fps", "25")
+    assert list(todo) == ["act 1/a", "b"]
+    task = todo["act 1/a"]
+    assert task.clip == str(folder / "clips" / "act 1" / "a.wav")
+    assert (task.mesh, task.object) == (str(folder / "ann.blend"), "Face")
+    assert task.settings == Settings(("blend", "abc", "fbx"), fps=25.0)
+    assert task.path("fbx") == folder / "out" / "act 1" / "a.fbx"
+
+
+def test_a_table_says_who_says_what(folder: Path) -> None:
+    table = folder / "clips" / "table.csv"
+    table.write_text("clip,mesh,object,jaw,format\nact 1/a.wav,../bob.blend,,2,fbx\nb.wav,,Eve,,\n")
+    todo = tasks("-o", "out", "--table", str(table), "--mesh", "ann.blend", "--object", "Ann")
+    a, b = todo["act 1/a"], todo["b"]
+    assert (a.mesh, a.object) == (str(folder / "bob.blend"), "")  # Ann is nobody in there
+    assert a.settings == Settings(("fbx",), controls={"jaw": 2.0})
+    assert (b.mesh, b.object) == (str(folder / "ann.blend"), "Eve")
+    assert b.settings.formats == ("blend", "abc", "fbx")
+    # With clips the table says how, the arguments say which.
+    (a,) = tasks("clips/act 1", "-o", "out", "--table", str(table)).values()
+    assert (a.place, a.mesh) == ("a", str(folder / "bob.blend"))
+
+
+def test_a_mesh_cache_leaves_out_what_cannot_hold_one(folder: Path) -> None:
+    task = tasks("clips", "-o", "out", "--method", "mesh-cache")["b"]
+    assert task.settings.formats == ("blend", "abc")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "No clip is named"),
+        (["clips/b.wav", "--format", "fbx", "--method", "mesh-cache"], "FBX cannot hold"),
+        (["clips/b.wav", "--animator", "vocaset.pth"], "moves another face"),
+        (["clips/b.wav", "--object", "Ann"], "Whose is the object Ann"),
+        (["clips/b.wav", "--template", "ann.blend"], "Whose is the template"),
+        (["clips/b.wav", "--mesh", "none.blend"], "no file .*none.blend"),
+        (["clips/b.wav", "--animator", "none.safetensors"], "no file .*none.safetensors"),
+        (["clips/b.wav", "--table", "none.csv"], "cannot be read"),
+    ],
+)
+def test_what_is_refused(folder: Path, arguments: list[str], words: str) -> None:
+    with pytest.raises(SelfTalkError, match=words):
+        tasks(*arguments, "-o", "out")
+    assert not (folder / "out").exists()
+
+
+def test_no_result_replaces_what_is_read(folder: Path) -> None:
+    (folder / "clips" / "ann.wav").write_text("x")
+    (folder / "film.mp4").write_text("x")
+    with pytest.raises(SelfTalkError, match=r"would replace .*ann\.blend"):
+        tasks("clips", "-o", ".", "--mesh", "ann.blend")
+    with pytest.raises(SelfTalkError, match=r"would replace .*film\.mp4"):
+        tasks("film.mp4", "-o", ".", "--preview")
+    (folder / "other").symlink_to(folder)
+    with pytest.raises(SelfTalkError, match="would replace"):
+        tasks("film.mp4", "-o", "other", "--preview")
+
+
+def test_tasks_and_what_became_of_them_travel_as_json() -> None:
+    task = Task("/a.wav", "/out", "act/a", Settings(("fbx",), controls={"jaw": 2.0}), "/m.blend")
+    assert Task.from_json(task.to_json()) == task
+    done = Done(
+        "/a.wav", "act/a", (Output("act/a.fbx", 3, "ab", 5),), 1.5, {"writing": 1.0}, ("x",)
+    )
+    assert Done.from_json(done.to_json()) == done
