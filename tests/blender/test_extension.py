@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import wave
 import zipfile
 from pathlib import Path
 
+import bpy
 import numpy as np
 import pytest
 
@@ -314,3 +316,123 @@ def test_one_version_everywhere() -> None:
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
     assert newest is not None
     assert manifest["version"] == project["version"] == newest[1]
+
+
+PYTORCH = """
+bpy.ops.extensions.package_install_files(
+    filepath=zip_file, repo="user_default", enable_on_install=True
+)
+pytorch, preferences = module("worker.pytorch"), module("blender.preferences")
+folder, lock = preferences.torch_folder(), pytorch.LOCK
+assert lock.is_file()  # in the zip
+pytorch.size = lambda build: 1e6
+
+
+def press(operator):
+    try:
+        return str(operator())
+    except RuntimeError as error:
+        return str(error).strip().replace("\\n", " ")
+
+
+def lane():
+    preferences.lane(bpy.context)
+    preferences._inquiry.wait()
+    return preferences.lane(bpy.context)
+
+
+install, remove = bpy.ops.selftalk.install_torch, bpy.ops.selftalk.remove_torch
+print("OFFLINE", press(install))
+bpy.context.preferences.system.use_online_access = True
+pytorch.LOCK = type(lock)(clip) / "wrong.lock"
+print("WRONG HASH", press(install), folder.exists())
+pytorch.LOCK = type(lock)(clip) / "right.lock"
+pytorch.size = lambda build: 1e18
+print("NO ROOM", press(install), folder.exists())
+pytorch.size = lambda build: 1e6
+settings = bpy.context.preferences.addons[name].preferences
+usual = settings.torch_build
+settings.torch_build = "CPU" if usual == "CUDA" else "CUDA"
+print("OTHER BUILD", press(install), folder.exists())
+settings.torch_build = usual
+steps = module("blender.pytorch")._do(pytorch.Installation(folder, usual))
+while not any(folder.glob(".working-*/pip.log")):
+    next(steps)
+steps.close()
+print("CANCELLED", folder.exists())
+print("BEFORE", lane(), remove.poll())
+print("INSTALLED", press(install), os.listdir(folder) == [sys.implementation.cache_tag])
+print("AFTER", lane())
+found = module("worker.python").find_python()
+assert found.libraries == (pytorch.installed_in(folder),), found
+print("REMOVED", press(remove), folder.exists(), lane())
+settings.python = "/nowhere/python"
+print("NOWHERE", preferences.lane(bpy.context))
+settings.python = clip + "/no-python"
+print("NO PYTHON", lane())
+settings.python = sys.executable
+print("CHOSEN", lane())
+settle()
+print("THREADS", threading.active_count())
+addon_utils.disable(name)
+"""
+
+
+def tiny_wheels(folder: Path) -> None:
+    """Libraries of a few lines each, as wheels, with a lock that fits and one that does not."""
+    bodies = {"torch": TINY_TORCH, "transformers": "", "safetensors": ""}
+    lock = wrong = ""
+    for name, body in bodies.items():
+        wheel = folder / f"{name}-1.0-py3-none-any.whl"
+        info = f"{name}-1.0.dist-info"
+        files = {
+            f"{name}/__init__.py": body,
+            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+            f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        }
+        record = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for path, text in {**files, f"{info}/RECORD": record}.items():
+                archive.writestr(path, text)
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        lock += f"{name}==1.0 \\\n    --hash=sha256:{digest}\n"
+        wrong += f"{name}==1.0 \\\n    --hash=sha256:{'0' * 64}\n"
+    (folder / "right.lock").write_text(lock)
+    (folder / "wrong.lock").write_text(wrong)
+    (folder / "no-python").write_text("#!/bin/sh\necho hello\n")
+    (folder / "no-python").chmod(0o755)
+
+
+TINY_TORCH = """
+__version__ = "1.0"
+class cuda:
+    is_available = staticmethod(lambda: False)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell script")
+@pytest.mark.skipif(bpy.app.version < (5, 0, 0), reason="pip is that of Blender 5.0's Python")
+def test_pytorch_is_installed_and_removed(
+    bare: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By real pip from a folder: refused, failed, cancelled, installed, and removed again."""
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    tiny_wheels(wheels)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    said = blender(bare, PYTORCH, tmp_path / "user", built, wheels, "")
+    assert "may not go online. Allow it in Preferences" in said["OFFLINE"]
+    assert "could not be installed" in said["WRONG HASH"] and "HASHES" in said["WRONG HASH"]
+    assert "Free some space" in said["NO ROOM"]
+    assert "Enter the address of PyTorch's own in Index" in said["OTHER BUILD"]
+    for refused in ("WRONG HASH", "NO ROOM", "OTHER BUILD", "CANCELLED"):
+        assert said[refused].endswith("False"), said  # nothing is left
+    assert said["BEFORE"] == "(True, 'The built-in animator (no PyTorch)') False"
+    assert said["INSTALLED"] == "{'FINISHED'} True"
+    assert said["AFTER"].startswith("(True, 'PyTorch 1.0, CPU, in ")
+    assert said["REMOVED"].startswith("{'FINISHED'} False (True, 'The built-in animator")
+    assert "There is no Python at /nowhere/python" in said["NOWHERE"]
+    assert "It is no Python that runs here (hello)" in said["NO PYTHON"]
+    assert said["CHOSEN"] == "(True, 'The built-in animator (no PyTorch)')"
+    assert said["THREADS"] == "1"
