@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
 
 import bpy
 import numpy as np
 from bl_operators.presets import AddPresetBase
 
+from ..core.aside import aside, paced
 from ..core.errors import SelfTalkError
 from ..core.reduce import Keys, Reduced, reducing
 from ..core.template import bundled_template
-from . import controls, fcurves, glance, jobs, lines, operators, panels, writers
+from . import controls, fcurves, jobs, lines, operators, panels, writers
 from . import face as faces
 from .marks import WAITING
 
@@ -58,6 +59,9 @@ LINEAR, BEZIER, ALIGNED = (
 PROPERTY_MM = 40.0
 
 
+CHANGED = "The keys were changed meanwhile. Press Reduce Keys again."
+
+
 def adjust_problem(context: bpy.types.Context) -> str:
     """Why the controls of the chosen face cannot be changed now, or ""."""
     face = context.scene.selftalk.face
@@ -69,11 +73,7 @@ def adjust_problem(context: bpy.types.Context) -> str:
         lines.take_of(face, line.id) for line in face.selftalk.lines
     ):
         return "Lines of an animator of the face's own have no controls."
-    return _locked(face)
-
-
-def _locked(face: bpy.types.Object) -> str:
-    return glance.once("locked", (face,), lambda: controls.locked(face))
+    return controls.locked(face)
 
 
 def reduce_problem(context: bpy.types.Context) -> str:
@@ -145,22 +145,28 @@ def reduce_lines(face: bpy.types.Object, error_mm: float) -> jobs.Steps:
     for number, line_id in enumerate(ids):
         now = jobs.Progress(number / len(ids), "Reducing keys")
         yield now
-        reading = _read(face, line_id, error_mm)
-        line = yield from _paced(reading, now)
+        line = yield from paced(_read(face, line_id, error_mm), now)
         if line is not None:
-            steps = reducing(line.values, line.deltas, line.allowed)
-            done.append((line, (yield from _paced(steps, now))))
+            work = functools.partial(reducing, line.values, line.deltas, line.allowed)
+            done.append((line, (yield from paced(aside(work), now))))
     if not done:
         raise SelfTalkError("The lines of this face have no keys of SelfTalk's to reduce.")
-    yield jobs.Progress(1.0, "Writing")
-    # The curves anew: while the window was free, the artist may have removed some.
-    curves = [_curves(face, line.id) for line, _ in done]
-    for found, (line, _) in zip(curves, done, strict=True):
-        if [_name(owner, curve) for owner, curve in found] != line.curves:
-            raise SelfTalkError("The keys were changed meanwhile. Press Reduce Keys again.")
-    for found, (line, reduced) in zip(curves, done, strict=True):
-        for (_, curve), keys in zip(found, reduced.curves, strict=True):
-            write_keys(curve, keys, line.first_frame)
+    with contextlib.ExitStack() as unless_swapped:
+        copies = []
+        for line, reduced in done:
+            copies.append(lines.Copies(face, line.id))
+            unless_swapped.callback(copies[-1].discard)
+            yield jobs.Progress(1.0, "Writing")
+            for name, keys in zip(line.curves, reduced.curves, strict=True):
+                curve = copies[-1].find(*name)
+                # While the window was free, the artist may have removed some.
+                if curve is None:
+                    raise SelfTalkError(CHANGED)
+                write_keys(curve, keys, line.first_frame)
+                yield jobs.Progress(1.0, "Writing")
+        unless_swapped.pop_all()
+    for copied, (line, reduced) in zip(copies, done, strict=True):
+        copied.swap()
         controls.mark_reduced(face, line.id, reduced.error_mm)
     results = [reduced for _, reduced in done]
     return (
@@ -188,16 +194,6 @@ def write_keys(curve: bpy.types.FCurve, keys: Keys, first_frame: int) -> None:
     curve.update()
 
 
-def _paced(steps: Generator[None, None, Any], now: jobs.Progress) -> Generator[Any, None, Any]:
-    """Work in small pieces, as a job; what it returns."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
-        yield now
-
-
 def _curves(face: bpy.types.Object, line_id: str) -> list[tuple[bpy.types.ID, bpy.types.FCurve]]:
     """A line's curves that can be reduced, and whose they are."""
     return [
@@ -221,16 +217,24 @@ def _read(
         return None
     first, last = line.key_range
     names = [_name(owner, curve) for owner, curve in found]
-    values = np.stack([_values(curve, first, last) for _, curve in found], 1)
+    columns = []
+    for number in range(len(found)):
+        yield
+        again = _curves(face, line_id)
+        if [_name(owner, curve) for owner, curve in again] != names:
+            raise SelfTalkError(CHANGED)
+        columns.append(_values(again[number][1], first, last))
+    values = np.stack(columns, 1)
     allowed = np.full(len(values), error_mm)
     spoken, take = lines.Spoken.of(line), lines.take_of(face, line_id)
     moved = [(owner, curve.data_path) for owner, curve in found]
     yield
     if take is not None:
-        motion, start = lines.motion_of(spoken, lines.adjusted(face, spoken, take))
+        motion, start = yield from lines.speaking(face, spoken, take)
         if start == first and len(motion) == len(values):
-            closed = bundled_template().gap_mm(motion.weights) < CLOSED_MM
-            allowed[closed] = CLOSED_SHARE * error_mm
+            weights = motion.weights
+            gap = yield from aside(lambda: bundled_template().gap_mm(weights))
+            allowed[gap < CLOSED_MM] = CLOSED_SHARE * error_mm
     yield
     deltas = yield from _deltas(moved)
     return Line(line_id, names, first, values, deltas, allowed)
@@ -278,9 +282,10 @@ def _deltas(
         block = np.zeros((len(curves), np.count_nonzero(moved), 3), np.float32)
         for (number, _), offset in zip(shapes, offsets, strict=True):
             block[number] = offset[moved]
+            yield
         blocks.append(block)
         yield
-    return np.concatenate(blocks, 1)
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, 1)
 
 
 def _mm_of(keys: bpy.types.Key) -> np.ndarray:
@@ -510,7 +515,7 @@ class SELFTALK_PT_adjust(panels.SidebarPanel, bpy.types.Panel):
             panels.paragraph(layout, context, problem, "INFO")
         settings = face.selftalk.controls
         cached = writers.has_cache(face)
-        if (problem and problem == _locked(face)) or cached:
+        if (problem and problem == controls.locked(face)) or cached:
             layout.operator("selftalk.bake_again", icon="FILE_REFRESH")
         if cached:
             text = "A mesh cache follows the controls when you press this. It has no keys."
@@ -576,7 +581,7 @@ class SELFTALK_PT_head(_SubPanel, bpy.types.Panel):
         settings = face.selftalk.controls
         column.active = settings.use_head
         column.prop(settings, "head", text="Amount")
-        rig = controls.armature(face)
+        rig = controls.modifier_armature(face)
         if rig is not None:
             column.prop_search(settings, "head_bone", rig.pose, "bones")
         if settings.use_head:

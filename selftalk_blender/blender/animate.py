@@ -19,6 +19,7 @@ import bpy
 import numpy as np
 
 from ..core import Motion
+from ..core.aside import aside, paced
 from ..core.errors import SelfTalkError
 from ..core.principal import principal_shapes
 from ..core.take import Take
@@ -271,7 +272,11 @@ def listen_to(plan: Plan) -> Listening:
     )
 
 
-def run(plan: Plan, listening: Listening | None = None) -> Generator[Progress, None, Result]:
+def run(
+    plan: Plan,
+    listening: Listening | None = None,
+    caching: dict[str, lines.New] | None = None,
+) -> Generator[Progress, None, Result]:
     """Do what was planned; the scene changes in the last moment alone.
 
     Closing the generator cancels: the scene and the disk are then as before, as they are
@@ -279,6 +284,8 @@ def run(plan: Plan, listening: Listening | None = None) -> Generator[Progress, N
 
     Args:
         listening: `listen` to this plan's sound, where it was begun before.
+        caching: where the line of a mesh cache goes, by its strip, for `lines.write_cache` to
+            write with others; nothing is written here.
 
     Raises:
         SelfTalkError: what went wrong, and what to do about it.
@@ -294,7 +301,7 @@ def run(plan: Plan, listening: Listening | None = None) -> Generator[Progress, N
         raise SelfTalkError(f"{heard.clip.name} is too short to animate.")
     notices = list(said.notices)
     yield Progress(ANIMATOR_SHARE, "Writing")
-    first, last = yield from _write(plan, said, frames, notices)
+    first, last = yield from _write(plan, said, frames, notices, caching)
     starting = max(said.ready - begun, 0.0)
     return Result(
         first_frame=first,
@@ -332,7 +339,11 @@ def _animate(job: AnimateJob) -> Iterator[Progress]:
 
 
 def _write(
-    plan: Plan, said: Listened, frames: int, notices: list[str]
+    plan: Plan,
+    said: Listened,
+    frames: int,
+    notices: list[str],
+    caching: dict[str, lines.New] | None,
 ) -> Generator[Progress, None, tuple[int, int]]:
     """Write line and strip, both or neither; returns first and last frame of the motion."""
     scene = bpy.data.scenes.get(plan.scene)
@@ -342,29 +353,37 @@ def _write(
     neutral = None
     heard, motion = plan.heard, said.motion
     if plan.template is not None:
-        neutral = read_neutral(plan.template, plan.subject)
-        motion = motion.at(np.arange(frames) / heard.fps, heard.fps)
+        template, subject, times = plan.template, plan.subject, np.arange(frames) / heard.fps
+        now = Progress(ANIMATOR_SHARE, "Writing")
+        neutral = yield from paced(aside(lambda: read_neutral(template, subject)), now)
+        motion = yield from paced(aside(lambda: said.motion.at(times, heard.fps)), now)
         motion = yield from _for_template(plan, face, neutral, motion, notices)
     had_editor = scene.sequence_editor is not None
     strip = None
     try:
         name = plan.strip
-        if not plan.strip and compat.HAS_SOUND:
+        if not name:  # another press may have added one meanwhile
+            known = strips.strip_of_file(scene, heard.clip, heard.first_frame)
+            name = known.name if known is not None else ""
+        if not name and compat.HAS_SOUND:
             strip = strips.add_strip(scene, heard.clip, heard.first_frame)
             name = strip.name
-        elif not plan.strip:
+        elif not name:
             notices.append("This Blender is built without sound, so no sound strip was added.")
         spoken = _spoken(plan, face, name, frames, motion.duration)
         if neutral is not None:
             writing = _write_dense(plan, face, spoken, motion, neutral)
         else:
             for _ in targets.prepare(face):
-                yield Progress(ANIMATOR_SHARE, "Measuring the rig")
+                yield Progress(ANIMATOR_SHARE, "Measuring the face")
             drive = targets.drive_of(face)
             notices += drive.notices
             take = Take(motion.weights, motion.fps, said.loudness)
+            if caching is not None:
+                caching[plan.strip] = spoken, take
+                return spoken.first_frame, spoken.first_frame + frames - 1
             if plan.cache is not None:
-                writing = lines.write_cache(face, spoken, take, plan.cache)
+                writing = lines.write_cache(face, [(spoken, take)], plan.cache)
             else:
                 writing = lines.write(face, drive, spoken, take)
         with contextlib.closing(writing):
@@ -430,14 +449,9 @@ def _for_template(
         notices.append(fit.notice)
     if plan.cache is not None:
         return motion
-    making = principal_shapes(motion)
-    while True:
-        try:
-            next(making)
-        except StopIteration as made:
-            motion, error = made.value
-            break
-        yield Progress(ANIMATOR_SHARE, "Making shape keys")
+    dense = motion
+    now = Progress(ANIMATOR_SHARE, "Making shape keys")
+    motion, error = yield from paced(aside(lambda: principal_shapes(dense)), now)
     world = np.array(face.matrix_world.to_3x3()) @ fit.linear
     metres = bpy.data.scenes[plan.scene].unit_settings.scale_length
     unit = abs(np.linalg.det(world)) ** (1 / 3) * metres

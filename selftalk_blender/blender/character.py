@@ -60,7 +60,8 @@ def open_character(path: str, name: str = "") -> tuple[bpy.types.Object, list[st
         bpy.context.window.scene = scene
     spoke = [line.id for line in found.selftalk.lines]
     for line_id in spoke:
-        lines.remove(found, line_id)
+        for _ in lines.removing(found, line_id):
+            pass
     if spoke:
         count = "a line" if len(spoke) == 1 else f"{len(spoke)} lines"
         warnings.append(f"{found.name} speaks {count} in {path} already; not in what is baked.")

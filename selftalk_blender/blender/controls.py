@@ -6,7 +6,7 @@ an artist's work: lines whose keys were edited by hand or reduced lock the contr
 Again*.
 
 How an edit is noticed: `seal` notes what the curves of a line are right after we wrote them, as
-a few sums; `problem` sees whether they still are. A line that never was sealed counts as ours.
+a few sums; `touched` sees whether they still are. A line that never was sealed counts as ours.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +24,13 @@ from mathutils import Euler, Matrix, Quaternion, Vector
 
 from ..core import controls as core
 from ..core import rhythm
+from ..core.aside import at_last
 from ..core.drive import Channel
 from ..core.errors import SelfTalkError
 from ..core.names import recognise
 from ..core.take import SILENCE
 from ..core.template import bundled_template
-from . import artist, parts, writers
+from . import artist, glance, parts, writers
 from . import face as faces
 from .marks import REDUCED, SEALS, WAITING
 
@@ -183,22 +184,6 @@ def of(face: bpy.types.Object, frame_rate: float) -> core.Controls:
     return core.Controls(**values)
 
 
-def adjusted(
-    face: bpy.types.Object,
-    weights: np.ndarray,
-    fps: float,
-    loudness: np.ndarray,
-    frame_rate: float,
-) -> np.ndarray:
-    """A take's weights (T, 52) as the face's controls want them; see `core.controls.apply`.
-
-    Args:
-        fps: of weights and loudness.
-        frame_rate: of the scene.
-    """
-    return core.apply(of(face, frame_rate), bundled_template(), weights, fps, loudness)
-
-
 # --- The head -------------------------------------------------------------------------------
 
 
@@ -268,7 +253,7 @@ def head(face: bpy.types.Object) -> Head | None:
     settings = face.selftalk.controls
     if not settings.use_head or not settings.head:
         return None
-    rig = armature(face)
+    rig = modifier_armature(face)
     if rig is None:
         _check_turning(face)
         holder, prefix, place = face, "delta_", ""
@@ -373,7 +358,7 @@ def head_channels(face: bpy.types.Object) -> tuple[Channel, ...]:
     return turning.channels if turning is not None else ()
 
 
-def armature(face: bpy.types.Object) -> bpy.types.Object | None:
+def modifier_armature(face: bpy.types.Object) -> bpy.types.Object | None:
     """The armature that moves a face, by its first Armature modifier."""
     for modifier in face.modifiers:
         if modifier.type == "ARMATURE" and modifier.object is not None:
@@ -426,15 +411,44 @@ def _axes(turn: Matrix) -> Matrix:
 # --- Seals ----------------------------------------------------------------------------------
 
 
-def seal(face: bpy.types.Object, line_id: str) -> None:
+# What changes where an artist edits a line's keys, and not where the line moves: of each curve
+# the number of its keys, and their times and distances from rest, each key with a factor of its
+# own. By owner, path and index.
+Sums = dict[tuple[bpy.types.ID, tuple[str, int]], np.ndarray]
+CHUNK = 100_000  # keys that are read at a time
+
+
+def sums_of(times: np.ndarray, away: np.ndarray) -> np.ndarray:
+    """(C, 3) the sums of C curves.
+
+    Args:
+        times: (T,) frames from the line's first.
+        away: (T, C) from rest.
+    """
+    factors = np.cos(1.0 + np.arange(len(times)))
+    rows = np.empty((away.shape[1], 3))
+    rows[:, 0], rows[:, 1], rows[:, 2] = len(times), factors @ times, factors @ away
+    return rows
+
+
+def seal(face: bpy.types.Object, line_id: str, sums: Sums) -> None:
     """Note that a line's curves are as we wrote them."""
-    face_seals = face.get(SEALS)
-    if face_seals is None:
+    break_seal(face, line_id)
+    if SEALS not in face:
         face[SEALS] = {}
-        face_seals = face[SEALS]
-    face_seals[line_id] = _sums(face, line_id)
-    if line_id in face.get(REDUCED, {}):
-        del face[REDUCED][line_id]
+    face[SEALS][line_id] = _flat((curve, row) for (_, curve), row in sums.items())
+
+
+def break_seal(face: bpy.types.Object, line_id: str) -> None:
+    """Have a line's curves count as ours, whatever they are."""
+    for name in (SEALS, REDUCED):
+        face.get(name, {}).pop(line_id, None)
+
+
+def _flat(rows: Iterable[tuple[tuple[str, int], np.ndarray]]) -> list[float]:
+    """Sums of curves in an order that no owner's name changes."""
+    ordered = sorted((curve, tuple(row)) for curve, row in rows)
+    return [float(value) for _, row in ordered for value in row]
 
 
 def mark_reduced(face: bpy.types.Object, line_id: str, error_mm: float) -> None:
@@ -445,62 +459,88 @@ def mark_reduced(face: bpy.types.Object, line_id: str, error_mm: float) -> None:
 
 
 def touched(face: bpy.types.Object) -> list[str]:
-    """Names of a face's lines whose keys were reduced, or edited since we wrote them."""
-    return [line.name for line in face.selftalk.lines if is_touched(face, line.id)]
+    """As `touched_lines`, at once."""
+    return at_last(touched_lines(face))
+
+
+def touched_lines(face: bpy.types.Object) -> Generator[None, None, list[str]]:
+    """Names of a face's lines whose keys were reduced, or edited since; yields meanwhile."""
+    names = []
+    for line_id, name in [(line.id, line.name) for line in face.selftalk.lines]:
+        if (yield from touching(face, line_id)):
+            names.append(name)
+    return names
 
 
 def is_touched(face: bpy.types.Object, line_id: str) -> bool:
-    """Whether a line's keys were reduced, or edited since we wrote them."""
-    seals = face.get(SEALS, {})
-    return line_id in face.get(REDUCED, {}) or (
-        line_id in seals and not _same(seals[line_id], _sums(face, line_id))
-    )
+    """As `touching`, at once."""
+    return at_last(touching(face, line_id))
 
 
-def _same(old: Sequence[float], new: Sequence[float]) -> bool:
-    return len(old) == len(new) and bool(
-        np.all(np.abs(np.subtract(old, new)) <= SEAL_SLACK * np.maximum(1.0, np.abs(old)))
-    )
+def touching(face: bpy.types.Object, line_id: str) -> Generator[None, None, bool]:
+    """Whether a line's keys were reduced, or edited since we wrote them; yields meanwhile."""
+    if line_id in face.get(REDUCED, {}):
+        return True
+    if line_id not in face.get(SEALS, {}):
+        return False
+    now = yield from _summing(face, line_id)
+    old = np.array(face.get(SEALS, {}).get(line_id, ()))
+    slack = SEAL_SLACK * np.maximum(1.0, np.abs(old))
+    return len(old) != len(now) or not bool((np.abs(old - now) <= slack).all())
 
 
-def _sums(face: bpy.types.Object, line_id: str) -> list[float]:
-    """What changes when an artist edits a line's keys, and not when the line moves.
-
-    Of each curve: the number of keys, and their times and distances from rest, each key with a
-    factor of its own.
-    """
+def _summing(face: bpy.types.Object, line_id: str) -> Generator[None, None, list[float]]:
+    """The sums of a line's curves as they are now, in the order of `_flat`."""
     from . import lines  # which imports this module
 
+    rows: list[tuple[tuple[str, int], np.ndarray]] = []
     line = lines.find(face, line_id)
-    curves = list(lines.curves(face, line_id)) if line is not None else []
-    if line is None or not curves:
-        return []
+    while line is not None:
+        # Anew each time: what was looked up before may be gone.
+        curves = list(lines.curves(face, line_id))[len(rows) :]
+        if not curves:
+            break
+        counts = np.cumsum([len(curve.keyframe_points) for _, curve, _ in curves])
+        curves = curves[: max(1, int(np.searchsorted(counts, CHUNK)))]
+        rows += _rows(curves, line.key_range[0])
+        yield
+        line = lines.find(face, line_id)
+    return _flat(rows)
+
+
+def _rows(
+    curves: Sequence[tuple[bpy.types.ID, bpy.types.FCurve, float]], first_frame: int
+) -> list[tuple[tuple[str, int], np.ndarray]]:
+    """The sums of some curves."""
     counts = np.array([len(curve.keyframe_points) for _, curve, _ in curves])
     starts = np.cumsum(counts) - counts
     points = np.zeros((counts.sum() + 1, 2), np.float32)  # one more, for a last curve without keys
     for (_, curve, _), start, count in zip(curves, starts, counts, strict=True):
         curve.keyframe_points.foreach_get("co", points[start : start + count].reshape(-1))
-    origins = [(line.key_range[0], rest) for _, _, rest in curves]
     away = points.astype(np.float64)
-    away[:-1] -= np.repeat(origins, counts, 0)
+    away[:-1] -= np.repeat([(first_frame, rest) for _, _, rest in curves], counts, 0)
     away[:-1] *= np.cos(1.0 + np.arange(counts.sum()) - np.repeat(starts, counts))[:, None]
     sums = np.where(counts[:, None] > 0, np.add.reduceat(away, starts), 0.0)
-    return np.column_stack([counts, sums]).ravel().tolist()
+    names = [(curve.data_path, curve.array_index) for _, curve, _ in curves]
+    return list(zip(names, np.column_stack([counts, sums]), strict=True))
 
 
 # --- Baking live ----------------------------------------------------------------------------
 
-SLICE = 0.02  # seconds after which no further line is begun before the window draws
+SLICE = 0.02  # seconds after which the window draws before more is done
 _quiet = False
 _seconds = 0.0  # that the last slice took
+_changes = 0  # of controls
+_work: Generator[None, None, None] | None = None  # on the line that is made now
 
 
 def bake_soon(face: bpy.types.Object) -> None:
     """Have a changed control seen on a face: at once in the background, else very soon.
 
-    In a window the lines about the playhead come first. A mesh cache waits there for *Bake
-    Again*: no slider could be dragged while it is written.
+    In a window the lines about the playhead come first, and each is made bit by bit. A mesh cache
+    waits there for *Bake Again*: no slider could be dragged while it is written.
     """
+    global _changes
     if _quiet or not len(face.selftalk.lines):
         return
     if bpy.app.background:
@@ -509,6 +549,7 @@ def bake_soon(face: bpy.types.Object) -> None:
     # Lines that still wait were looked at when they began to.
     if writers.has_cache(face) or (WAITING not in face and locked(face)):
         return
+    _changes += 1
     face[WAITING] = " ".join(line.id for line in face.selftalk.lines)
     _wake(max(PAUSE, _seconds))
 
@@ -528,6 +569,7 @@ def _tick() -> float | None:
 
     global _seconds
     if jobs.running is not None:
+        rest()
         return 0.2  # the job is about to write the same lines
     begun = time.monotonic()
     waiting = _waiting()
@@ -539,22 +581,50 @@ def _tick() -> float | None:
 
 
 def bake_slice(face: bpy.types.Object) -> None:
-    """Make some of the lines that wait: those about the playhead first, at least one."""
-    frame, waiting = bpy.context.scene.frame_current, face[WAITING].split()
+    """Work for SLICE seconds on the lines of a face that wait."""
+    global _work
+    begun = time.monotonic()
+    while WAITING in face:
+        _work = _work or _baking_nearest(face)
+        try:
+            next(_work)
+        except StopIteration:
+            _work = None
+        except ReferenceError:  # what was worked on is gone
+            _work = None
+        if time.monotonic() - begun >= SLICE:
+            break
+
+
+def _baking_nearest(face: bpy.types.Object) -> Generator[None, None, None]:
+    """Make the line that waits and is nearest to the playhead."""
+
+    frame, waiting, changes = bpy.context.scene.frame_current, face[WAITING].split(), _changes
 
     def away(line: lines.Line) -> int:
         return max(line.key_range[0] - frame, frame - line.key_range[1])
 
-    todo = [line.id for line in sorted(face.selftalk.lines, key=away) if line.id in waiting]
-    begun, done = time.monotonic(), 0
-    while done < len(todo) and (not done or time.monotonic() - begun < SLICE):
-        if not is_touched(face, todo[done]):  # meanwhile
-            _bake(face, todo[done])
-        done += 1
-    if done < len(todo):
-        face[WAITING] = " ".join(todo[done:])
+    todo = [line for line in face.selftalk.lines if line.id in waiting]
+    if todo:
+        line_id = min(todo, key=away).id
+        if not (yield from touching(face, line_id)):  # meanwhile
+            yield from _baking(face, [line_id])
+        if changes != _changes:  # its controls have changed since it was begun
+            return
+        todo = [line for line in face.selftalk.lines if line.id in waiting and line.id != line_id]
+    if todo:
+        face[WAITING] = " ".join(line.id for line in todo)
     else:
         del face[WAITING]
+
+
+@bpy.app.handlers.persistent
+def rest(*_: Any) -> None:
+    """Leave the line that is made now as it is: it waits, and is begun anew later."""
+    global _work
+    if _work is not None:
+        _work.close()
+        _work = None
 
 
 @bpy.app.handlers.persistent
@@ -575,35 +645,44 @@ def bake_now(face: bpy.types.Object) -> None:
     """
     if locked(face):
         return
-    _bake(face)
+    for _ in _baking(face, None):
+        pass
     if WAITING in face:
         del face[WAITING]
 
 
-def _bake(face: bpy.types.Object, line_id: str | None = None) -> None:
+def _baking(face: bpy.types.Object, which: Sequence[str] | None) -> Generator[None, None, None]:
     from . import lines  # which imports this module
 
     settings = face.selftalk.controls
     try:
-        lines.rebake(face, line_id)  # which seals what it writes
-        settings.problem = ""
+        for _ in lines.rebaking(face, which):  # which seals what it writes
+            yield
+        problem = ""
     except SelfTalkError as error:
-        settings.problem = str(error)
+        problem = str(error)
+    except ReferenceError:
+        raise
     except Exception as error:  # in a timer nobody would hear of it
         traceback.print_exc()
-        settings.problem = f"A fault of SelfTalk's own: {error}. Please report it."
+        problem = f"A fault of SelfTalk's own: {error}. Please report it."
+    settings.problem = problem
 
 
 def locked(face: bpy.types.Object) -> str:
-    """Why a face's controls do not change its motion now, or ""."""
-    names = touched(face)
-    if names:
-        whose = f"the line {names[0]}" if len(names) == 1 else f"{len(names)} lines"
-        return (
-            f"The keys of {whose} were edited or reduced. Controls work on the recording's own: "
-            "press Bake Again to lose the edits and have these."
-        )
-    return ""
+    """Why a face's controls do not change its motion now, or ""; in a window as last known."""
+    return glance.by_and_by("locked", (face,), lambda: _locking(face), "")
+
+
+def _locking(face: bpy.types.Object) -> Generator[None, None, str]:
+    names = yield from touched_lines(face)
+    if not names:
+        return ""
+    whose = f"the line {names[0]}" if len(names) == 1 else f"{len(names)} lines"
+    return (
+        f"The keys of {whose} were edited or reduced. Controls work on the recording's own: "
+        "press Bake Again to lose the edits and have these."
+    )
 
 
 @contextlib.contextmanager
@@ -631,22 +710,24 @@ def defaults() -> dict[str, float]:
     return {name: ControlSettings.bl_rna.properties[name].default for name in names}
 
 
-def _handlers() -> tuple[list[Any], ...]:
+def _handlers() -> tuple[tuple[list[Any], Any], ...]:
     known = bpy.app.handlers
-    return known.undo_post, known.redo_post, known.load_post
+    before = ((known.undo_pre, rest), (known.redo_pre, rest), (known.load_pre, rest))
+    return *before, *((h, resume) for h in (known.undo_post, known.redo_post, known.load_post))
 
 
 def start() -> None:
     """Go on with lines that waited, also after undo and in a file that is opened."""
-    for handlers in _handlers():
-        handlers.append(resume)
+    for handlers, does in _handlers():
+        handlers.append(does)
 
 
 def stop() -> None:
     """Bake no more: the add-on is disabled."""
-    for handlers in _handlers():
-        if resume in handlers:
-            handlers.remove(resume)
+    rest()
+    for handlers, does in _handlers():
+        if does in handlers:
+            handlers.remove(does)
     if bpy.app.timers.is_registered(_tick):
         bpy.app.timers.unregister(_tick)
 

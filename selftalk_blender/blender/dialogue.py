@@ -7,12 +7,13 @@ import re
 from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import bpy
 
 from ..core.errors import SelfTalkError
-from . import animate, compat, glance, jobs, lines, operators, panels, strips
+from . import animate, compat, glance, jobs, lines, operators, panels, strips, writers
 
 NEW, CURRENT, MOVED, OLD, MUTED, UNFIT = "NEW", "CURRENT", "MOVED", "OLD", "MUTED", "UNFIT"
 ICONS = {
@@ -23,7 +24,12 @@ ICONS = {
     MUTED: "MUTE_IPO_OFF",
     UNFIT: "ERROR",
 }
+LOOKING = "Looking at the strips"
 NO_FACE = "No face says it. Choose one in the list, or choose a face above."
+
+
+# Strip, face, and how it is animated; None where its line is only to be placed.
+Task = tuple[str, str, animate.Plan | None]
 
 
 @dataclass(frozen=True)
@@ -219,7 +225,8 @@ def animate_all(
     """Animate all strips that are not up to date, each with the face that says it.
 
     A strip that fails is reported, and the rest goes on. Lines that only moved are placed anew
-    without the animator. When it is closed, whole lines stay; the one at work leaves nothing.
+    without the animator. When it is closed, whole lines stay; the one at work leaves nothing, nor
+    do lines of a mesh cache that is not written yet: it is, once, after the last of its face.
 
     Args:
         everything: also strips that are up to date.
@@ -233,43 +240,92 @@ def _run_all(
 ) -> Generator[animate.Progress, None, Report]:
     """`animate_all`; how the strips stand is seen when its turn comes."""
     report = Report()
-    todo = _to_do(context, bpy.data.scenes[sequencer], bpy.data.scenes[scene], everything, report)
+    todo = yield from _to_do(context, sequencer, scene, everything, report)
+    yield from _work_off(todo, sequencer, scene, report)
+    return report
+
+
+def _work_off(
+    todo: list[Task], sequencer: str, scene: str, report: Report
+) -> Iterator[animate.Progress]:
+    """Strip by strip, each a line as curves at once; a mesh cache after its face's last strip."""
+    new: dict[str, dict[str, lines.New]] = {}  # by face and strip, for its mesh cache
     for number, (strip, face, plan) in enumerate(todo):
-        yield animate.Progress(number / len(todo), strip)
+        caching = new.setdefault(face, {}) if _cache(face, todo) is not None else None
+        if plan is None:
+            work = place(sequencer, strip, scene, face, caching)
+        else:
+            work = _animate(strip, face, plan, caching)
         try:
-            if plan is None:
-                place(bpy.data.scenes[sequencer], strip, bpy.data.scenes[scene], face)
-                report.placed.append(strip)
-                continue
-            work = animate.run(plan)
-            with contextlib.closing(work):
-                while True:
-                    try:
-                        step = next(work)
-                    except StopIteration as end:
-                        result = end.value
-                        break
-                    done = (number + step.done) / len(todo)
-                    yield animate.Progress(done, f"{strip}: {step.text}", step.waiting)
+            yield from _told(work, (number, len(todo)), strip)
         except SelfTalkError as error:
             report.failed[strip] = str(error)
-            continue
-        operators.note_result(bpy.data.objects[face], result)
-        report.animated.append(strip)
-    return report
+            (caching or {}).pop(strip, None)
+        if caching and all(face != later for _, later, _ in todo[number + 1 :]):
+            yield from _write_cache(face, caching, todo, (number, len(todo)), report)
+    for strip, _, plan in todo:
+        if strip not in report.failed:
+            (report.placed if plan is None else report.animated).append(strip)
+
+
+def _cache(face: str, todo: list[Task]) -> Path | None:
+    """The mesh cache that a face's lines go into; None where they become curves."""
+    plans = [plan for _, other, plan in todo if other == face and plan is not None]
+    if plans:
+        return plans[0].cache
+    target = bpy.data.objects[face]
+    return writers.played_cache(target) if writers.has_cache(target) else None
+
+
+def _write_cache(
+    face: str,
+    caching: dict[str, lines.New],
+    todo: list[Task],
+    place: tuple[int, int],
+    report: Report,
+) -> Iterator[animate.Progress]:
+    def work() -> Iterator[animate.Progress]:
+        path = _cache(face, todo)
+        assert path is not None
+        for done in lines.write_cache(bpy.data.objects[face], list(caching.values()), path):
+            yield animate.Progress(done, "Writing the mesh cache")
+
+    try:
+        yield from _told(work(), place, face)
+    except SelfTalkError as error:
+        report.failed |= dict.fromkeys(caching, str(error))
+
+
+def _animate(
+    strip: str, face: str, plan: animate.Plan, caching: dict[str, lines.New] | None
+) -> Iterator[animate.Progress]:
+    result = yield from animate.run(plan, caching=caching)
+    operators.note_result(bpy.data.objects[face], result)
+
+
+def _told(
+    work: Iterator[animate.Progress], place: tuple[int, int], what: str
+) -> Iterator[animate.Progress]:
+    """Progress of work as that of all, of which it is part number place[0] of place[1]."""
+    with contextlib.closing(work):
+        for step in work:
+            done = (place[0] + step.done) / place[1]
+            yield animate.Progress(done, f"{what}: {step.text}", step.waiting)
 
 
 def _to_do(
     context: bpy.types.Context,
-    sequencer: bpy.types.Scene,
-    scene: bpy.types.Scene,
+    sequencer_name: str,
+    scene_name: str,
     everything: bool,
     report: Report,
-) -> list[tuple[str, str, animate.Plan | None]]:
-    """Strip, face and plan (None: only to be placed) of all that needs it; the rest is noted."""
-    todo: list[tuple[str, str, animate.Plan | None]] = []
+) -> Generator[animate.Progress, None, list[Task]]:
+    """All that needs it; the rest is noted."""
+    sequencer, scene = bpy.data.scenes[sequencer_name], bpy.data.scenes[scene_name]
+    todo: list[Task] = []
     said = cast(sequencer, scene)
     for strip in strips.sound_strips(sequencer):
+        yield animate.Progress(0.0, LOOKING)
         face = said[strip.name]
         now = status(sequencer, strip, scene, face)
         if now.kind == MUTED:
@@ -297,7 +353,7 @@ def _is_edited(sequencer: bpy.types.Scene, strip: Any, face: bpy.types.Object) -
     return line is not None and lines.is_edited(face, line)
 
 
-def _refuse_second_lines(todo: list[tuple[str, str, animate.Plan | None]], report: Report) -> None:
+def _refuse_second_lines(todo: list[Task], report: Report) -> None:
     """An animator of the face's own leaves one line a face: a second would replace the first."""
     dense: dict[str, str] = {}
     for strip, face, plan in list(todo):
@@ -313,13 +369,21 @@ def _refuse_second_lines(todo: list[tuple[str, str, animate.Plan | None]], repor
 
 
 def place(
-    sequencer: bpy.types.Scene, strip_name: str, scene: bpy.types.Scene, face_name: str
-) -> None:
+    sequencer_name: str,
+    strip_name: str,
+    scene_name: str,
+    face_name: str,
+    caching: dict[str, lines.New] | None = None,
+) -> Iterator[animate.Progress]:
     """Have the line of a strip stand where the strip stands now, without the animator.
+
+    Args:
+        caching: where the line of a mesh cache goes, by its strip, for `lines.write_cache`.
 
     Raises:
         SelfTalkError: strip, face or line are gone, or more must be animated.
     """
+    sequencer, scene = bpy.data.scenes[sequencer_name], bpy.data.scenes[scene_name]
     strip = strips.find_strip(sequencer, strip_name)
     face = scene.objects.get(face_name)
     heard = strips.heard(sequencer, strip, scene)
@@ -327,17 +391,25 @@ def place(
     if line is None:
         raise SelfTalkError(f"{strip_name} is not animated yet. Animate it.")
     now = lines.spoken(line.id, sequencer.name, strip_name, heard, tuple(line.taken))
-    lines.move(face, line.id, now)
+    if caching is not None:
+        caching[strip_name] = now, lines.take_to_move(face, line.id, now)
+        return
+    with contextlib.closing(lines.moving(face, line.id, now)) as work:
+        for done in work:
+            yield animate.Progress(done, "Placing")
 
 
-def moved(context: bpy.types.Context) -> Iterator[tuple[str, str]]:
-    """Strip and face of each line that stands elsewhere than its strip."""
-    sequencer, scene = compat.sequencer_scene(context), context.scene
+def _moved(sequencer_name: str, scene_name: str) -> Generator[animate.Progress, None, list[Task]]:
+    """Each line that stands elsewhere than its strip."""
+    sequencer, scene = bpy.data.scenes[sequencer_name], bpy.data.scenes[scene_name]
+    todo: list[Task] = []
     said = cast(sequencer, scene)
     for strip in strips.sound_strips(sequencer):
+        yield animate.Progress(0.0, LOOKING)
         face = said[strip.name]
         if status(sequencer, strip, scene, face).kind == MOVED:
-            yield strip.name, face.name
+            todo.append((strip.name, face.name, None))
+    return todo
 
 
 # --- Buttons --------------------------------------------------------------------------------
@@ -400,22 +472,18 @@ class SELFTALK_OT_place_lines(jobs.JobOperator, bpy.types.Operator):
         return not problem
 
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
-        sequencer, scene = compat.sequencer_scene(context).name, context.scene.name
-        return self._place(context, sequencer, scene)
+        return self._place(compat.sequencer_scene(context).name, context.scene.name)
 
-    def _place(self, context: bpy.types.Context, sequencer: str, scene: str) -> jobs.Steps:
-        """Place line by line; returns how many were."""
-        count, todo = 0, list(moved(context))
-        for number, (strip, face) in enumerate(todo):
-            yield jobs.Progress(number / len(todo), strip)
-            try:
-                place(bpy.data.scenes[sequencer], strip, bpy.data.scenes[scene], face)
-                count += 1
-            except SelfTalkError as error:
-                self.report({"WARNING"}, f"{strip}: {error}")
-        return count
+    def _place(self, sequencer: str, scene: str) -> jobs.Steps:
+        report = Report()
+        todo = yield from _moved(sequencer, scene)
+        yield from _work_off(todo, sequencer, scene, report)
+        return report
 
-    def finish(self, context: bpy.types.Context, count: int) -> set[str]:
+    def finish(self, context: bpy.types.Context, result: Report) -> set[str]:
+        for strip, reason in result.failed.items():
+            self.report({"WARNING"}, f"{strip}: {reason}")
+        count = len(result.placed)
         self.report({"INFO"}, f"{count} lines placed" if count else "All lines are in their places")
         return {"FINISHED"} if count else {"CANCELLED"}
 
@@ -424,7 +492,7 @@ class SELFTALK_OT_place_lines(jobs.JobOperator, bpy.types.Operator):
         return {"FINISHED"}  # and so one undo step takes them back
 
 
-class SELFTALK_OT_remove_line(bpy.types.Operator):
+class SELFTALK_OT_remove_line(jobs.JobOperator, bpy.types.Operator):
     """Remove a line from the face: its curves and what the animator made for it"""
 
     bl_idname = "selftalk.remove_line"
@@ -434,17 +502,19 @@ class SELFTALK_OT_remove_line(bpy.types.Operator):
     face: bpy.props.StringProperty(name="Face", description="Name of the face")
     line: bpy.props.StringProperty(name="Line", description="Id of its line")
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def steps(self, context: bpy.types.Context) -> jobs.Steps:
         face = bpy.data.objects.get(self.face)
         if face is None or lines.find(face, self.line) is None:
-            self.report({"ERROR"}, "There is no such line.")
-            return {"CANCELLED"}
-        try:
-            lines.remove(face, self.line)
-        except SelfTalkError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        return {"FINISHED"}
+            raise SelfTalkError("There is no such line.")
+        return self._remove(face, self.line)
+
+    def _remove(self, face: bpy.types.Object, line_id: str) -> jobs.Steps:
+        with contextlib.closing(lines.removing(face, line_id)) as work:
+            for done in work:
+                yield animate.Progress(done, "Writing")
+
+    def finish(self, context: bpy.types.Context, result: None) -> None:
+        pass
 
 
 class SELFTALK_OT_assign_strip(bpy.types.Operator):

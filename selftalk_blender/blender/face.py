@@ -77,7 +77,7 @@ def add_head(context: bpy.types.Context, location: tuple[float, float, float]) -
     compat.add_shape_key(head, "Basis")
     for name, delta in zip(template.shape_names, template.shape_deltas, strict=True):
         key = compat.add_shape_key(head, name)
-        key.data.foreach_set("co", (template.vertices + delta).ravel())
+        set_key(key, template.vertices + delta)
     return head
 
 
@@ -292,6 +292,11 @@ def key_positions(key: bpy.types.ShapeKey) -> np.ndarray:
     positions = np.empty((len(key.data), 3), np.float32)
     key.points.foreach_get("co", positions.ravel())  # three hundred times as fast as data
     return positions
+
+
+def set_key(key: bpy.types.ShapeKey, positions: np.ndarray) -> None:
+    """Give a mesh's shape key new positions (V, 3)."""
+    key.points.foreach_set("co", np.asarray(positions, np.float32).ravel())
 
 
 def key_offsets(key: bpy.types.ShapeKey) -> np.ndarray:

@@ -6,6 +6,7 @@ the mesh changes at the very end.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,15 +17,17 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import bpy
 import numpy as np
 
+from ..core.aside import aside, paced
 from ..core.errors import SelfTalkError
 from ..core.landmarks import LANDMARKS, NAMES
 from ..core.surface import triangulate
 from ..core.template import bundled_template
-from . import compat, face, jobs
+from . import face, jobs, writers
 from .animate import Progress
 from .marks import CREATED_KEYS, LANDMARK, SHAPES_RESULT
 from .panels import SidebarPanel, paragraph
@@ -273,13 +276,18 @@ def compute(
                 f"{lines[-1][:200] if lines else f'exit code {process.returncode}'}. The system "
                 "console has more; perhaps memory ran out."
             )
-        with np.load(folder / "shapes.npz", allow_pickle=False) as file:
-            return file["deltas"], file["landmarks"], tuple(last["notices"])
+        made = yield from paced(aside(lambda: _shapes(folder)), now)
+        return *made, tuple(last["notices"])
     finally:
         if process is not None and process.poll() is None:
             process.kill()
             process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _shapes(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    with np.load(folder / "shapes.npz", allow_pickle=False) as file:
+        return file["deltas"], file["landmarks"]
 
 
 def _messages(folder: Path) -> list[dict]:
@@ -296,7 +304,7 @@ def create(plan: Plan) -> Generator[Progress, None, str]:
     """
     begun = time.monotonic()
     deltas, _, notices = yield from compute(plan)
-    yield Progress(0.96, "Writing")
+    now = Progress(0.96, "Writing")
     objects = []
     for piece in plan.pieces:
         target = bpy.data.objects.get(piece.name)
@@ -310,13 +318,16 @@ def create(plan: Plan) -> Generator[Progress, None, str]:
         objects.append(target)
     first, followers = 0, []
     size = float(np.ptp(plan.vertices[: len(plan.pieces[0].vertices)], axis=0).max())
-    for piece, target in zip(plan.pieces, objects, strict=True):
-        own = deltas[:, first : first + len(piece.vertices)]
-        first += len(piece.vertices)
-        is_part = target is not objects[0]
-        written = _write(target, piece, own, STILL * size if is_part else -1.0)
-        if is_part and written:
-            followers.append(target.name)
+    with contextlib.ExitStack() as unless_done:
+        for piece, target in zip(plan.pieces, objects, strict=True):
+            own = deltas[:, first : first + len(piece.vertices)]
+            first += len(piece.vertices)
+            is_part = target is not objects[0]
+            least = STILL * size if is_part else -1.0
+            writing = paced(_write(target, piece, own, least, unless_done), now)
+            if (yield from writing) and is_part:
+                followers.append(target.name)
+        unless_done.pop_all()
     made = len(plan.pieces[0].keys)
     text = f"{made} face shapes made in {time.monotonic() - begun:.0f} s"
     if followers:
@@ -324,29 +335,55 @@ def create(plan: Plan) -> Generator[Progress, None, str]:
     return "\n".join([text, *plan.notices, *notices])
 
 
-def _write(target: bpy.types.Object, piece: Piece, deltas: np.ndarray, least: float) -> int:
-    """Write shapes (52, V, 3), in the world's axes, that move more than `least`; how many."""
+def _write(
+    target: bpy.types.Object,
+    piece: Piece,
+    deltas: np.ndarray,
+    least: float,
+    unless_done: contextlib.ExitStack,
+) -> Generator[None, None, int]:
+    """Write shapes (52, V, 3), in the world's axes, that move more than `least`; how many.
+
+    Args:
+        unless_done: takes back what was written.
+    """
     back = np.linalg.inv(piece.linear).astype(np.float32)
     names = bundled_template().shape_names
-    chosen = [
-        name for name in piece.keys if np.abs(deltas[names.index(name)]).max(initial=0) > least
-    ]
+    chosen = []
+    for name in piece.keys:
+        if np.abs(deltas[names.index(name)]).max(initial=0) > least:
+            chosen.append(name)
+        yield
     if not chosen:
         return 0
-    active = target.active_shape_key_index
-    if target.data.shape_keys is None:
-        compat.add_shape_key(target, "Basis")
     keys = target.data.shape_keys
-    basis = np.empty(len(piece.vertices) * 3, np.float32)
+    had_keys, present = keys is not None, set(keys.key_blocks.keys()) if keys is not None else set()
+    created: list[str] = []
+    unless_done.callback(writers.remove_keys, target, had_keys, created)
+    shapes = ((name, deltas[names.index(name)] @ back.T) for name in chosen)
+    yield from writers.add_keys(target, (s for s in shapes if s[0] not in present), created)
+    keys = target.data.shape_keys
     for name in chosen:
-        key = keys.key_blocks.get(name) or compat.add_shape_key(target, name)
-        key.relative_key.data.foreach_get("co", basis)
-        moved = basis + (deltas[names.index(name)] @ back.T).ravel()
-        key.data.foreach_set("co", moved)
+        if name in present:
+            key = keys.key_blocks[name]
+            unless_done.callback(face.set_key, key, face.key_positions(key))
+            at = face.key_positions(key.relative_key)
+            face.set_key(key, at + deltas[names.index(name)] @ back.T)
+            yield
+    marked = list(keys[CREATED_KEYS]) if CREATED_KEYS in keys else None
     keys[CREATED_KEYS] = sorted({*_created(target), *chosen})
-    target.active_shape_key_index = active
+    if had_keys:
+        unless_done.callback(_mark, keys, marked)
     target.data.update()
     return len(chosen)
+
+
+def _mark(keys: bpy.types.Key, names: Any) -> None:
+    """Have shape keys marked as they were."""
+    if names is None:
+        keys.pop(CREATED_KEYS, None)
+    else:
+        keys[CREATED_KEYS] = names
 
 
 def place_landmarks(target: bpy.types.Object, points: np.ndarray) -> None:

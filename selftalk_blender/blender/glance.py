@@ -8,16 +8,28 @@ never longer than LONGEST. In the background nothing is drawn and nothing is kep
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 import bpy
 
+from ..core.aside import at_last
+
 # Of files on the disk and of other scenes' strips Blender tells nothing.
 LONGEST = 2.0  # seconds
+SLICE = 0.01  # seconds of work at a time on what takes long
+PAUSE = 0.02  # seconds in between, in which the window may draw
 
 Answer = TypeVar("Answer")
 _kept: dict[tuple[Any, ...], tuple[float, Any]] = {}
+
+
+_last: dict[tuple[Any, ...], Any] = {}  # answers by and by
+_asked: dict[tuple[Any, ...], Generator[Any, None, Any]] = {}  # that are worked out now
+
+
+def _key(question: str, about: tuple[Any, ...]) -> tuple[Any, ...]:
+    return question, *(a.as_pointer() if isinstance(a, bpy.types.bpy_struct) else a for a in about)
 
 
 def once(question: str, about: tuple[Any, ...], ask: Callable[[], Answer]) -> Answer:
@@ -29,7 +41,7 @@ def once(question: str, about: tuple[Any, ...], ask: Callable[[], Answer]) -> An
     """
     if bpy.app.background:
         return ask()
-    key = question, *(a.as_pointer() if isinstance(a, bpy.types.bpy_struct) else a for a in about)
+    key = _key(question, about)
     known = _kept.get(key)
     now = time.monotonic()
     if known is not None and now - known[0] < LONGEST:
@@ -39,10 +51,71 @@ def once(question: str, about: tuple[Any, ...], ask: Callable[[], Answer]) -> An
     return answer
 
 
+def by_and_by(
+    question: str,
+    about: tuple[Any, ...],
+    ask: Callable[[], Generator[Any, None, Answer]],
+    first: Answer,
+) -> Answer:
+    """As `once`, of what may take longer than a window should stand still.
+
+    Args:
+        ask: yields while it is worked out.
+        first: the answer until one is known; later that is the last one known.
+    """
+    if bpy.app.background:
+        return at_last(ask())
+    key = _key(question, about)
+    known = _kept.get(key)
+    if known is not None and time.monotonic() - known[0] < LONGEST:
+        return known[1]
+    _asked.setdefault(key, ask())
+    _work()
+    if _asked and not bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.register(_tick, first_interval=PAUSE)
+    return _last.get(key, first)
+
+
+def _work() -> None:
+    """Work for SLICE seconds on what was asked."""
+    end = time.monotonic() + SLICE
+    while _asked and time.monotonic() < end:
+        key, steps = next(iter(_asked.items()))
+        try:
+            next(steps)
+        except StopIteration as found:
+            del _asked[key]
+            _last[key] = found.value
+            _kept[key] = time.monotonic(), found.value
+        except ReferenceError:  # what it is about is gone
+            del _asked[key]
+
+
+def _tick() -> float | None:
+    before = dict(_last)
+    _work()
+    if _last != before:
+        redraw()
+    return PAUSE if _asked else None
+
+
+def redraw() -> None:
+    """Have the panels and the preferences drawn again."""
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type == "VIEW_3D":
+                for region in area.regions:
+                    if region.type == "UI":
+                        region.tag_redraw()
+            elif area.type == "PREFERENCES":
+                area.tag_redraw()
+
+
 @bpy.app.handlers.persistent
 def forget(*_: Any) -> None:
     """Ask everything again: something has changed."""
     _kept.clear()
+    _asked.clear()
 
 
 def _handlers() -> tuple[list[Any], ...]:
@@ -61,4 +134,6 @@ def stop() -> None:
     for handlers in _handlers():
         if forget in handlers:
             handlers.remove(forget)
+    if bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.unregister(_tick)
     forget()

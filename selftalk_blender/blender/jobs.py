@@ -267,19 +267,7 @@ def _show(context: bpy.types.Context) -> None:
         more = f" ({len(waiting)} more in line)" if waiting else ""
         text = f"SelfTalk: {running.text}{more}    Esc: Cancel"
     context.workspace.status_text_set(text)
-    _redraw(context)
-
-
-def _redraw(context: bpy.types.Context) -> None:
-    """Have the panels and the preferences drawn again."""
-    for window in context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type == "VIEW_3D":
-                for region in area.regions:
-                    if region.type == "UI":
-                        region.tag_redraw()
-            elif area.type == "PREFERENCES":
-                area.tag_redraw()
+    glance.redraw()
 
 
 CLASSES = (SELFTALK_OT_cancel,)

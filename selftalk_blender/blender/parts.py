@@ -47,7 +47,7 @@ def parts_of(face: bpy.types.Object) -> list[bpy.types.Object]:
     return parts
 
 
-def _armature(target: bpy.types.Object) -> bpy.types.Object | None:
+def _family_armature(target: bpy.types.Object) -> bpy.types.Object | None:
     """The armature that a mesh hangs on, by modifier or by parents."""
     for modifier in target.modifiers:
         if modifier.type == "ARMATURE" and modifier.object is not None:
@@ -63,7 +63,7 @@ def _armature(target: bpy.types.Object) -> bpy.types.Object | None:
 def _same_character(face: bpy.types.Object, other: bpy.types.Object) -> bool:
     if other.parent == face:
         return True
-    armature, others = _armature(face), _armature(other)
+    armature, others = _family_armature(face), _family_armature(other)
     if armature is not None or others is not None:
         return armature == others
     siblings = face.parent is not None and face.parent == other.parent

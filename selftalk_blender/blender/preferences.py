@@ -14,7 +14,7 @@ from ..worker import client, pytorch
 from ..worker.inquiry import Inquiry
 from ..worker.log import log_file
 from ..worker.python import Python, find_python
-from . import jobs
+from . import glance, jobs
 
 # `bl_ext.<repository>.selftalk_blender` as an extension, `selftalk_blender` elsewhere.
 ADDON = (__package__ or "").rpartition(".")[0]
@@ -178,10 +178,7 @@ def _draw_again() -> float | None:
     """Look whether the answer is there; called by Blender's timer until it is."""
     if _inquiry is not None and not _inquiry.answered:
         return 0.2
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type == "PREFERENCES":
-                area.tag_redraw()
+    glance.redraw()
     return None
 
 

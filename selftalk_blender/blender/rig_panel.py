@@ -65,7 +65,7 @@ class SELFTALK_PT_rig(SidebarPanel, bpy.types.Panel):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         target = context.scene.selftalk.face
-        return target is not None and rigs.armature_of(target) is not None
+        return target is not None and rigs.deforming_armature(target) is not None
 
     def draw(self, context: bpy.types.Context) -> None:
         layout, target = self.layout, context.scene.selftalk.face

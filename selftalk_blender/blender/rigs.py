@@ -65,7 +65,7 @@ class Calibration:
 # --- What there is ----------------------------------------------------------------------------
 
 
-def armature_of(target: bpy.types.Object) -> bpy.types.Object | None:
+def deforming_armature(target: bpy.types.Object) -> bpy.types.Object | None:
     """The armature that deforms a mesh, by a modifier or as its parent."""
     for modifier in target.modifiers:
         if modifier.type == "ARMATURE" and modifier.object is not None and modifier.show_viewport:
@@ -81,7 +81,7 @@ def find(target: bpy.types.Object) -> Found:
     Raises:
         SelfTalkError: there is none, or it may not be animated from here.
     """
-    armature = armature_of(target)
+    armature = deforming_armature(target)
     if armature is None:
         raise SelfTalkError(NO_RIG.format(target.name))
     for block in (armature, armature.data):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import bpy
 import numpy as np
 
+from ..core.aside import aside, at_last, paced
 from ..core.drive import Channel, Drive, join
 from ..core.errors import SelfTalkError
 from ..core.mapping import Entry, build_drive, entries_by_name, follow
@@ -268,7 +269,7 @@ def drive_of(face: bpy.types.Object | None, measure: bool = True) -> Drive:
         SelfTalkError: why it cannot talk.
     """
     target = faces.usable(face)
-    if rigs.armature_of(target) is None:
+    if rigs.deforming_armature(target) is None:
         return _drive_of_keys(target, measure)
     if analyse(target).kind == "RIG" and not target.selftalk.mapping:
         return rigs.with_rig(target, None, frozenset(), measure)
@@ -289,12 +290,14 @@ def drive_of(face: bpy.types.Object | None, measure: bool = True) -> Drive:
 
 
 def prepare(face: bpy.types.Object) -> Iterator[float]:
-    """Measure the rig of a face if it moves the face and was not measured yet.
+    """Measure the lips of a face, and its rig if that moves it and was not measured yet.
 
     Raises:
         SelfTalkError: as `rigs.calibrate`.
     """
     channels = drive_of(face, measure=False).channels
+    if any(channel.kind == "KEY" for channel in channels) and analyse(face).kind != "TEMPLATE":
+        yield from paced(measuring_lips(face, usable_entries(face)[0]), 0.0)
     if any(channel.kind != "KEY" for channel in channels) and not rigs.is_measured(face):
         yield from rigs.calibrate(face)
 
@@ -361,7 +364,17 @@ def _followers(face: bpy.types.Object, drive: Drive, entries: Sequence[Entry]) -
 
 
 def lip_features(face: bpy.types.Object, entries: Sequence[Entry]) -> dict[Channel, np.ndarray]:
-    """What each shape key of a face does to its lips; empty where the lips are not clear."""
+    """As `measuring_lips`, at once."""
+    return at_last(measuring_lips(face, entries))
+
+
+def measuring_lips(
+    face: bpy.types.Object, entries: Sequence[Entry]
+) -> Generator[None, None, dict[Channel, np.ndarray]]:
+    """What each shape key of a face does to its lips; empty where the lips are not clear.
+
+    It is remembered until a shape changes. Yields while it is worked out.
+    """
     own = [e for e in entries if e.channel.kind == "KEY" and e.channel.object == face.name]
     by_source: dict[str, str] = {}
     for entry in own:
@@ -373,7 +386,7 @@ def lip_features(face: bpy.types.Object, entries: Sequence[Entry]) -> dict[Chann
     if opener is None or rounder is None:
         return {}
     names = tuple(dict.fromkeys(entry.channel.path for entry in own))
-    found = _lip_features(face, names, opener, rounder)
+    found = yield from _lip_features(face, names, opener, rounder)
     return {Channel(face.name, "KEY", name): row for name, row in found.items()}
 
 
@@ -383,18 +396,19 @@ FACES = 4  # whose lips are remembered
 
 def _lip_features(
     face: bpy.types.Object, names: tuple[str, ...], opener: str, rounder: str
-) -> dict[str, np.ndarray]:
+) -> Generator[None, None, dict[str, np.ndarray]]:
     blocks = face.data.shape_keys.key_blocks
     rest = faces.key_positions(face.data.shape_keys.reference_key)
     # As good as a hash, and ten times as fast: an edit of any of the shapes changes its sum.
     sums = (faces.key_positions(blocks[name]).sum(dtype=np.float64) for name in names)
     state = opener, rounder, rest.sum(dtype=np.float64), *zip(names, sums, strict=True)
     if state not in _lips:
-        mouth = find_mouth(rest, *(faces.key_offsets(blocks[name]) for name in (opener, rounder)))
+        moved = [faces.key_offsets(blocks[name]) for name in (opener, rounder)]
+        mouth = yield from aside(lambda: find_mouth(rest, *moved))
         found = {}
-        if mouth is not None:
-            offsets = ((name, faces.key_offsets(blocks[name])) for name in names)
-            found = {name: mouth.features(offset[None])[0] for name, offset in offsets}
+        for name in names if mouth is not None else ():
+            found[name] = mouth.features(faces.key_offsets(blocks[name])[None])[0]
+            yield
         if len(_lips) >= FACES:
             _lips.pop(next(iter(_lips)))
         _lips[state] = found

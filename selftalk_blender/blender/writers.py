@@ -12,13 +12,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import bpy
 import numpy as np
 
+from ..core.aside import paced
 from ..core.errors import SelfTalkError
 from ..core.files import atomic_path, check_writable
 from ..core.mdd import write_mdd
@@ -35,7 +36,7 @@ CACHE_FOLDER = "//selftalk_cache/"
 CACHE_SUFFIX = ".selftalk.mdd"
 # A weight below this all along moves the head's largest shape by less than 0.005 mm.
 STILL = 1e-4
-CHUNK_FRAMES = 16
+CHUNK = 80_000  # vertices of a mesh cache that are written at a time
 
 
 # --- Shape keys ---------------------------------------------------------------------------
@@ -149,7 +150,7 @@ def write_shape_keys(
     created: list[str] = []
     action = None
     try:
-        renewed = _create_keys(target, motion, template, created)
+        renewed = yield from paced(_create_keys(target, motion, template, created), 0.1)
         yield 0.1
         keys = target.data.shape_keys
         if keys is not None:
@@ -185,11 +186,11 @@ def _moving(motion: Motion) -> dict[str, int]:
 
 def _create_keys(
     target: bpy.types.Object, motion: Motion, template: Neutral | None, created: list[str]
-) -> dict[str, np.ndarray]:
+) -> Generator[None, None, dict[str, np.ndarray]]:
     """Add the moving shapes that a mesh lacks, and their names to `created`.
 
     Returns:
-        For keys that we made for an earlier motion and need again: their new positions (V * 3).
+        For keys that we made for an earlier motion and need again: their new positions (V, 3).
     """
     moving = _moving(motion)
     made = face.driven_keys(target, template) if template is not None else frozenset()
@@ -200,14 +201,18 @@ def _create_keys(
         for name in moving
         if name not in present or name in made
     }
-    _add_keys(target, {name: offsets[name] for name in moving if name not in present}, created)
-    basis = np.empty(fit.target_vertices * 3, np.float32)
-    if target.data.shape_keys is not None:
-        target.data.shape_keys.reference_key.data.foreach_get("co", basis)
-    return {name: basis + offsets[name].ravel() for name in moving if name in made & present}
+    new = [(name, offsets[name]) for name in moving if name not in present]
+    yield from add_keys(target, new, created)
+    again = [name for name in moving if name in made & present]
+    if not again:
+        return {}
+    basis = face.key_positions(target.data.shape_keys.reference_key)
+    return {name: basis + offsets[name] for name in again}
 
 
-def create_head_keys(target: bpy.types.Object, names: Sequence[str], created: list[str]) -> None:
+def create_head_keys(
+    target: bpy.types.Object, names: Sequence[str], created: list[str]
+) -> Iterator[None]:
     """Add shapes of the bundled head to a mesh of its topology, and their names to `created`.
 
     Raises:
@@ -216,24 +221,23 @@ def create_head_keys(target: bpy.types.Object, names: Sequence[str], created: li
     template = bundled_template()
     fit = face.correspondence(target, frozenset(template.shape_names))
     deltas = (template.shape_deltas[template.shape_names.index(name)] for name in names)
-    _add_keys(target, dict(zip(names, map(fit.offsets, deltas), strict=True)), created)
+    yield from add_keys(target, zip(names, map(fit.offsets, deltas), strict=True), created)
 
 
-def _add_keys(
-    target: bpy.types.Object, offsets: Mapping[str, np.ndarray], created: list[str]
-) -> None:
+def add_keys(
+    target: bpy.types.Object, offsets: Iterable[tuple[str, np.ndarray]], created: list[str]
+) -> Iterator[None]:
     """Add shape keys of offsets (V, 3) from the Basis, at 0, and their names to `created`."""
-    if offsets and target.data.shape_keys is None:
-        compat.add_shape_key(target, "Basis")
     active = target.active_shape_key_index
-    basis = np.empty(len(target.data.vertices) * 3, np.float32)
-    for name, moved in offsets.items():
+    for name, moved in offsets:
+        if target.data.shape_keys is None:
+            compat.add_shape_key(target, "Basis")
         key = compat.add_shape_key(target, name)
         created.append(key.name)
         reference = target.data.shape_keys.reference_key
-        reference.data.foreach_get("co", basis)
         key.relative_key = reference
-        key.data.foreach_set("co", basis + moved.ravel())
+        face.set_key(key, face.key_positions(reference) + moved)
+        yield
     target.active_shape_key_index = active
 
 
@@ -246,7 +250,7 @@ def _renew_made_keys(
     """Give the keys of an earlier motion their new positions, and remove those left over."""
     keys = target.data.shape_keys
     for name, positions in renewed.items():
-        keys.key_blocks[name].data.foreach_set("co", positions)
+        face.set_key(keys.key_blocks[name], positions)
     for name in face.driven_keys(target, template):
         if name not in moving and name in keys.key_blocks:
             target.shape_key_remove(keys.key_blocks[name])
@@ -435,7 +439,7 @@ def write_mesh_cache(
         driven |= face.driven_keys(target, template)
     fit = face.correspondence(target, driven, template)
     rest = face.rest_vertices(target, driven)
-    chunks = (rest + fit.offsets(chunk) for chunk in motion.chunks(CHUNK_FRAMES))
+    chunks = (rest + fit.offsets(chunk) for chunk in motion.chunks(max(1, CHUNK // len(rest))))
     new_folders = [parent for parent in path.parents if not parent.exists()]
     try:
         with atomic_path(path) as temporary:

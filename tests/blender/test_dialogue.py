@@ -169,10 +169,10 @@ def test_interrupted_the_lines_that_are_done_are_one_undo_step(scene, head, monk
     """Control C, or Esc in a window: the operator finishes, so that undo knows of it."""
     whole = animate.run
 
-    def interrupted(plan):
+    def interrupted(plan, **more):
         if plan.strip == "reply":
             raise KeyboardInterrupt
-        return whole(plan)
+        return whole(plan, **more)
 
     monkeypatch.setattr(animate, "run", interrupted)
     bpy.context.preferences.edit.use_global_undo = True
@@ -436,7 +436,7 @@ def test_a_face_of_a_checkpoint_of_its_own_has_one_line_and_says_so(scene, head)
 
 def test_placing_what_is_not_animated_says_so(scene, head) -> None:
     with pytest.raises(SelfTalkError, match="ramp is not animated yet"):
-        dialogue.place(scene, "ramp", scene, head.name)
+        list(dialogue.place(scene.name, "ramp", scene.name, head.name))
 
 
 @pytest.mark.parametrize("rate", [(24, 1.001), (30, 1.001)])

@@ -22,6 +22,7 @@ from test_lines import say, spoken, take
 from selftalk_blender.blender import compat, export, face, lines, strips, targets, writers
 from selftalk_blender.blender.export import exporters
 from selftalk_blender.core import bundled_template
+from selftalk_blender.core.aside import at_last
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.core.livelink import COLUMNS
 from selftalk_blender.core.mdd import read_mdd
@@ -463,7 +464,7 @@ def test_weights_of_a_rig_are_its_take_after_the_controls(tmp_path) -> None:
     header, rows = rows_of(tmp_path / "line.csv")
     jaw = np.array([float(row[header.index("JawOpen")]) for row in rows])
     said = lines.Spoken.of(head.selftalk.lines[0])
-    motion, begin = lines.motion_of(said, lines.adjusted(head, said, take(0.5)))
+    motion, begin = at_last(lines.speaking(head, said, take(0.5)))
     expected = motion.weights[FIRST - begin :][:12, NAMES.index("jawOpen")]
     assert 0.15 < expected.max() < 0.3 and np.abs(jaw - expected).max() < 2e-3
     turns = np.array([[float(row[header.index(f"Head{a}")]) for row in rows] for a in

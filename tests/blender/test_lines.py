@@ -117,12 +117,12 @@ def test_a_line_animated_again_replaces_itself_alone(head) -> None:
 def test_removing_lines_leaves_the_last_as_the_active_action_and_then_nothing(head) -> None:
     say(head, "one", 11)
     say(head, "two", 100)
-    lines.remove(head, "id-two")
+    list(lines.removing(head, "id-two"))
     data = head.data.shape_keys.animation_data
     assert data.action.name == "SelfTalk Head · one" and not len(data.nla_tracks)
     for frame in (0, 35, 124):
         assert np.abs(weights(head, frame) - expected((11, take()), frame=frame)).max() < 1e-3
-    lines.remove(head, "id-one")
+    list(lines.removing(head, "id-one"))
     assert not bpy.data.actions and not len(head.selftalk.lines) and not head[marks.TAKES]
     assert not weights(head, 35).any()
 
@@ -164,7 +164,7 @@ def test_the_artists_action_tracks_and_curves_stay(head) -> None:
     line_action = next(a for a in bpy.data.actions if a.get(marks.LINE) == "id-one")
     curve = compat.slot_curves(line_action, slot).find('key_blocks["mouthPucker"].value')
     assert [tuple(point.co) for point in curve.keyframe_points] == [(20, 0.25)]
-    lines.remove(head, "id-one")
+    list(lines.removing(head, "id-one"))
     assert "Hand made" in bpy.data.actions and keys.animation_data.action == own
     kept = next(a for a in bpy.data.actions if a != own)
     assert [c.data_path for c in compat.slot_curves(kept, slot)] == [
@@ -302,7 +302,7 @@ def test_a_duplicate_leaves_its_originals_teeth_alone(head) -> None:
     other[marks.TAKES] = {"id-one": take(2.0, 0.9).to_bytes()}
     lines.rebake(other)
     assert weights(other, 35)[JAW] > 0.8 and 0.45 < weights(teeth, 35)[JAW] < 0.51
-    lines.remove(other, "id-one")
+    list(lines.removing(other, "id-one"))
     assert 0.45 < weights(teeth, 35)[JAW] < 0.51 and weights(head, 35)[JAW] > 0.45
 
 
@@ -318,7 +318,7 @@ def test_while_a_strip_is_tweaked_nothing_is_changed(head) -> None:
     for act in (
         lambda: say(head, "one", 11),
         lambda: lines.rebake(head),
-        lambda: lines.remove(head, "id-one"),
+        lambda: list(lines.removing(head, "id-one")),
     ):
         with pytest.raises(SelfTalkError, match="being tweaked. Leave Tweak Mode"):
             act()
@@ -374,9 +374,9 @@ def test_teeth_and_bones_follow_in_the_same_line(head) -> None:
     assert armature.animation_data.action == body
     made = [a for a in bpy.data.actions if a.get(marks.LINE) == "id-one"]
     assert len(made) == (1 if compat.SLOTTED_ACTIONS else 3)
-    lines.remove(head, "id-one")
+    list(lines.removing(head, "id-one"))
     assert seen(35) == pytest.approx([0, 0, 0, 0.25], abs=1e-3) and seen(124)[1] > 0.45
-    lines.remove(head, "id-two")
+    list(lines.removing(head, "id-two"))
     assert [a.name for a in bpy.data.actions] == ["Walk"]
 
 
@@ -385,7 +385,7 @@ def test_teeth_and_bones_follow_in_the_same_line(head) -> None:
 
 def say_by_cache(face, folder: Path, name: str, first_frame: int, made: Take) -> None:
     path = writers.cache_path(face, str(folder))
-    list(lines.write_cache(face, spoken(name, first_frame, made.duration), made, path))
+    list(lines.write_cache(face, [(spoken(name, first_frame, made.duration), made)], path))
 
 
 def test_a_mesh_cache_is_one_for_all_lines(head, tmp_path) -> None:
@@ -401,9 +401,9 @@ def test_a_mesh_cache_is_one_for_all_lines(head, tmp_path) -> None:
 
     for frame in (0, 35, 50, 64, 300):
         assert right(((11, first), (40, second)), frame), frame
-    lines.remove(head, "id-one")
+    list(lines.removing(head, "id-one"))
     assert right(((40, second),), 50) and right(((40, second),), 35)
-    lines.remove(head, "id-two")
+    list(lines.removing(head, "id-two"))
     assert not head.modifiers and not len(head.selftalk.lines)
 
 
@@ -471,11 +471,11 @@ def test_what_the_artist_keys_of_the_object_is_no_line(head) -> None:
     walked = walk()
     say(head, "two", 400)
     assert walk() == walked
-    lines.move(head, "id-one", spoken("one", 60))
+    list(lines.moving(head, "id-one", spoken("one", 60)))
     assert walk() == walked and weights(head, 84)[JAW] > 0.4
     say(head, "one", 60, take(2.0, 0.3))
-    lines.remove(head, "id-one")
-    lines.remove(head, "id-two")
+    list(lines.removing(head, "id-one"))
+    list(lines.removing(head, "id-two"))
     assert walk() == walked and weights(head, 84)[JAW] == 0.0
 
 
@@ -483,7 +483,7 @@ def test_a_line_taken_off_a_linked_duplicate_stays_with_the_original(head) -> No
     say(head, "one")
     twin = head.copy()
     bpy.context.collection.objects.link(twin)
-    lines.remove(twin, "id-one")
+    list(lines.removing(twin, "id-one"))
     assert not len(twin.selftalk.lines) and weights(head, 35)[JAW] > 0.4
-    lines.remove(head, "id-one")
+    list(lines.removing(head, "id-one"))
     assert weights(head, 35)[JAW] == 0.0

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import bpy
 import numpy as np
 
+from ...core.aside import paced
 from ...core.errors import SelfTalkError
 from ...core.lips import rest_weights
 from ...core.template import bundled_template
@@ -54,7 +55,7 @@ def weights_of(
         if take is None or moved is None:
             continue
         said = lines.Spoken.of(line)
-        motion, begin = lines.motion_of(said, lines.adjusted(face, said, take))
+        motion, begin = yield from paced(lines.speaking(face, said, take), 0.0)
         _add(weights, motion.weights - rest, begin + moved - first)
         if turning is not None:
             _add(head, lines.head_angles(turning, said, take, begin, len(motion)),

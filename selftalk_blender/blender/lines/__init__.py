@@ -37,18 +37,28 @@ from .entries import (
     take_of,
 )
 from .playing import TRACK, arrange
-from .renewing import EDITED, is_edited, move, rebake, rebaking, remove, written_frames
-from .values import adjusted, head_angles, motion_of
-from .writing import check, keep_dense, write, write_cache
+from .renewing import (
+    EDITED,
+    is_edited,
+    moving,
+    rebake,
+    rebaking,
+    removing,
+    take_to_move,
+    written_frames,
+)
+from .values import head_angles, speaking
+from .writing import Copies, New, check, keep_dense, write, write_cache
 
 __all__ = [
     "CLASSES",
     "EDITED",
     "REST_LINE",
     "TRACK",
+    "Copies",
     "Line",
+    "New",
     "Spoken",
-    "adjusted",
     "arrange",
     "change",
     "check",
@@ -61,17 +71,18 @@ __all__ = [
     "is_lost",
     "keep_dense",
     "line_of",
-    "motion_of",
-    "move",
+    "moving",
     "places_of",
     "places_of_line",
     "reaches",
     "rebake",
     "rebaking",
-    "remove",
+    "removing",
     "rest_values",
+    "speaking",
     "spoken",
     "take_of",
+    "take_to_move",
     "write",
     "write_cache",
     "written_frames",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,20 +177,35 @@ def columns_of(baked: Baked) -> dict[bpy.types.ID, dict[Curve, int]]:
 
 
 def write_curves(
-    action: bpy.types.Action, slot: int, baked: Baked, columns: Mapping[Curve, int]
-) -> Iterator[float]:
-    """Add F-curves, one linear key per frame, and mark them; the artist's keep their channels."""
-    curves = compat.slot_curves(action, slot)
+    action: bpy.types.Action,
+    slot: int,
+    baked: Baked,
+    columns: Mapping[Curve, int],
+    relative: bool,
+) -> Generator[float, None, dict[Curve, float]]:
+    """Fill F-curves, one linear key per frame, and mark them; the artist's keep their channels.
+
+    Yields:
+        How much is done. The curves are looked up anew each time: some may be gone.
+
+    Returns:
+        The curves that are ours now, and the value at rest of each.
+    """
+    ours, curves = marked_curves(action, slot), compat.slot_curves(action, slot)
+    written = {
+        curve: float(baked.rest[column])
+        for curve, column in columns.items()
+        if curve in ours or curves.find(curve[0], index=curve[1]) is None
+    }
+    mark_curves(action, slot, written)
     points = np.empty((len(baked.values), 2), np.float32)
     points[:, 0] = baked.first_frame + np.arange(len(points))
-    written: dict[Curve, float] = {}
-    for number, ((path, index), column) in enumerate(columns.items(), 1):
-        if curves.find(path, index=index) is None:
-            points[:, 1] = baked.values[:, column]
-            fill_keys(curves.new(path, index=index), points)
-            written[path, index] = float(baked.rest[column])
-        yield number / len(columns)
-    mark_curves(action, slot, written)
+    for number, ((path, index), rest) in enumerate(written.items(), 1):
+        points[:, 1] = baked.values[:, columns[path, index]] - (rest if relative else 0.0)
+        curves = compat.slot_curves(action, slot)
+        fill_keys(curves.find(path, index=index) or curves.new(path, index=index), points)
+        yield number / len(written)
+    return written
 
 
 def remove_curves(curves: Any, which: Iterable[Curve]) -> None:

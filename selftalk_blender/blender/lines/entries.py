@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import uuid
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields
 
 import bpy
@@ -182,14 +183,12 @@ def twins_of(face: bpy.types.Object, line: Line) -> list[bpy.types.Object]:
     ]
 
 
-def other_lines(face: bpy.types.Object, line_id: str) -> list[tuple[Spoken, Take]]:
-    """The other lines of a face that can be made again."""
-    found = []
-    for line in face.selftalk.lines:
-        take = take_of(face, line.id) if line.id != line_id else None
-        if take is not None:
-            found.append((Spoken.of(line), take))
-    return found
+def other_lines(face: bpy.types.Object, but: Collection[str]) -> Iterator[tuple[Spoken, Take]]:
+    """The lines of a face that can be made again, but for some of these ids; one by one."""
+    for line_id in [line.id for line in face.selftalk.lines if line.id not in but]:
+        line, take = find(face, line_id), take_of(face, line_id)
+        if line is not None and take is not None:
+            yield Spoken.of(line), take
 
 
 def store_take(face: bpy.types.Object, line_id: str, take: bytes) -> None:

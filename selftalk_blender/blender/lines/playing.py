@@ -44,10 +44,15 @@ def check_owner(target: bpy.types.Object, owner: bpy.types.ID) -> None:
         )
 
 
-def plays_in_nla(face: bpy.types.Object) -> bool:
-    """Whether a face's lines are NLA strips (see the top) and not one active action."""
+def plays_in_nla(face: bpy.types.Object, line_id: str = "") -> bool:
+    """Whether a face's lines are NLA strips (see the top) and not one active action.
+
+    Args:
+        line_id: of a line that may be about to be added.
+    """
     lines = face.selftalk.lines
-    if face.selftalk.use_nla or len(lines) > 1:
+    known = {line.id for line in lines} | ({line_id} if line_id else set())
+    if face.selftalk.use_nla or len(known) > 1:
         return True
     for line in lines:
         for owner in owners_of(face, line):

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 
 import bpy
-import numpy as np
 
+from ...core.drive import Drive
 from ...core.errors import SelfTalkError
+from ...core.take import Take
 from .. import controls, targets, writers
-from ..fcurves import discard, fill_keys, key_name
+from ..fcurves import discard, key_name
 from ..marks import RELATIVE
 from .actions import (
     Curve,
-    Place,
+    action_name,
     columns_of,
     mark_curves,
     marked_curves,
+    places_of,
     places_of_line,
     remove_curves,
     set_value,
     shift_keys,
+    write_curves,
 )
 from .entries import (
     Line,
@@ -31,13 +34,12 @@ from .entries import (
     forget,
     has_take,
     keep_entry,
-    other_lines,
     reaches,
     take_of,
     twins_of,
 )
 from .playing import add_strip, arrange, check_tweaking, clear_line, hold_rest, unplug
-from .values import Baked, bake
+from .values import Baked, baking
 from .writing import Made, check, create_keys, write_cache
 
 EDITED = (
@@ -46,56 +48,48 @@ EDITED = (
 )
 
 
-def rebake(face: bpy.types.Object, line_id: str | None = None) -> None:
-    """Make the curves of all lines of a face again from their takes, or its mesh cache.
+def rebake(face: bpy.types.Object) -> None:
+    """As `rebaking`, at once."""
+    for _ in rebaking(face):
+        pass
 
-    Lines without a take, of an animator of the face's own, stay as they are.
+
+def rebaking(face: bpy.types.Object, which: Collection[str] | None = None) -> Iterator[float]:
+    """Make the curves of lines again from their takes, or the mesh cache of all, bit by bit.
+
+    Lines without a take, of an animator of the face's own, stay as they are. Where this is
+    closed, whole lines stay; the one at work may be new in part, and counts as ours.
 
     Args:
-        line_id: of the one line that is made again; None for all.
+        which: ids of the lines that are made again; None for all.
+
+    Yields:
+        Progress, 0 to 1. Meanwhile the artist may do what they like, but for undo.
 
     Raises:
         SelfTalkError: as `check`; a take is damaged.
     """
-    takes = [
-        (Spoken.of(line), take_of(face, line.id))
-        for line in face.selftalk.lines
-        if line_id in (None, line.id)
-    ]
-    todo = [(spoken, take) for spoken, take in takes if take is not None]
-    if not todo:
+    known = [line.id for line in face.selftalk.lines if has_take(face, line.id)]
+    known = [line_id for line_id in known if which is None or line_id in which]
+    if not known:
         return
     if writers.has_cache(face):
-        for _ in rebaking(face):
-            pass
+        yield from write_cache(face, (), writers.played_cache(face))
         return
     drive = targets.drive_of(face)
     check(face, drive)
-    for spoken, take in todo:
-        _renew(face, spoken, bake(face, drive, spoken, take))
-
-
-def rebaking(face: bpy.types.Object) -> Iterator[float]:
-    """`rebake` in small pieces; when it is closed, whole lines stay.
-
-    Yields:
-        Progress, 0 to 1.
-    """
-    known = [line.id for line in face.selftalk.lines if has_take(face, line.id)]
-    if known and writers.has_cache(face):
-        take = take_of(face, known[0])
-        line = find(face, known[0])
-        if line is not None and take is not None:
-            yield from write_cache(face, Spoken.of(line), take, writers.played_cache(face))
-        return
     for number, line_id in enumerate(known):
         yield number / len(known)
-        rebake(face, line_id)
+        line, take = find(face, line_id), take_of(face, line_id)
+        if line is not None and take is not None:
+            for _ in _renewing(face, drive, Spoken.of(line), take):
+                yield number / len(known)
 
 
-def _renew(face: bpy.types.Object, spoken: Spoken, baked: Baked) -> None:
+def _renewing(face: bpy.types.Object, drive: Drive, spoken: Spoken, take: Take) -> Iterator[None]:
     """Give a line new curves; where it has them already, in place."""
-    create_keys(face, [baked], [])
+    baked = yield from baking(face, drive, spoken, take)
+    yield from create_keys(face, [baked], [])
     places = {place.owner: place for place in places_of_line(face, spoken.id)}
     columns = columns_of(baked)
     line = find(face, spoken.id)
@@ -107,70 +101,93 @@ def _renew(face: bpy.types.Object, spoken: Spoken, baked: Baked) -> None:
     )
     if not same or shared or not set(columns) <= set(places):
         made = Made(spoken, baked)
-        for _ in made.fill(face):
-            pass
+        try:
+            for _ in made.fill(face):
+                yield
+        except BaseException:
+            made.discard()
+            raise
         made.put(face)
-    else:
-        for owner, place in places.items():
-            _renew_curves(face, place, baked, columns.get(owner, {}))
-            if not len(place.curves):
-                unplug(place)
-                discard(place.action)
-    controls.seal(face, spoken.id)
+        return
+    controls.break_seal(face, spoken.id)
+    sums: controls.Sums = {}
+    for owner in places:
+        ours = columns.get(owner, {})
+        for written in (yield from _renewing_curves(face, spoken.id, owner, baked, ours)):
+            sums[owner, written] = baked.sums[ours[written]]
+    for place in places_of_line(face, spoken.id):
+        # The face may have another name now; a number that Blender put behind it stays.
+        if not place.action.name.startswith(action_name(face, spoken.name)):
+            place.action.name = action_name(face, spoken.name)
+    controls.seal(face, spoken.id, sums)
 
 
-def _renew_curves(
-    face: bpy.types.Object, place: Place, baked: Baked, columns: Mapping[Curve, int]
-) -> None:
+def _renewing_curves(
+    face: bpy.types.Object,
+    line_id: str,
+    owner: bpy.types.ID,
+    baked: Baked,
+    columns: Mapping[Curve, int],
+) -> Generator[None, None, Mapping[Curve, float]]:
+    """Renew an owner's curves of a line; those that are ours now."""
+    places = places_of(owner, line_id)
+    if not places:  # the artist took it off meanwhile
+        return {}
+    place = places[-1]
     old = marked_curves(place.action, place.slot)
     gone = [curve for curve in old if curve not in columns]
-    curves = place.curves
-    remove_curves(curves, gone)
+    remove_curves(place.curves, gone)
     for curve in gone:
-        set_value(place.owner, curve, 0.0 if key_name(curve[0]) else old[curve])
+        set_value(owner, curve, 0.0 if key_name(curve[0]) else old[curve])
+    if not columns:
+        mark_curves(place.action, place.slot, {})
+        if not len(place.curves):
+            unplug(place)
+            discard(place.action)
+        return {}
     relative = bool(place.action.get(RELATIVE))
-    points = np.empty((len(baked.values), 2), np.float32)
-    points[:, 0] = baked.first_frame + np.arange(len(points))
-    written: dict[Curve, float] = {}
-    for (path, index), column in columns.items():
-        curve = curves.find(path, index=index)
-        if curve is not None and (path, index) not in old:
-            continue  # the artist's
-        rest = float(baked.rest[column])
-        points[:, 1] = baked.values[:, column] - (rest if relative else 0.0)
-        fill_keys(curve or curves.new(path, index=index), points)
-        written[path, index] = rest
-    mark_curves(place.action, place.slot, written)
+    writing = write_curves(place.action, place.slot, baked, columns, relative)
+    while True:
+        try:
+            next(writing)
+        except StopIteration as end:
+            written: Mapping[Curve, float] = end.value
+            break
+        yield
     if relative:
-        hold_rest(face, place.owner, written)
+        hold_rest(face, owner, written)
+    return written
 
 
-def move(face: bpy.types.Object, line_id: str, spoken: Spoken) -> None:
-    """Have a line stand where its strip stands now, from its take alone.
+def moving(face: bpy.types.Object, line_id: str, spoken: Spoken) -> Iterator[float]:
+    """Have a line stand where its strip stands now, from its take alone, bit by bit.
 
-    A line that has only moved in time keeps its curves as they are, edited ones, too.
+    A line that has only moved in time keeps its curves as they are, edited ones, too. Where this
+    is closed, the line stands where it stood.
+
+    Yields:
+        Progress, 0 to 1.
 
     Raises:
-        SelfTalkError: as `rebake`; there is no such line, its take does not reach so far, or
+        SelfTalkError: as `rebaking`; there is no such line, its take does not reach so far, or
             keys that the artist edited would be lost.
     """
-    line, take = find(face, line_id), take_of(face, line_id)
-    if line is None or take is None or not reaches(line, spoken):
-        raise SelfTalkError(f"{spoken.name} is not animated that far. Animate it again.")
-    check_tweaking(face)
-    by = spoken.first_frame - line.first_frame
+    take, line = take_to_move(face, line_id, spoken), find(face, line_id)
+    assert line is not None
     if writers.has_cache(face):
-        for _ in write_cache(face, spoken, take, writers.played_cache(face)):
-            pass
+        yield from write_cache(face, [(spoken, take)], writers.played_cache(face))
     elif change(line, spoken) in ("", "Moved"):
-        _move_keys(face, line, by)
-        keep_entry(face, spoken, (line.key_range[0] + by, line.key_range[1] + by))
+        by = spoken.first_frame - line.first_frame
+        yield from _moving_keys(face, line_id, by)
+        first, last = line.key_range
+        keep_entry(face, spoken, (first + by, last + by))
     else:
         if is_edited(face, line):
             raise SelfTalkError(EDITED)
         drive = targets.drive_of(face)
         check(face, drive)
-        _renew(face, spoken, bake(face, drive, spoken, take))
+        for _ in _renewing(face, drive, spoken, take):
+            yield 0.5
 
 
 def is_edited(face: bpy.types.Object, line: Line) -> bool:
@@ -178,22 +195,45 @@ def is_edited(face: bpy.types.Object, line: Line) -> bool:
     return controls.is_touched(face, line.id)
 
 
-def _move_keys(face: bpy.types.Object, line: Line, by: int) -> None:
+def take_to_move(face: bpy.types.Object, line_id: str, spoken: Spoken) -> Take:
+    """The take of a line that may be placed anew.
+
+    Raises:
+        SelfTalkError: as `moving`, but for keys.
+    """
+    line, take = find(face, line_id), take_of(face, line_id)
+    if line is None or take is None or not reaches(line, spoken):
+        raise SelfTalkError(f"{spoken.name} is not animated that far. Animate it again.")
+    check_tweaking(face)
+    return take
+
+
+def _moving_keys(face: bpy.types.Object, line_id: str, by: int) -> Iterator[float]:
     """Have all of a line's curves, also the artist's among them, come `by` frames later."""
-    places = places_of_line(face, line.id)
-    muted = [place.strip is not None and place.strip.mute for place in places]
+    places = places_of_line(face, line_id)
+    todo = [curve for place in places for curve in place.curves]
+    done = 0
+    try:
+        for curve in todo:
+            yield done / len(todo)
+            shift_keys(curve, by, 0.0)
+            done += 1
+    except BaseException:
+        for curve in todo[:done]:
+            shift_keys(curve, -by, 0.0)
+        raise
     for place in places:
         if place.strip is not None:
+            muted = place.strip.mute
             unplug(place)
-        for curve in place.curves:
-            shift_keys(curve, by, 0.0)
-    for place, mute in zip(places, muted, strict=True):
-        if place.strip is not None:
-            add_strip(place.owner, place.action, place.slot, mute)
+            add_strip(place.owner, place.action, place.slot, muted)
 
 
-def remove(face: bpy.types.Object, line_id: str) -> None:
+def removing(face: bpy.types.Object, line_id: str) -> Iterator[float]:
     """Take a line off a face: its curves, its take and its entry. Others stay.
+
+    Yields:
+        Progress, 0 to 1; where this is closed, the line stays.
 
     Raises:
         SelfTalkError: an NLA strip is being tweaked, or the mesh cache of the other lines cannot
@@ -206,15 +246,11 @@ def remove(face: bpy.types.Object, line_id: str) -> None:
     if any(twin.data == face.data for twin in twins_of(face, line)):
         forget(face, line)  # its curves are also the other's
         return
-    others = other_lines(face, line_id)
-    if writers.has_cache(face) and others:
-        path = writers.played_cache(face)
-        forget(face, line)
-        spoken, take = others[0]
-        for _ in write_cache(face, spoken, take, path):
-            pass
-        return
     if writers.has_cache(face):
+        if any(has_take(face, other.id) for other in face.selftalk.lines if other != line):
+            yield from write_cache(face, (), writers.played_cache(face), gone=line_id)
+            forget(face, find(face, line_id))
+            return
         writers.remove_cache(face)
     clear_line(face, line)
     if not has_take(face, line_id):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
 import bpy
 import numpy as np
 
+from ...core.aside import aside
+from ...core.controls import Controls, apply
 from ...core.drive import Channel, Drive
 from ...core.ease import SECONDS, ease_to_rest
 from ...core.lips import rest_weights
@@ -31,6 +34,11 @@ class Baked:
     @property
     def key_range(self) -> tuple[int, int]:
         return self.first_frame, self.first_frame + len(self.values) - 1
+
+    @functools.cached_property
+    def sums(self) -> np.ndarray:
+        """(C, 3) of the curves' keys, as `controls.sums_of` has them."""
+        return controls.sums_of(np.arange(len(self.values)), self.values - self.rest)
 
 
 def motion_of(spoken: Spoken, take: Take) -> tuple[Motion, int]:
@@ -59,21 +67,36 @@ def _with_pauses(motion: Motion, pauses: Sequence[tuple[int, int]]) -> Motion:
     return Motion(motion.template, motion.fps, weights=rest + share * (motion.weights - rest))
 
 
-def adjusted(face: bpy.types.Object, spoken: Spoken, take: Take) -> Take:
-    """A take as the face's controls want it."""
-    weights = controls.adjusted(face, take.weights, take.fps, take.loudness, spoken.fps)
+def speaking(
+    face: bpy.types.Object, spoken: Spoken, take: Take
+) -> Generator[None, None, tuple[Motion, int]]:
+    """As `motion_of`, as the face's controls want it; yields while it is made."""
+    wanted = controls.of(face, spoken.fps)
+    return (yield from aside(lambda: motion_of(spoken, _adjusted(wanted, take))))
+
+
+def _adjusted(wanted: Controls, take: Take) -> Take:
+    weights = apply(wanted, bundled_template(), take.weights, take.fps, take.loudness)
     return replace(take, weights=weights)
 
 
-def bake(face: bpy.types.Object, drive: Drive, spoken: Spoken, take: Take) -> Baked:
-    """A line's curves for a face, as its controls want them.
+def baking(
+    face: bpy.types.Object, drive: Drive, spoken: Spoken, take: Take
+) -> Generator[None, None, Baked]:
+    """A line's curves for a face, as its controls want them; yields while they are made.
 
     Raises:
         SelfTalkError: the head cannot be turned.
     """
-    motion, first_frame = motion_of(spoken, adjusted(face, spoken, take))
+    wanted, turning = controls.of(face, spoken.fps), controls.head(face)
+    return (yield from aside(lambda: _bake(wanted, turning, drive, spoken, take)))
+
+
+def _bake(
+    wanted: Controls, turning: controls.Head | None, drive: Drive, spoken: Spoken, take: Take
+) -> Baked:
+    motion, first_frame = motion_of(spoken, _adjusted(wanted, take))
     channels, values, rest = drive.channels, drive(motion.weights), drive.rest
-    turning = controls.head(face)
     if turning is not None:
         channels = (*channels, *turning.channels)
         heard = _voice(spoken, take, first_frame, len(motion))

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 import bpy
 import numpy as np
 
+from ...core.aside import aside, paced
 from ...core.drive import Channel, Drive
 from ...core.errors import SelfTalkError
+from ...core.motion import Motion
 from ...core.take import Take
 from ...core.template import bundled_template
 from .. import compat, controls, writers
 from .. import face as faces
+from ..fcurves import discard
 from ..marks import LINE, RELATIVE, TAKES
 from .actions import (
     STILL,
@@ -31,7 +35,7 @@ from .actions import (
 )
 from .entries import Spoken, find, forget, keep_entry, other_lines, store_take
 from .playing import arrange, attach, check_owner, clear_line, detach, plays_in_nla
-from .values import Baked, adjusted, bake, compose, motion_of
+from .values import Baked, baking, compose, speaking
 
 
 def check(face: bpy.types.Object, drive: Drive) -> None:
@@ -94,25 +98,27 @@ def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iter
         SelfTalkError: as `check`; the face was removed meanwhile.
     """
     check(face, drive)
-    todo = [(new, take)]
-    if writers.has_cache(face):
-        todo += [(spoken, known) for spoken, known in other_lines(face, new.id)]
     had_keys = face.data.shape_keys is not None
     created: list[str] = []
-    made: dict[str, Made] = {}
+    made: list[Made] = []
     try:
         data = []
         for piece in take.pieces():
             data.append(piece)
             yield 0.05
-        baked = [(spoken, bake(face, drive, spoken, known)) for spoken, known in todo]
-        yield 0.08
-        create_keys(face, [b for _, b in baked], created)
-        yield 0.1
-        for number, (spoken, curves) in enumerate(baked):
-            made[spoken.id] = Made(spoken, curves)
-            for done in made[spoken.id].fill(face):
-                yield 0.1 + 0.85 * (number + done) / len(baked)
+        todo = [(new, take)]
+        if writers.has_cache(face):
+            for other in other_lines(face, (new.id,)):
+                todo.append(other)
+                yield 0.05
+        for spoken, known in todo:
+            baked = yield from paced(baking(face, drive, spoken, known), 0.08)
+            made.append(Made(spoken, baked))
+        for _ in create_keys(face, [line.baked for line in made], created):
+            yield 0.1
+        for number, line in enumerate(made):
+            for done in line.fill(face):
+                yield 0.1 + 0.85 * (number + done) / len(made)
     except ReferenceError as error:
         _undo(face, had_keys, created, made)
         raise SelfTalkError("The face was removed while it was being animated.") from error
@@ -120,30 +126,39 @@ def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iter
         _undo(face, had_keys, created, made)
         raise
     # From here on nothing fails: the scene changes at once.
-    _forget_dense(face, new.id)
-    for line in made.values():
+    _forget_dense(face, (new.id,))
+    for line in made:
         line.put(face)
     writers.remove_cache(face)
     store_take(face, new.id, b"".join(data))
-    for line_id in made:
-        controls.seal(face, line_id)
     yield 1.0
 
 
-def write_cache(face: bpy.types.Object, new: Spoken, take: Take, path: Any) -> Iterator[float]:
-    """Give a face a line by writing one mesh cache for all its lines.
+New = tuple[Spoken, Take]  # a line that is not written yet
+
+
+def write_cache(
+    face: bpy.types.Object, new: Sequence[New], path: Path, gone: str = ""
+) -> Iterator[float]:
+    """Write one mesh cache for all lines of a face, some of them new.
+
+    Args:
+        gone: id of a line that is left out; it is the caller's to remove.
 
     Yields, raises: as `writers.write_mesh_cache`.
     """
-    data = []
-    for piece in take.pieces():
-        data.append(piece)
-        yield 0.0
-    todo = [
-        (spoken, *motion_of(spoken, adjusted(face, spoken, known)))
-        for spoken, known in [(new, take), *other_lines(face, new.id)]
-    ]
-    motion, first_frame = compose([(eased, first) for _, eased, first in todo])
+    data: dict[str, list[bytes]] = {}
+    todo: list[tuple[Spoken, Motion, int]] = []
+    ids = {spoken.id for spoken, _ in new}
+    for spoken, take in itertools.chain(new, other_lines(face, {*ids, gone})):
+        if spoken.id in ids:
+            for piece in take.pieces():
+                data.setdefault(spoken.id, []).append(piece)
+                yield 0.0
+        eased, first = yield from paced(speaking(face, spoken, take), 0.0)
+        todo.append((spoken, eased, first))
+    together = aside(lambda: compose([(eased, first) for _, eased, first in todo]))
+    motion, first_frame = yield from paced(together, 0.0)
     with contextlib.closing(writers.write_mesh_cache(face, motion, first_frame, path)) as writing:
         for done in writing:
             if done < 1.0:
@@ -153,17 +168,18 @@ def write_cache(face: bpy.types.Object, new: Spoken, take: Take, path: Any) -> I
         if line is not None:
             clear_line(face, line)
         keep_entry(face, spoken, (first, first + len(eased) - 1))
-    _forget_dense(face, new.id)
-    store_take(face, new.id, b"".join(data))
+    _forget_dense(face, ids)
+    for line_id, pieces in data.items():
+        store_take(face, line_id, b"".join(pieces))
     yield 1.0
 
 
-def _forget_dense(face: bpy.types.Object, line_id: str) -> None:
+def _forget_dense(face: bpy.types.Object, new: Collection[str]) -> None:
     """A line without a take, of an animator of the face's own, does not stay beside others."""
     writers.remove_dense(face)
     takes = face.get(TAKES, {})
     for other in [line.id for line in face.selftalk.lines]:
-        if other != line_id and other not in takes:
+        if other not in new and other not in takes:
             forget(face, find(face, other))
 
 
@@ -174,9 +190,11 @@ class Made:
     spoken: Spoken
     baked: Baked
     actions: dict[bpy.types.ID, tuple[bpy.types.Action, int]] = field(default_factory=dict)
+    sums: controls.Sums = field(default_factory=dict)
 
     def fill(self, face: bpy.types.Object) -> Iterator[float]:
         """Make the actions: copies of the line's present ones with our curves renewed."""
+        relative = plays_in_nla(face, self.spoken.id)
         old = places_of_line(face, self.spoken.id)
         copies: dict[bpy.types.Action, bpy.types.Action] = {}
         for place in old:
@@ -191,8 +209,16 @@ class Made:
             if owner not in self.actions:
                 self.actions[owner] = self._new_slot(face, owner)
             action, slot = self.actions[owner]
-            for done in write_curves(action, slot, self.baked, ours):
+            writing = write_curves(action, slot, self.baked, ours, relative)
+            while True:
+                try:
+                    done = next(writing)
+                except StopIteration as end:
+                    written = end.value
+                    break
                 yield (number + done) / len(columns)
+            for curve in written:
+                self.sums[owner, curve] = self.baked.sums[ours[curve]]
         for owner, (action, slot) in list(self.actions.items()):
             if owner not in columns and not len(compat.slot_curves(action, slot)):
                 del self.actions[owner]
@@ -202,7 +228,7 @@ class Made:
             compat.keep_slots(
                 action, [slot for own, slot in self.actions.values() if own == action]
             )
-            action[LINE], action[RELATIVE] = self.spoken.id, False
+            action[LINE], action[RELATIVE] = self.spoken.id, relative
 
     @property
     def unique(self) -> list[bpy.types.Action]:
@@ -232,9 +258,52 @@ class Made:
             attach(face, owner, action, slot, nla, muted)
         for action in self.unique:
             action.name = action_name(face, self.spoken.name)
+        controls.seal(face, self.spoken.id, self.sums)
+
+    def discard(self) -> None:
+        """Remove the actions, which nothing plays."""
+        for action in self.unique:
+            bpy.data.actions.remove(action)
 
 
-def create_keys(face: bpy.types.Object, baked: Sequence[Baked], created: list[str]) -> None:
+class Copies:
+    """Copies of a line's actions, to be changed bit by bit and played at once."""
+
+    def __init__(self, face: bpy.types.Object, line_id: str) -> None:
+        self._face, self._id = face, line_id
+        self._places = places_of_line(face, line_id)
+        actions = dict.fromkeys(place.action for place in self._places)
+        self._copies = {action: action.copy() for action in actions}
+
+    def find(self, owner: str, path: str, index: int) -> bpy.types.FCurve | None:
+        """The copy of an owner's curve; None where there is none."""
+        for place in self._places:
+            if place.owner.name == owner:
+                curves = compat.slot_curves(self._copies[place.action], place.slot)
+                found = curves.find(path, index=index)
+                if found is not None:
+                    return found
+        return None
+
+    def swap(self) -> None:
+        """Have the copies played in the place of the actions, which go."""
+        for place in places_of_line(self._face, self._id):
+            user = place.strip or place.owner.animation_data
+            compat.play_action(user, self._copies[place.action], place.slot)
+        for action, copy in self._copies.items():
+            name = action.name
+            discard(action)
+            copy.name = name
+
+    def discard(self) -> None:
+        """Remove the copies."""
+        for copy in self._copies.values():
+            bpy.data.actions.remove(copy)
+
+
+def create_keys(
+    face: bpy.types.Object, baked: Sequence[Baked], created: list[str]
+) -> Iterator[None]:
     """Add the shape keys that the curves need and a face of the bundled topology lacks."""
     keys = face.data.shape_keys
     present = set(keys.key_blocks.keys()) if keys is not None else set()
@@ -246,14 +315,12 @@ def create_keys(face: bpy.types.Object, baked: Sequence[Baked], created: list[st
             if own and most > STILL and channel.path not in present:
                 wanted[channel.path] = None
     if wanted:
-        writers.create_head_keys(face, list(wanted), created)
+        yield from writers.create_head_keys(face, list(wanted), created)
 
 
-def _undo(
-    face: bpy.types.Object, had_keys: bool, created: list[str], made: Mapping[str, Made]
-) -> None:
-    for action in {action for line in made.values() for action in line.unique}:
-        bpy.data.actions.remove(action)
+def _undo(face: bpy.types.Object, had_keys: bool, created: list[str], made: Sequence[Made]) -> None:
+    for line in made:
+        line.discard()
     writers.remove_keys(face, had_keys, created)
 
 
