@@ -32,7 +32,7 @@ def run(options: argparse.Namespace, blender: str = "") -> int:
     """
     tasks = tasks_of(options)
     check(tasks, [Path(options.table)] if options.table else [])
-    crew = Cluster(options.ray, options.jobs) if options.ray else None
+    crew = Cluster(options.ray, options.jobs) if options.ray is not None else None
     if crew is None and not blender and importlib.util.find_spec("bpy") is None:
         raise ModuleNotFoundError("No module named 'bpy'", name="bpy")
     out = Path(options.output).absolute()
