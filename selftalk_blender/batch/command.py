@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +37,9 @@ def run(options: argparse.Namespace, blender: str = "") -> int:
     crew = Cluster(options.ray, options.jobs) if options.ray is not None else None
     if crew is None and not blender and importlib.util.find_spec("bpy") is None:
         raise ModuleNotFoundError("No module named 'bpy'", name="bpy")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may be in no encoding at all
+            stream.reconfigure(errors="backslashreplace")
     out = Path(options.output).absolute()
     kind = JsonLines if options.json else Quiet if options.quiet else Spoken
     report = kind(len(tasks), out)

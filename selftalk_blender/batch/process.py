@@ -33,8 +33,10 @@ PACKAGE = Path(__file__).resolve().parent.parent
 # Also right in an installed extension, whose folder lies among others and not on the path.
 ENTRY = (
     f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); "
-    f"from {PACKAGE.name}.batch.child import main; sys.exit(main())"
+    f"from {PACKAGE.name}.batch.child import main; main()"
 )
+
+LIBRARIES = "SELFTALK_LIBRARIES"  # names folders of what the animator runs by; see `worker.python`
 
 
 def command(blender: str = "") -> list[str]:

@@ -112,8 +112,7 @@ class Supervisor:
         with manifest.lock(self._out) as lock:
             remove_parts(self._out)
             self._manifest = manifest.Manifest(self._out)
-            with open(self._out / LOG, "ab") as log:
-                log.truncate(0)
+            with _opened(self._out / LOG) as log:
                 try:
                     self._crew.open(self._out, self._inbox, log, lock)
                     self._work(deque(tasks))
@@ -240,3 +239,16 @@ class Supervisor:
             child.end(max(0.0, until - time.monotonic()))
             child.clean()
         self._children.clear()
+
+
+def _opened(log: Path) -> IO[bytes]:
+    """The log, emptied; its several writers add to its end."""
+    try:
+        file = open(log, "ab")  # noqa: SIM115
+        file.truncate(0)
+        return file
+    except OSError as error:
+        reason = error.strerror or error
+        raise SelfTalkError(
+            f"{log} cannot be written ({reason}). Choose another folder."
+        ) from error

@@ -74,8 +74,20 @@ def test_its_own_file_is_not_touched_and_its_scripts_do_not_run(ann, tmp_path) -
     script.use_module = True
     save(Path(ann.mesh))
     before = Path(ann.mesh).read_bytes()
-    run(ann)
+    done = run(ann)
     assert Path(ann.mesh).read_bytes() == before and not (tmp_path / "ran").exists()
+    assert any("holds scripts, which are not run" in warning for warning in done.warnings)
+    bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+    face.add_head(bpy.context, (0.0, 0.0, 0.0))
+    assert character.open_character(save(tmp_path / "clean.blend"))[1] == []
+
+
+def test_a_file_left_in_pose_mode(ann) -> None:
+    bpy.ops.wm.open_mainfile(filepath=ann.mesh)
+    bpy.context.view_layer.objects.active = bpy.data.objects["Rig"]
+    bpy.ops.object.mode_set(mode="POSE")
+    save(Path(ann.mesh))
+    assert run(ann).error is None
 
 
 def test_its_face_is_found_or_the_candidates_are_told(ann, tmp_path) -> None:

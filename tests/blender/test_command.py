@@ -47,16 +47,16 @@ def test_it_is_known_while_the_add_on_is_enabled(monkeypatch) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="the program is a shell script")
 def test_bake_starts_blenders_own_program(program, tmp_path, monkeypatch, capsys) -> None:
     (tmp_path / "line.wav").write_text("x")
-    monkeypatch.setattr(preferences, "animator_settings", lambda _: ("/my/python", None))
+    monkeypatch.setattr(preferences, "animator_settings", lambda _: (sys.executable, None))
     monkeypatch.setenv("SELFTALK_PYTHON", "")
     out = tmp_path / "out"
     line = ["bake", str(tmp_path / "line.wav"), "-o", str(out), "--format", "fbx"]
     assert command.run(line) == 0
     assert capsys.readouterr().out.splitlines()[1].strip() == str(out / "line.fbx")
-    assert os.environ["SELFTALK_PYTHON"] == "/my/python"
+    assert os.environ["SELFTALK_PYTHON"] == sys.executable
     called = (tmp_path / "called").read_text()
     assert called.startswith("--background\n--factory-startup\n--disable-autoexec\n")
-    assert called.endswith("from selftalk_blender.batch.child import main; sys.exit(main())\n")
+    assert called.endswith("from selftalk_blender.batch.child import main; main()\n")
 
 
 def test_its_exit_codes_are_those_of_selftalk(program, tmp_path, monkeypatch, capsys) -> None:
