@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import io
 import os
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -52,9 +53,12 @@ def run(options: argparse.Namespace, blender: str = "") -> int:
         blender=blender,
         crew=crew,
     )
+    # A farm that takes the machine back asks by SIGTERM: that is no less orderly than Ctrl-C.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return supervisor.run(tasks)
     finally:
+        signal.signal(signal.SIGTERM, before)
         report.end()
 
 
