@@ -26,6 +26,11 @@ from selftalk_blender import cli
 ELSEWHERE = {
     "python3.11 tools/run.py demo": "tests/test_cli.py bakes; a minute with the preview",
     "python3.11 tools/run.py test": "is what runs this test",
+    "python3.11 tools/run.py test --blender all": "runs this test, too",
+    "python3.11 tools/run.py test --blender 4.5 tests/blender/test_lines.py -k overlap": (
+        "sets up another environment; .ci/run does it with all tests"
+    ),
+    "python3.11 tools/run.py test tests/window": "needs packages of the system and a screen",
     "python3.11 tools/run.py bake line.wav -o baked --preview": (
         "a minute; tests/blender/test_preview.py"
     ),
