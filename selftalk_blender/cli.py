@@ -69,6 +69,9 @@ def main(arguments: Sequence[str] | None = None, blender: str = "") -> int:
     except KeyboardInterrupt:
         print("\nInterrupted; nothing half-written is left.", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # whoever read what we say, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
 
 
 LEARNING = (["train"], ["evaluate"], ["prepare"])  # their arguments are parsed in training/

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -21,18 +22,19 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..core.errors import SelfTalkError
-from ..core.files import remove_parts
+from ..core.files import PART, remove_parts
 from ..core.version import VERSION
-from . import manifest, process
+from . import process
 from .task import Task
 
 ENTRY = (
     f"import sys; sys.path.insert(0, {str(process.PACKAGE.parent)!r}); "
     f"from {process.PACKAGE.name}.batch.gate import main; sys.exit(main())"
 )
+TOKEN = f".cluster{PART}"  # so that it goes with what is half-written
 PROBE = 3.0  # seconds that a cluster's address has to answer
 CONNECT = 60.0  # seconds until Ray is connected
-END = 5.0  # seconds that a child on a node has to end, once it has to
+END = 5.0  # seconds that a node has to end a child by force
 CLOSE = 12.0  # seconds that the gate has to end all
 
 # A server that speaks gRPC answers HTTP/2's greeting with its settings.
@@ -76,9 +78,11 @@ class RemoteChild:
     def end(self, patience: float = 0.0) -> None:
         """End it, by itself within `patience` seconds or else by force."""
         self.leave()
-        if not self.ended.wait(patience):
-            self._say(at=self.place, do="end")
-            self.ended.wait(END)
+        if self.ended.wait(patience):
+            return
+        self._say(at=self.place, do="end")
+        if not self.ended.wait(END):
+            self.lost, self.how = True, f"The node {self.node} gave no sign of life"
 
     def last_words(self) -> str:
         """How it ended, as a clause."""
@@ -109,12 +113,14 @@ class Cluster:
         self._coming = 0  # places that may become vacant
         self._cannot: str | None = None  # why nothing more will
         self._connected = threading.Event()
+        self._gate: subprocess.Popen[bytes] | None = None
 
     @property
     def jobs(self) -> int:
         """How many children there can be now."""
         with self._lock:
-            return len(self._vacant) + len(self._children)
+            working = [child for child in self._children.values() if not child.lost]
+            return len(self._vacant) + len(working)
 
     def open(
         self,
@@ -135,6 +141,8 @@ class Cluster:
             SelfTalkError: the cluster cannot be used.
         """
         self._out, self._inbox, self._log = out, inbox, log
+        token = secrets.token_hex(8)  # a node that reads it there shares the folder
+        (out / TOKEN).write_text(token)
         self._gate = subprocess.Popen(
             [sys.executable, "-c", ENTRY],
             stdin=subprocess.PIPE,
@@ -151,8 +159,8 @@ class Cluster:
             out=str(out),
             log=str(log.name),
             version=VERSION,
-            lock=manifest.LOCK,
-            owner=str(os.getpid()),
+            shared=TOKEN,
+            token=token,
         )
         threading.Thread(target=self._listen, daemon=True).start()
         if not self._connected.wait(CONNECT):
@@ -202,6 +210,8 @@ class Cluster:
     def close(self) -> None:
         """End what is left on the nodes, and remove what they left half-written."""
         gate = self._gate
+        if gate is None:
+            return
         assert gate.stdin is not None
         with contextlib.suppress(OSError):
             gate.stdin.close()
@@ -213,7 +223,7 @@ class Cluster:
         remove_parts(self._out)
 
     def _say(self, **fields: Any) -> None:
-        assert self._gate.stdin is not None
+        assert self._gate is not None and self._gate.stdin is not None
         data = json.dumps(fields).encode() + b"\n"
         # A gate that is gone is heard of by `_listen`.
         with contextlib.suppress(OSError, ValueError), self._lock:
@@ -222,7 +232,7 @@ class Cluster:
 
     def _listen(self) -> None:
         """Runs in a thread of its own: hears the gate."""
-        assert self._gate.stdout is not None
+        assert self._gate is not None and self._gate.stdout is not None
         with self._gate.stdout as stream:
             for line in stream:
                 message = json.loads(line)
@@ -234,7 +244,10 @@ class Cluster:
                 elif message["event"] == "notice":
                     self._inbox.put((None, message))
                 elif message["event"] == "cannot":
-                    self._cannot = " ".join(message["text"].split())[:400].rstrip(".")
+                    text = message["text"].strip()
+                    if "Traceback" in text:
+                        text = text.splitlines()[-1]
+                    self._cannot = " ".join(text.split())[:400].rstrip(".")
         self._cannot = self._cannot or "the connection to it was lost"
         for place in list(self._children):
             self._lose(place)

@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import io
 import os
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -34,7 +35,7 @@ def run(options: argparse.Namespace, blender: str = "") -> int:
     """
     tasks = tasks_of(options)
     check(tasks, [Path(options.table)] if options.table else [])
-    crew = Cluster(options.ray, options.jobs) if options.ray else None
+    crew = Cluster(options.ray, options.jobs) if options.ray is not None else None
     if crew is None and not blender and importlib.util.find_spec("bpy") is None:
         raise ModuleNotFoundError("No module named 'bpy'", name="bpy")
     for stream in (sys.stdout, sys.stderr):
@@ -52,9 +53,12 @@ def run(options: argparse.Namespace, blender: str = "") -> int:
         blender=blender,
         crew=crew,
     )
+    # A farm that takes the machine back asks by SIGTERM: that is no less orderly than Ctrl-C.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return supervisor.run(tasks)
     finally:
+        signal.signal(signal.SIGTERM, before)
         report.end()
 
 

@@ -35,12 +35,12 @@ class Node:
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._child: Any = None
 
-    def look(self, version: str, lock: str, owner: str) -> str | None:
+    def look(self, version: str, shared: str, token: str) -> str | None:
         """Whether children can work here: None, or else what is wrong, to come after "it".
 
         Args:
             version: of SelfTalk, where the bake was started.
-            lock, owner: a file of the output folder, by name, and what it begins with.
+            shared, token: a file of the output folder, by name, and what is in it.
         """
         try:
             ours = importlib.import_module("selftalk_blender.core.version").VERSION
@@ -52,7 +52,7 @@ class Node:
         if importlib.util.find_spec("bpy") is None:
             return f"lacks the bpy module (its Python is {sys.executable})"
         until = time.monotonic() + SEEN
-        while not _begins(self._out / lock, owner):
+        while _text(self._out / shared) != token:
             if time.monotonic() > until:
                 return f"does not share the folder {self._out}"
             time.sleep(0.2)
@@ -112,8 +112,8 @@ class Node:
             self._child.end(patience)
 
 
-def _begins(path: Path, text: str) -> bool:
+def _text(path: Path) -> str | None:
     try:
-        return path.read_text().startswith(text)
+        return path.read_text()
     except OSError:
-        return False
+        return None

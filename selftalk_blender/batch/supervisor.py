@@ -201,7 +201,8 @@ class Supervisor:
             waits = child in self._ready and not child.tasks
             if now > until and not waits:
                 child.end()
-                self._lost(child, "Blender gave no sign of life and was ended")
+                words = "Blender gave no sign of life and was ended"
+                self._lost(child, child.last_words() if child.lost else words)
 
     def _lost(self, child: Child, how: str) -> None:
         """A child has ended by itself, or had to be."""

@@ -46,20 +46,17 @@ def tasks(folder: Path, count: int) -> list[Task]:
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
-    """A head without cores, and the nodes "left" and "right"."""
+    """The nodes "left", which is the head, and "right"."""
     from ray.cluster_utils import Cluster
 
     small = {"object_store_memory": 80 * 1024 * 1024}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        head = {"num_cpus": 0, "node_name": "head", "include_dashboard": False, **small}
+        head = {"num_cpus": 1, "node_name": "left", "include_dashboard": False, **small}
         made = Cluster(initialize_head=True, head_node_args=head)
-        made.named = {
-            name: made.add_node(num_cpus=1, node_name=name, wait=False, **small)
-            for name in ("left", "right")
-        }
-        made.wait_for_nodes()
+        right = made.add_node(num_cpus=1, node_name="right", **small)
+        made.named = {"left": made.head_node, "right": right}
         yield made
         made.shutdown()
 
