@@ -275,17 +275,20 @@ def _deltas(
         for _, name in shapes:
             offsets.append(faces.key_offsets(keys.key_blocks[name]) @ to_mm)
             yield
-        moved = np.zeros(len(offsets[0]), bool)
-        for offset in offsets:
-            moved |= np.abs(offset).max(1) > 1e-4
-        yield
-        block = np.zeros((len(curves), np.count_nonzero(moved), 3), np.float32)
-        for (number, _), offset in zip(shapes, offsets, strict=True):
-            block[number] = offset[moved]
-            yield
-        blocks.append(block)
-        yield
+        numbers = [number for number, _ in shapes]
+        blocks.append((yield from aside(functools.partial(_moving, len(curves), numbers, offsets))))
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, 1)
+
+
+def _moving(count: int, numbers: list[int], offsets: list[np.ndarray]) -> np.ndarray:
+    """(count, n, 3) offsets (V, 3) of curves by their numbers, of the vertices that move at all."""
+    moved = np.zeros(len(offsets[0]), bool)
+    for offset in offsets:
+        moved |= np.abs(offset).max(1) > 1e-4
+    block = np.zeros((count, np.count_nonzero(moved), 3), np.float32)
+    for number, offset in zip(numbers, offsets, strict=True):
+        block[number] = offset[moved]
+    return block
 
 
 def _mm_of(keys: bpy.types.Key) -> np.ndarray:

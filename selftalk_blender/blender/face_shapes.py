@@ -262,10 +262,10 @@ def compute(
         now = Progress(0.0, "Starting", waiting=True)
         while process.poll() is None:
             yield now
-            last = _messages(folder)[-1:]
-            if last and "stage" in last[0]:
-                now = Progress(0.95 * last[0]["done"], last[0]["stage"], waiting=True)
-        last = (_messages(folder) or [{}])[-1]
+            last = _last_message(folder)
+            if "stage" in last:
+                now = Progress(0.95 * last["done"], last["stage"], waiting=True)
+        last = _last_message(folder)
         if "error" in last:
             raise SelfTalkError(last["error"])
         if "notices" not in last:
@@ -290,10 +290,11 @@ def _shapes(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         return file["deltas"], file["landmarks"]
 
 
-def _messages(folder: Path) -> list[dict]:
-    """What the process has said in whole lines."""
+def _last_message(folder: Path) -> dict[str, Any]:
+    """What the process has said last in a whole line."""
     text = (folder / "out.txt").read_text("utf-8", "replace")
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    last = text[: text.rfind("\n") + 1].rstrip("\n").rpartition("\n")[2]
+    return json.loads(last) if last else {}
 
 
 def create(plan: Plan) -> Generator[Progress, None, str]:

@@ -19,7 +19,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from ..core.aside import paced
+from ..core.aside import aside, paced
 from ..core.errors import SelfTalkError
 from ..core.files import atomic_path, check_writable
 from ..core.mdd import write_mdd
@@ -446,6 +446,7 @@ def write_mesh_cache(
             with open(temporary, "wb") as file:
                 for written in write_mdd(file, len(motion), len(rest), motion.fps, chunks):
                     yield 0.95 * written / len(motion)
+                yield from paced(aside(file.close), 0.95)  # the disk takes its time
             if len(target.data.vertices) != len(rest):
                 raise SelfTalkError(f"{target.name} was edited meanwhile. Animate it again.")
     except ReferenceError as error:

@@ -55,11 +55,13 @@ def aside(
 
 
 def _unless(unwanted: threading.Event, steps: Generator[Any, None, Result]) -> Result:
-    while not unwanted.is_set():
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
+    with contextlib.closing(steps):
+        while not unwanted.is_set():
+            try:
+                next(steps)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
     raise GeneratorExit
 
 

@@ -503,3 +503,76 @@ def test_what_many_lines_move_is_read_once(head, monkeypatch) -> None:
     )
     targets.drive_of(head)
     assert len(read) <= 3 * 8
+
+
+def dense(head) -> dict[str, list[float]]:
+    """All keys of all lines."""
+    found = {}
+    for line in head.selftalk.lines:
+        for _, curve, _ in lines.curves(head, line.id):
+            points = np.empty(2 * len(curve.keyframe_points), np.float32)
+            curve.keyframe_points.foreach_get("co", points)
+            found[line.id, curve.data_path] = points.tolist()
+    return found
+
+
+def test_a_line_that_is_made_bit_by_bit_counts_as_ours_all_along(head, monkeypatch) -> None:
+    """Also where the slider moves on meanwhile, or undo comes in between."""
+    speak(head)
+    before = dense(head)
+    monkeypatch.setattr(controls, "SLICE", 0.0)
+    with monkeypatch.context() as window:
+        window.setattr(controls, "bake_now", lambda face: None)
+        head.selftalk.controls.strength = 1.5
+        head[marks.WAITING] = "one"
+        while dense(head) == before:
+            controls.bake_slice(head)
+        half = dense(head)
+        assert set(half) == set(before) and controls.touched(head) == []
+        controls.rest()  # as before undo
+        assert controls.touched(head) == [] and head[marks.WAITING] == "one"
+        head.selftalk.controls.strength = 1.2
+    while marks.WAITING in head:
+        controls.bake_slice(head)
+    sliced = dense(head)
+    assert sliced != half and controls.touched(head) == []
+    controls.bake_now(head)
+    assert dense(head) == sliced
+
+
+@pytest.mark.parametrize("action", ["reduce", "place"])
+def test_cancelled_in_the_middle_of_writing_all_keys_stay(head, action) -> None:
+    speak(head)
+    speak(head, "two", 301)
+    before, actions = dense(head), {a.name for a in bpy.data.actions}
+    if action == "reduce":
+        steps = adjust.reduce_lines(head, 0.5)
+        while next(steps).done < 1.0:
+            pass
+    else:
+        steps = lines.moving(head, "two", spoken("two", 401))
+    for _ in range(5):
+        next(steps)
+    steps.close()
+    assert dense(head) == before and {a.name for a in bpy.data.actions} == actions
+    assert controls.touched(head) == []
+
+
+def test_reduced_lines_play_where_and_as_they_did(head) -> None:
+    speak(head)
+    speak(head, "two", 301)
+    places = {p.strip.frame_start for p in lines.places_of_line(head, "two")}
+    names = sorted(action.name for action in bpy.data.actions)
+    full = {frame: play(head, frame) for frame in (30, 330)}
+    bpy.ops.selftalk.reduce_keys(error_mm=0.1)
+    assert {p.strip.frame_start for p in lines.places_of_line(head, "two")} == places
+    assert sorted(action.name for action in bpy.data.actions) == names
+    for frame, was in full.items():
+        assert np.linalg.norm(play(head, frame) - was, axis=1).max() * 1000 < 0.15
+
+
+def test_a_line_made_again_has_the_faces_new_name(head) -> None:
+    speak(head)
+    head.name = "Anna"
+    head.selftalk.controls.strength = 1.5
+    assert {p.action.name for p in lines.places_of_line(head, "one")} == {"Anna · one"}

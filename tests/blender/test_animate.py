@@ -135,6 +135,16 @@ def test_a_file_animated_again_keeps_its_strip(head, clip, python) -> None:
     assert len(strips.sound_strips(bpy.context.scene)) == 1
 
 
+@SOUND
+def test_a_file_pressed_twice_at_once_has_one_strip(head, clip, python) -> None:
+    scene = bpy.context.scene
+    first, second = (
+        animate.plan(scene, head, clip=clip, first_frame=11, python=python) for _ in range(2)
+    )
+    finish(first), finish(second)
+    assert len(strips.sound_strips(scene)) == 1 and len(head.selftalk.lines) == 1
+
+
 def test_speech_from_the_first_sample_has_a_lead_in(head, clip, tmp_path) -> None:
     template = bundled_template()
     weights = np.zeros((201, len(template.shape_names)), np.float32)

@@ -481,3 +481,26 @@ def test_a_panel_of_many_strips_of_one_sound_looks_at_each_strip_once(scene, mon
     for each in there:
         dialogue.status(scene, each, scene, head)
     assert len(walks) <= 4
+
+
+def test_a_mesh_cache_is_written_once_for_all_lines(scene, head, tmp_path, monkeypatch) -> None:
+    """And cancelled before, it is as it was."""
+    written, write = [], lines.write_cache
+    monkeypatch.setattr(
+        lines,
+        "write_cache",
+        lambda face, new, path: written.append(len(new)) or write(face, new, path),
+    )
+    head.selftalk.output, head.selftalk.cache_folder = "MESH_CACHE", str(tmp_path / "cache")
+    work = dialogue.animate_all(bpy.context)
+    while not next(work).text.startswith("reply"):
+        pass
+    work.close()
+    assert not written and not len(head.selftalk.lines) and not (tmp_path / "cache").exists()
+    bpy.ops.selftalk.animate_all()
+    assert written == [2]
+    assert sorted(line.name for line in head.selftalk.lines) == ["ramp", "reply"]
+    move("ramp", 3), move("reply", 5)
+    bpy.ops.selftalk.place_lines()
+    assert written == [2, 2]
+    assert kinds() == {"ramp": "CURRENT", "reply": "CURRENT"}

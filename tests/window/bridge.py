@@ -46,17 +46,23 @@ def path_field(layout, owner, name, usual, **look) -> None:
     layout.prop(owner, name, **look)
 
 
-def enable(category: str | None = None) -> None:
-    """Register the add-on from the repository, its panels in another tab if one is named."""
+def enable(category: str | None = None, alone: str = "") -> None:
+    """Register the add-on from the repository, its panels in another tab if one is named.
+
+    Args:
+        alone: name of the one panel that is to be in that tab, without its sub-panels.
+    """
     sys.path.insert(0, str(ROOT))
     bridge()
     import selftalk_blender
-    from selftalk_blender.blender import face, interface, panels
+    from selftalk_blender.blender import adjust, face, interface, panels
 
     face.mesh_positions = mesh_positions
     panels.path_field = path_field
 
-    if category is not None:
+    if alone:
+        getattr(adjust, alone).bl_category = category
+    elif category is not None:
         panels.SidebarPanel.bl_category = category
         for cls in interface.CLASSES:
             if issubclass(cls, bpy.types.Panel):  # sub-panels open, so that they are drawn, too

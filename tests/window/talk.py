@@ -1,6 +1,6 @@
 """Runs inside Debian's Blender 3.4: presses Animate from Audio in a real window.
 
-    blender --factory-startup -P tests/window/talk.py -- REPORT CLIP (finish|cancel|queue|show)
+    blender --factory-startup -P tests/window/talk.py -- REPORT CLIP (finish|cancel|queue|drag|show)
 
 Writes what was seen to REPORT (JSON) and ends Blender. show waits for photograph.py in between.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 import traceback
@@ -50,6 +51,9 @@ def steps() -> Iterator[float]:
     bpy.ops.view3d.view_orbit(angle=0.35, type="ORBITLEFT")
     scene.selftalk.sound_file = CLIP
     yield 1.0
+    if MODE == "drag":
+        yield from drag(scene)
+        return
     if MODE == "show":
         yield from wait_for("clicked")  # the tab, while the window is quick
     report["operator"] = list(bpy.ops.selftalk.animate_from_audio("INVOKE_DEFAULT"))
@@ -92,6 +96,92 @@ def steps() -> Iterator[float]:
     yield from wait_for("photographed")
 
 
+SLIDER = (965, 407)  # where Strength is in the panel Adjust, alone of ours in its tab
+
+
+def drag(scene: bpy.types.Scene) -> Iterator[float]:
+    """Drag a slider with the mouse, then press Control Z."""
+    import numpy as np
+
+    from selftalk_blender.blender import controls, lines, marks, targets
+    from selftalk_blender.core.take import Take
+    from selftalk_blender.core.template import bundled_template
+
+    def mouse(*words: object) -> None:
+        subprocess.run(["xdotool", *map(str, words)], check=True)
+
+    def state() -> dict[str, object]:
+        face = bpy.data.objects["SelfTalk Head"]
+        keys = {}
+        for line in face.selftalk.lines:
+            for _, curve, _ in lines.curves(face, line.id):
+                points = np.empty(2 * len(curve.keyframe_points), np.float32)
+                curve.keyframe_points.foreach_get("co", points)
+                keys[f"{line.id} {curve.data_path}"] = round(float(points[1::2].sum()), 3)
+        return {"strength": round(face.selftalk.controls.strength, 3), "keys": keys}
+
+    def settle() -> Iterator[float]:
+        """Until all lines follow."""
+        yield 0.5
+        while marks.WAITING in bpy.data.objects["SelfTalk Head"]:
+            yield 0.05
+
+    def timed(face: bpy.types.Object) -> None:
+        """As `controls.bake_slice`; notes the longest."""
+        before = time.thread_time()  # the machine may have other work
+        bake_slice(face)
+        report["slices"] = report.get("slices", 0) + 1
+        report["held"] = max(report.get("held", 0.0), time.thread_time() - before)
+
+    bake_slice, controls.bake_slice = controls.bake_slice, timed
+    face, weights = scene.selftalk.face, np.zeros((1000, 52), np.float32)
+    random = np.random.default_rng(0)
+    weights[:, :40] = np.abs(random.normal(0, 0.02, (1000, 40)).cumsum(0) % 2 - 1) * 0.6
+    assert weights.shape[1] == len(bundled_template().shape_names)
+    for number in range(3):
+        spoken = lines.Spoken(
+            f"line{number}", f"line {number}", scene.name, "", f"/{number}.wav", str(number),
+            (0.0, 20.0), 1 + 500 * number, 480, 24.0, 0.0,
+        )  # fmt: skip
+        take = Take(weights, 50.0, np.full(1000, -30, np.float32))
+        list(lines.write(face, targets.drive_of(face), spoken, take))
+    bpy.ops.ed.undo_push(message="Lines")
+    yield 1.0
+    report["before"] = state()
+    window = subprocess.run(
+        ["xdotool", "search", "--name", "Blender"], capture_output=True, text=True, check=True
+    )
+    mouse("windowfocus", window.stdout.split()[0])
+    mouse("mousemove", *SLIDER)
+    yield 0.5
+    picture(1)
+    mouse("mousedown", 1)
+    yield 0.1
+    for step in range(1, 11):
+        mouse("mousemove", SLIDER[0] + 2 * step, SLIDER[1])
+        yield 0.03
+    report["dragged"] = state()
+    mouse("mouseup", 1)
+    yield from settle()
+    report["after"] = state()
+    picture(2)
+    mouse("mousemove", 500, 400)
+    yield 0.3
+    mouse("key", "ctrl+z")
+    yield from settle()
+    report["undone"] = state()
+    picture(3)
+    mouse("key", "ctrl+shift+z")
+    yield from settle()
+    report["redone"] = state()
+
+
+def picture(number: int) -> None:
+    if "SELFTALK_PICTURES" in os.environ:
+        place = os.path.join(os.environ["SELFTALK_PICTURES"], f"drag{number}.png")
+        subprocess.run(["import", "-window", "root", place], check=True)
+
+
 def wait_for(what: str) -> Iterator[float]:
     """Tell photograph.py to act, and wait until it has."""
     open(f"{REPORT}.{what}?", "w").close()
@@ -117,5 +207,7 @@ def tick() -> float:
 running = work()
 bpy.context.preferences.view.show_splash = False
 # All panels in the tab that is open at the start, so that they are drawn; a picture has them apart.
-bridge.enable(category=None if MODE == "show" else "Item")
+alone = "SELFTALK_PT_adjust" if MODE == "drag" else ""
+tab = "Tool" if alone else "Item"
+bridge.enable(None if MODE == "show" else tab, alone)
 bpy.app.timers.register(tick, first_interval=1.0)

@@ -81,6 +81,19 @@ def test_cancel_leaves_nothing(display: str, tmp_path: Path) -> None:
     assert (seen["result"], seen["actions"], seen["strips"]) == ("", 0, 0)
 
 
+@pytest.mark.skipif(shutil.which("xdotool") is None, reason="needs Debian's package xdotool")
+def test_a_dragged_slider_and_its_keys_are_one_undo_step(display: str, tmp_path: Path) -> None:
+    seen = press(display, tmp_path, "drag")
+    before, dragged, after = seen["before"], seen["dragged"], seen["after"]
+    assert before["strength"] == 1.0 < after["strength"] == dragged["strength"]
+    assert len(before["keys"]) == len(after["keys"]) == 3 * 40
+    assert all(after["keys"][name] != value for name, value in before["keys"].items())
+    assert seen["undone"] == before
+    assert seen["redone"] == after
+    assert seen["slices"] > 5
+    assert seen["held"] < 0.1  # 0.03 where the machine is quiet
+
+
 def test_a_second_press_waits_and_has_its_turn(display: str, tmp_path: Path) -> None:
     """Also where the first is cancelled."""
     seen = press(display, tmp_path, "queue")
