@@ -1,23 +1,23 @@
 """An hour of 44.1 kHz stereo through the animator: prints time and memory.
 
-.venv/bin/python -m benchmarks.long_clip [--minutes 60]
+.venv/bin/python -m benchmarks.long_clip [--minutes 60] [--lane numpy]
 
-The sample clip is repeated into a WAV file. Memory is the process's peak resident size over what
-it was once the animator was loaded and had animated a few seconds.
+The sample clip is repeated into a WAV file, and animated on the CPU. Memory is the process's peak
+resident size over what it was once the animator was loaded and had animated a few seconds.
 """
 
 import argparse
 import resource
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 
-from selftalk_blender.animator import load_animator
 from selftalk_blender.core.template import ASSETS
+from selftalk_blender.worker.lanes import load_animator
 
 RATE = 44100
 
@@ -30,7 +30,11 @@ def peak() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
-    minutes = parser.parse_args().minutes
+    parser.add_argument("--lane", choices=("torch", "numpy"), default="torch")
+    options = parser.parse_args()
+    minutes = options.minutes
+    if options.lane == "numpy":
+        sys.modules["torch"] = None  # type: ignore[assignment]  # it cannot be imported now
     begin = time.perf_counter()
     animator = load_animator(device="cpu")
     loading = time.perf_counter() - begin
@@ -38,7 +42,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "long.wav"
         mono, rate = soundfile.read(ASSETS / "sample.ogg", dtype="float32")
-        mono = soxr.resample(mono, rate, RATE)
+        places = np.arange(len(mono) * RATE // rate) * rate / RATE
+        mono = np.interp(places, np.arange(len(mono)), mono)
         with soundfile.SoundFile(path, "w", RATE, 2, "PCM_16") as file:
             for _ in range(int(minutes * 60 * RATE / len(mono)) + 1):
                 file.write(np.stack([mono, mono], 1))
