@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from selftalk_blender.animator import Animator, load_animator
-from selftalk_blender.animator.audio import SAMPLE_RATE
 from selftalk_blender.core import Motion
-from selftalk_blender.core.frontend import FPS
+from selftalk_blender.core.frontend import FPS, SAMPLE_RATE
 from selftalk_blender.training.config import load_config
 from selftalk_blender.training.corpus import load_corpus
 

@@ -52,6 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs", type=_argument(_jobs), default=1, metavar="N",
         help="clips at a time, each with a Blender and an animator of its own (default: 1)",
     )  # fmt: skip
+    add(
+        "--ray", metavar="ADDRESS",
+        help="bake on the nodes of a Ray cluster, --jobs clips at a time on each: auto, host:port "
+        "or ray://host:port",
+    )  # fmt: skip
     add("--resume", action="store_true", help="skip clips whose results are whole and up to date")
     add("--fail-fast", action="store_true", help="stop at the first clip that fails")
     how = parser.add_mutually_exclusive_group()

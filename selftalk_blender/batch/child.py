@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shutil
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ import traceback
 from typing import IO, Any
 
 from ..core.errors import SelfTalkError
+from .process import LIBRARIES
 from .task import Done, Task
 
 ANSWER = 0.3  # seconds that we wait for the next clip, before this one is written
@@ -21,20 +23,33 @@ RARELY = 0.2  # seconds between two steps that are told
 Tasks = queue.SimpleQueue[Task | None]
 
 
-def main() -> int:
-    """Bake what is asked for on stdin until it ends; returns the exit code."""
+def main() -> None:
+    """Bake what is asked for on stdin until it ends; then the process ends."""
     # It was for Blender's own memory, and slows down whatever we start.
     os.environ.pop("MALLOC_PERTURB_", None)
+    sys.path += filter(None, os.environ.pop(LIBRARIES, "").split(os.pathsep))
     say = Voice()
     tasks: Tasks = queue.SimpleQueue()
     ended = threading.Event()
     threading.Thread(target=_hear, args=(sys.stdin.buffer, tasks, ended), daemon=True).start()
     from ..worker import client
 
+    code = 1
     try:
-        return _work(say, tasks, ended)
-    finally:
-        client.stop_workers()
+        code = _work(say, tasks, ended)
+    except Exception:
+        traceback.print_exc()
+    client.stop_workers()
+    _leave(code)
+
+
+def _leave(code: int) -> None:
+    """End the process now: Blender 4.5 as a module may hang at its own end."""
+    import bpy
+
+    shutil.rmtree(bpy.app.tempdir, ignore_errors=True)
+    sys.stderr.flush()
+    os._exit(code)
 
 
 class Voice:
@@ -119,4 +134,4 @@ def _soon(tasks: Tasks, patience: float) -> Task | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

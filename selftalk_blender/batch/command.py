@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 from ..core.errors import SelfTalkError
 from . import table
 from .clips import Clip, check_places, find_clips
+from .cluster import Cluster
 from .report import JsonLines, Quiet, Spoken
 from .supervisor import Supervisor
 from .task import NO_CACHE, USUAL, Settings, Task
@@ -31,8 +34,12 @@ def run(options: argparse.Namespace, blender: str = "") -> int:
     """
     tasks = tasks_of(options)
     check(tasks, [Path(options.table)] if options.table else [])
-    if not blender and importlib.util.find_spec("bpy") is None:
+    crew = Cluster(options.ray, options.jobs) if options.ray else None
+    if crew is None and not blender and importlib.util.find_spec("bpy") is None:
         raise ModuleNotFoundError("No module named 'bpy'", name="bpy")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may be in no encoding at all
+            stream.reconfigure(errors="backslashreplace")
     out = Path(options.output).absolute()
     kind = JsonLines if options.json else Quiet if options.quiet else Spoken
     report = kind(len(tasks), out)
@@ -43,6 +50,7 @@ def run(options: argparse.Namespace, blender: str = "") -> int:
         resume=options.resume,
         fail_fast=options.fail_fast,
         blender=blender,
+        crew=crew,
     )
     try:
         return supervisor.run(tasks)

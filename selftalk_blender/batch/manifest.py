@@ -133,7 +133,7 @@ def read(path: Path) -> dict[str, Line]:
 
 
 def _text(line: Line) -> str:
-    return json.dumps(line, ensure_ascii=False) + "\n"
+    return json.dumps(line) + "\n"
 
 
 def _cannot(what: str, path: Path, error: OSError) -> SelfTalkError:

@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -24,14 +25,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from ..core.errors import SelfTalkError
+from ..core.files import remove_parts
 from .task import Task
 
 PACKAGE = Path(__file__).resolve().parent.parent
 # Also right in an installed extension, whose folder lies among others and not on the path.
 ENTRY = (
     f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); "
-    f"from {PACKAGE.name}.batch.child import main; sys.exit(main())"
+    f"from {PACKAGE.name}.batch.child import main; main()"
 )
+
+LIBRARIES = "SELFTALK_LIBRARIES"  # names folders of what the animator runs by; see `worker.python`
 
 
 def command(blender: str = "") -> list[str]:
@@ -67,7 +72,7 @@ def environment(jobs: int, blender: str = "") -> dict[str, str]:
     return ours | {"PYTHONHASHSEED": "0", "MALLOC_PERTURB_": "85"}
 
 
-Inbox = queue.SimpleQueue[tuple["Child", dict[str, Any] | None]]
+Inbox = queue.SimpleQueue[tuple[Any, dict[str, Any] | None]]
 
 
 class Child:
@@ -76,7 +81,10 @@ class Child:
     Attributes:
         tasks: what it was given and has not done, in the order in which it does it. What it was
             doing when it ended is the first of them.
+        lost: whether it ended for a reason that its tasks have nothing to do with.
     """
+
+    lost = False
 
     def __init__(
         self,
@@ -110,10 +118,6 @@ class Child:
         )
         threading.Thread(target=self._hear, args=(inbox,), daemon=True).start()
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
     def give(self, task: Task) -> None:
         """Have it do a task after those that it has."""
         self.tasks.append(task)
@@ -128,14 +132,29 @@ class Child:
         with contextlib.suppress(OSError):
             self._process.stdin.close()
 
-    def end(self, patience: float = 0.0) -> int:
-        """End it, by itself within `patience` seconds or else by force; returns its exit code."""
+    def end(self, patience: float = 0.0) -> None:
+        """End it, by itself within `patience` seconds or else by force."""
         self.leave()
         try:
-            return self._process.wait(patience)
+            self._process.wait(patience)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            return self._process.wait()
+            self._process.wait()
+
+    def last_words(self) -> str:
+        """How it ended, as a clause; what it was doing may be the cause."""
+        code = self._process.returncode
+        if code < 0:
+            known = -code in {int(known) for known in signal.Signals}
+            name = signal.Signals(-code).name if known else f"signal {-code}"
+            return f"Blender crashed ({name})"
+        return f"Blender ended by itself (exit code {code})"
+
+    def clean(self) -> None:
+        """Remove what it left half-written, once it has ended."""
+        for task in self.tasks:
+            remove_parts(task.path("").parent, self._process.pid)
+            remove_parts(task.cache_folder, self._process.pid)
 
     def _hear(self, inbox: Inbox) -> None:
         """Runs in a thread of its own."""
@@ -148,3 +167,57 @@ class Child:
                     if isinstance(message, dict) and "event" in message:
                         inbox.put((self, message))
         inbox.put((self, None))
+
+
+class Local:
+    """Children on this machine: the usual crew of a supervisor.
+
+    Attributes:
+        jobs: how many there can be at a time.
+    """
+
+    def __init__(self, jobs: int, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Nothing starts yet. Args: command, environment: of a child."""
+        self.jobs = jobs
+        self._command, self._environment = command, environment
+        self._how = ""
+
+    def open(self, out: Path, inbox: Inbox, log: IO[bytes], lock: int) -> None:
+        """Take what children need; `lock` is the open file that says whose the folder is."""
+        self._inbox, self._log, self._lock = inbox, log, lock
+
+    def start(self) -> Child:
+        """Start a child; returns at once.
+
+        Raises:
+            SelfTalkError: it cannot be started.
+        """
+        try:
+            return Child(self._command, self._inbox, self._log, self._environment, (self._lock,))
+        except OSError as error:
+            raise SelfTalkError(
+                f"{self._command[0]} cannot be started ({error.strerror or error})."
+            ) from error
+
+    def refuse(self, child: Child, how: str, last: bool) -> None:
+        """Take the place from a child that never was ready.
+
+        Args:
+            how: it ended, as a clause.
+            last: whether it was the only child: others would do no better.
+        """
+        self.jobs = 0 if last else self.jobs - 1
+        self._how = how
+
+    def check(self) -> None:
+        """Whether there will be a child.
+
+        Raises:
+            SelfTalkError: why not.
+        """
+        if not self.jobs:
+            how = self._how.replace("Blender", "it", 1)
+            raise SelfTalkError(f"Blender cannot be started: {how}. The log is {self._log.name}.")
+
+    def close(self) -> None:
+        """Nothing is left to do once the children have ended."""

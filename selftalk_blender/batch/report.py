@@ -84,6 +84,10 @@ class Spoken:
                 self._tell(line)
         self._show()
 
+    def notice(self, text: str) -> None:
+        self.clear()
+        print(f"selftalk: {text}", file=sys.stderr, flush=True)
+
     def end(self) -> None:
         self.clear()
         tally = self.tally
@@ -142,12 +146,15 @@ class Quiet:
         if line["error"] is not None and not skipped:
             complain(line)
 
+    def notice(self, text: str) -> None:
+        print(f"selftalk: {text}", file=sys.stderr, flush=True)
+
     def end(self) -> None:
         tell_failed(self.tally)
 
 
 class JsonLines:
-    """JSON lines on stdout: an object "start", one "clip" for each, and "end"."""
+    """JSON lines on stdout: an object "start", one "clip" for each, perhaps "notice", and "end"."""
 
     def __init__(self, total: int, out: Path) -> None:
         self.tally = Tally(total)
@@ -160,6 +167,9 @@ class JsonLines:
         tally = self.tally
         tally.count(line, skipped)
         self._say("clip", skipped=skipped, done=tally.done, clips=tally.total, **line)
+
+    def notice(self, text: str) -> None:
+        self._say("notice", text=text)
 
     def end(self) -> None:
         tally = self.tally

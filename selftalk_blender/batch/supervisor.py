@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import queue
-import signal
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from ..core.errors import SelfTalkError
 from ..core.files import remove_parts
 from . import manifest, process
-from .process import Child
 from .task import Done, Task
 
 LOG = "bake.log"
 ATTEMPTS = 2  # that a clip has, where its child crashes or hangs
+LOSSES = 4  # attempts that it has, where the machines that it is baked on are lost
 STARTING = 300.0  # seconds that a child may take to be ready
 LOOK = 0.2  # seconds between two looks at who hangs
 LEAVE = 2.0  # seconds that children have to end in good order when we are interrupted
@@ -31,6 +31,34 @@ class Report(Protocol):
 
     def ended(self, line: manifest.Line, skipped: bool) -> None:
         """A clip has ended; or was there already, whole and current."""
+
+    def notice(self, text: str) -> None:
+        """Something that whoever asked for the bake should know."""
+
+
+class Child(Protocol):
+    """One that bakes: see `process.Child`."""
+
+    tasks: deque[Task]
+    lost: bool
+
+    def give(self, task: Task) -> None: ...
+    def leave(self) -> None: ...
+    def end(self, patience: float = 0.0) -> None: ...
+    def last_words(self) -> str: ...
+    def clean(self) -> None: ...
+
+
+class Crew(Protocol):
+    """Where children come from: see `process.Local` and `cluster.Cluster`."""
+
+    @property
+    def jobs(self) -> int: ...
+    def open(self, out: Path, inbox: process.Inbox, log: IO[bytes], lock: int) -> None: ...
+    def start(self) -> Any: ...
+    def refuse(self, child: Any, how: str, last: bool) -> None: ...
+    def check(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class Supervisor:
@@ -46,6 +74,7 @@ class Supervisor:
         fail_fast: bool = False,
         blender: str = "",
         command: Sequence[str] | None = None,
+        crew: Crew | None = None,
     ) -> None:
         """Nothing starts yet.
 
@@ -56,15 +85,18 @@ class Supervisor:
             fail_fast: whether to end all when a clip fails.
             blender: see `process.command`.
             command: of a child, where it is another.
+            crew: where children come from; this machine by default.
         """
-        self._out, self._jobs, self._report = out, jobs, report
+        self._out, self._report = out, report
         self._resume, self._fail_fast = resume, fail_fast
-        self._command = command or process.command(blender)
-        self._environment = process.environment(jobs, blender)
+        self._crew: Crew = crew or process.Local(
+            jobs, command or process.command(blender), process.environment(jobs, blender)
+        )
         self._inbox: process.Inbox = queue.SimpleQueue()
         self._line: deque[Task] = deque()  # what is to be given next
         self._hashes: dict[str, str] = {}  # of what is to be given or is being done
-        self._attempts: Counter[str] = Counter()
+        self._attempts: Counter[tuple[str, bool]] = Counter()  # by place, and whether lost
+        self._again: dict[str, list[str]] = {}  # by place, why it is baked again
         self._hungry: deque[Child] = deque()  # that can take a task
         self._children: dict[Child, float] = {}  # until when each may be silent
         self._ready: set[Child] = set()  # that were ready once
@@ -80,12 +112,13 @@ class Supervisor:
         with manifest.lock(self._out) as lock:
             remove_parts(self._out)
             self._manifest = manifest.Manifest(self._out)
-            with open(self._out / LOG, "wb") as self._log:
-                self._keep = (lock,)
+            with _opened(self._out / LOG) as log:
                 try:
+                    self._crew.open(self._out, self._inbox, log, lock)
                     self._work(deque(tasks))
                 finally:
                     self._end_all()
+                    self._crew.close()
         return self.failed
 
     def _work(self, tasks: deque[Task]) -> None:
@@ -95,8 +128,10 @@ class Supervisor:
                 self._prepare(tasks.popleft())
             while self._hungry and self._line:
                 self._give(self._hungry.popleft(), self._line.popleft())
-            if self._line and len(self._children) < self._jobs and not self._starting():
-                self._start()
+            if not self._children and self._line:
+                self._crew.check()
+            if self._line and len(self._children) < self._crew.jobs and not self._starting():
+                self._children[self._crew.start()] = time.monotonic() + STARTING
             elif not tasks and not self._line and not any(c.tasks for c in self._children):
                 return
             try:
@@ -126,26 +161,20 @@ class Supervisor:
         self._hashes[task.place] = digest
         self._line.append(task)
 
-    def _start(self) -> None:
-        try:
-            child = Child(self._command, self._inbox, self._log, self._environment, self._keep)
-        except OSError as error:
-            raise SelfTalkError(
-                f"{self._command[0]} cannot be started ({error.strerror or error})."
-            ) from error
-        self._children[child] = time.monotonic() + STARTING
-
     def _give(self, child: Child, task: Task) -> None:
         if child in self._children:
             child.give(task)
         else:
             self._line.appendleft(task)
 
-    def _hear(self, child: Child, message: dict[str, Any] | None) -> None:
-        if child not in self._children:
+    def _hear(self, child: Child | None, message: dict[str, Any] | None) -> None:
+        if child is None and message is not None:
+            self._report.notice(message["text"])
+        if child is None or child not in self._children:
             return  # it was ended
         if message is None:
-            self._lost(child, _last_words(child.end(patience=1.0)))
+            child.end(patience=1.0)
+            self._lost(child, child.last_words())
         elif message["event"] == "ready":
             self._ready.add(child)
             self._hungry.append(child)
@@ -157,6 +186,8 @@ class Supervisor:
             self._children[child] = time.monotonic() + STARTING
             done = Done.from_json(message["result"])
             task = child.tasks.popleft()
+            again = self._again.pop(task.place, [])
+            done = replace(done, warnings=(*again, *done.warnings))
             self._ended(task, self._hashes.pop(task.place), done)
 
     def _ended(self, task: Task, digest: str, done: Done) -> None:
@@ -170,30 +201,27 @@ class Supervisor:
             waits = child in self._ready and not child.tasks
             if now > until and not waits:
                 child.end()
-                self._lost(child, "gave no sign of life and was ended")
+                self._lost(child, "Blender gave no sign of life and was ended")
 
     def _lost(self, child: Child, how: str) -> None:
         """A child has ended by itself, or had to be."""
         started = child in self._ready
         self._forget(child)
         if not started:
-            # Others may do the work; if there are none, none would come.
-            self._jobs -= 1
-            if not self._children or not self._jobs:
-                raise SelfTalkError(
-                    f"Blender cannot be started: it {how}. The log is {self._out / LOG}."
-                )
+            self._crew.refuse(child, how, last=not self._children)
+        child.clean()
         for task in reversed(child.tasks):
-            remove_parts(task.path("").parent, child.pid)
-            remove_parts(task.cache_folder, child.pid)
-            first = task is child.tasks[0]
-            self._attempts[task.place] += first
-            if first and self._attempts[task.place] >= ATTEMPTS:
-                words = f"Blender {how}, and did so again. The log is {self._out / LOG}."
-                done = Done(task.clip, task.place, error=words)
-                self._ended(task, self._hashes.pop(task.place), done)
-            else:
-                self._line.appendleft(task)
+            if task is child.tasks[0]:
+                self._attempts[task.place, child.lost] += 1
+                if self._attempts[task.place, child.lost] >= (LOSSES if child.lost else ATTEMPTS):
+                    too = "as those that had it before" if child.lost else "and did so again"
+                    words = f"{how}, {too}. The log is {self._out / LOG}."
+                    done = Done(task.clip, task.place, error=words)
+                    self._ended(task, self._hashes.pop(task.place), done)
+                    continue
+                words = f"{how} while it was baked; it was baked again."
+                self._again.setdefault(task.place, []).append(words)
+            self._line.appendleft(task)
 
     def _forget(self, child: Child) -> None:
         del self._children[child]
@@ -208,14 +236,18 @@ class Supervisor:
         until = time.monotonic() + LEAVE
         for child in self._children:
             child.end(max(0.0, until - time.monotonic()))
-            for task in child.tasks:
-                remove_parts(task.path("").parent, child.pid)
-                remove_parts(task.cache_folder, child.pid)
+            child.clean()
         self._children.clear()
 
 
-def _last_words(code: int) -> str:
-    if code < 0:
-        known = -code in {int(known) for known in signal.Signals}
-        return f"crashed ({signal.Signals(-code).name if known else f'signal {-code}'})"
-    return f"ended by itself (exit code {code})"
+def _opened(log: Path) -> IO[bytes]:
+    """The log, emptied; its several writers add to its end."""
+    try:
+        file = open(log, "ab")  # noqa: SIM115
+        file.truncate(0)
+        return file
+    except OSError as error:
+        reason = error.strerror or error
+        raise SelfTalkError(
+            f"{log} cannot be written ({reason}). Choose another folder."
+        ) from error

@@ -21,12 +21,13 @@ import numpy as np
 from ..core import Motion
 from ..core.aside import aside, paced
 from ..core.errors import SelfTalkError
+from ..core.inference import CONTEXT
 from ..core.principal import principal_shapes
 from ..core.take import Take
 from ..worker import STARTING
 from ..worker.client import AnimateJob
 from ..worker.python import find_python
-from . import compat, lines, strips, targets, writers
+from . import compat, lines, sound, strips, targets, writers
 from .face import chosen_template, correspondence, driven_keys
 from .neutral import Neutral, read_neutral
 from .strips import Heard
@@ -230,10 +231,22 @@ def listen(
         SelfTalkError: what went wrong, and what to do about it.
     """
     ready = time.monotonic()
-    written = strips.temporary_folder() if packed or mixed else None
+    notices: list[str] = []
+    decoded = sound.needs_reading(clip) if not (packed or mixed) else not mixed
+    written = strips.temporary_folder() if packed or mixed or decoded else None
     with written or contextlib.nullcontext() as folder:
-        if folder is not None:
+        if folder is not None and (packed or mixed):
             clip = yield from _write_sound(folder, clip, packed, mixed)
+        if folder is not None and decoded and sound.needs_reading(clip):
+            # An animator of other vertices hears the whole file.
+            whole = template is not None
+            first = 0 if whole else max(math.floor(start - CONTEXT) - 1, 0)
+            last = None if whole or stop is None else stop + CONTEXT + 0.1
+            wav = folder / "sound.wav"
+            with contextlib.closing(sound.write_wav(clip, first, last, wav, notices)) as reading:
+                for done in reading:
+                    yield Progress(0.0, f"Reading the sound, {100 * done:.0f} %")
+            clip, start, stop = wav, start - first, None if stop is None else stop - first
         job = AnimateJob(
             clip,
             start,
@@ -252,7 +265,7 @@ def listen(
             motion = job.result()
         finally:
             job.cancel()
-    return Listened(motion, job.loudness, list(job.notices), ready)
+    return Listened(motion, job.loudness, notices + job.notices, ready)
 
 
 def listen_to(plan: Plan) -> Listening:

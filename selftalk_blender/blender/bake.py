@@ -138,6 +138,11 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
             who = _Animator("", "", "")
         who = _chosen(task) or who
         character.set_controls(talker, settings.controls)
+        if settings.controls and who.template:
+            warnings.append(
+                f"{', '.join(settings.controls)}: the artist's controls do nothing to a face that "
+                "an animator moves by its vertices."
+            )
         plan = animate.plan(
             scene,
             talker,

@@ -47,11 +47,16 @@ def open_character(path: str, name: str = "") -> tuple[bpy.types.Object, list[st
             f"{path} was saved by Blender {newer}, and this is {ours}, which would lose what it "
             f"does not know. Bake with Blender {newer}."
         )
+    if bpy.context.mode != "OBJECT":  # as an animator leaves it; exporters want it otherwise
+        bpy.ops.object.mode_set(mode="OBJECT")
     warnings = [
         f"{path} uses {file}, which is not there."
         for library in bpy.data.libraries
         if not Path(file := os.path.abspath(bpy.path.abspath(library.filepath))).is_file()
     ]
+    if bpy.app.autoexec_fail:
+        what = bpy.app.autoexec_fail_message
+        warnings.append(f"{path} holds scripts, which are not run ({what}).")
     found = _named(path, name) if name else _only_face(path)
     scene = next((s for s in (bpy.context.scene, *bpy.data.scenes) if s in found.users_scene), None)
     if scene is None:
@@ -113,8 +118,10 @@ def _candidates() -> list[bpy.types.Object]:
 
 
 def _goes_with(target: bpy.types.Object, other: bpy.types.Object) -> bool:
-    rig = rigs.armature_of(target)
-    return other in parts.parts_of(target) or (rig is not None and rig == rigs.armature_of(other))
+    rig = rigs.deforming_armature(target)
+    return other in parts.parts_of(target) or (
+        rig is not None and rig == rigs.deforming_armature(other)
+    )
 
 
 def _shapes(target: bpy.types.Object) -> int:

@@ -10,6 +10,9 @@ from typing import Any
 
 import bpy
 
+from ..batch.process import LIBRARIES
+from ..core.errors import SelfTalkError
+from ..worker.python import find_python
 from . import preferences
 
 NAME = "selftalk"
@@ -41,9 +44,15 @@ def run(arguments: Sequence[str]) -> int:
     from .. import cli
 
     # The children have no preferences: what these say of the animator goes to them by environment.
-    python, _ = preferences.animator_settings(bpy.context)
-    if python:
-        os.environ["SELFTALK_PYTHON"] = python
+    chosen, _ = preferences.animator_settings(bpy.context)
+    try:
+        python = find_python(chosen)
+    except SelfTalkError as error:
+        print(f"selftalk: {error}", file=sys.stderr)
+        return 1
+    if chosen:
+        os.environ["SELFTALK_PYTHON"] = str(python.program)
+    os.environ[LIBRARIES] = os.pathsep.join(map(str, python.libraries))
     # Blender's own answer to Ctrl-C would leave us running.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

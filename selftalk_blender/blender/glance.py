@@ -100,13 +100,15 @@ def _tick() -> float | None:
 
 
 def redraw() -> None:
-    """Have the panels drawn again."""
+    """Have the panels and the preferences drawn again."""
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
             if area.type == "VIEW_3D":
                 for region in area.regions:
                     if region.type == "UI":
                         region.tag_redraw()
+            elif area.type == "PREFERENCES":
+                area.tag_redraw()
 
 
 @bpy.app.handlers.persistent

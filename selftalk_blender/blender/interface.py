@@ -8,6 +8,7 @@ import bpy
 
 from ..worker import client
 from ..worker.log import keep_log_in
+from ..worker.python import look_for_libraries_in
 from . import (
     adjust,
     command,
@@ -21,6 +22,7 @@ from . import (
     panels,
     preferences,
     properties,
+    pytorch,
     rig_panel,
 )
 
@@ -35,6 +37,7 @@ CLASSES: tuple[type, ...] = (
     *adjust.CLASSES,
     *dialogue.CLASSES,
     *mapping_panel.CLASSES,
+    *pytorch.CLASSES,
 )
 
 
@@ -49,6 +52,7 @@ def register() -> None:
     controls.start()
     command.start()
     keep_log_in(preferences.log_folder())
+    look_for_libraries_in(preferences.libraries_folder())
     # Blender as a module crashes (4.2) or hangs (4.5) at its end while it knows of our classes.
     atexit.register(unregister)
 
@@ -60,6 +64,7 @@ def unregister() -> None:
     controls.stop()
     glance.stop()
     client.stop_workers()
+    preferences.ask_again()
     operators.remove_from_file_menu()
     properties.detach()
     for cls in reversed(CLASSES):

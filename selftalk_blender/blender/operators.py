@@ -185,6 +185,7 @@ class SELFTALK_OT_export(jobs.JobOperator, bpy.types.Operator):
         name="For",
         description="The program that reads the FBX: its unit, axes and names",
         items=PRESET_ITEMS,
+        default="BLENDER",
     )
     frames: bpy.props.EnumProperty(
         name="Frames",

@@ -100,6 +100,7 @@ class SceneSettings(bpy.types.PropertyGroup):
         name="For",
         description="The program that reads the FBX: its unit, axes and names",
         items=[(name, known.label, known.description) for name, known in export.PRESETS.items()],
+        default="BLENDER",
     )
     export_frames: bpy.props.EnumProperty(
         name="Frames",

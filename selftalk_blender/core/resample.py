@@ -39,8 +39,9 @@ def resampled(chunks: Iterator[np.ndarray], rate: float) -> Iterator[np.ndarray]
         result = np.empty((count, outputs), np.float32)
         for begin, first, matrix in matrices:
             near = np.lib.stride_tricks.sliding_window_view(buffer[first:], len(matrix))
-            result[:, begin : begin + matrix.shape[1]] = (
-                np.ascontiguousarray(near[::period][:count]) @ matrix
+            # Not `@`, which is slow where numpy has no BLAS, as in Blender.
+            result[:, begin : begin + matrix.shape[1]] = np.einsum(
+                "ij,jk->ik", np.ascontiguousarray(near[::period][:count]), matrix
             )
         buffer = buffer[count * period :]
         return result.reshape(-1)

@@ -14,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from .errors import SelfTalkError
+from .frontend import SAMPLE_RATE
 from .sound import CHUNK, CUT_SHORT, Sound, check_file, cut_short, header_only, opened, unreadable
 
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
@@ -35,6 +36,15 @@ def open_wav(path: str | os.PathLike[str]) -> Sound:
     path = Path(path)
     check_file(path)
     return opened(path, _Wav(path))
+
+
+def wav_header(frames: int) -> bytes:
+    """What stands before so many mono float32 samples of SAMPLE_RATE in a WAV file."""
+    size = 4 * frames
+    form = struct.pack("<HHIIHH", FLOAT, 1, SAMPLE_RATE, 4 * SAMPLE_RATE, 4, 32)
+    return struct.pack("<4sI4s4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", len(form)) + (
+        form + struct.pack("<4sI", b"data", size)
+    )
 
 
 class _Wav:

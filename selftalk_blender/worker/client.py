@@ -28,7 +28,7 @@ from ..core.errors import SelfTalkError
 from . import STARTING, WAITING
 from .log import LARGEST_LOG, log_file, open_log
 from .protocol import VERSION, Message, ProtocolError, VersionError, read, write
-from .python import Python, find_python
+from .python import Python, find_python, process_settings
 
 PACKAGE = Path(__file__).resolve().parent.parent
 # Also right in an installed extension, whose folder lies among others and not on the path.
@@ -455,8 +455,7 @@ class _Worker:
                     stderr=log,
                     # Not our own, where a torch.py may lie; the folder for temporary files may go.
                     cwd=log_file().parent,
-                    env=_environment(),
-                    creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+                    **process_settings(),
                 )
             except OSError as error:
                 raise SelfTalkError(
@@ -593,12 +592,3 @@ def _hear(stream: BinaryIO, inbox: queue.SimpleQueue[Message | ProtocolError | N
 
 def _stopped() -> SelfTalkError:
     return SelfTalkError("The animator was stopped. Animate again.")
-
-
-def _environment() -> dict[str, str]:
-    """Ours without what Blender's Python, or a test runner's, sets for itself alone."""
-    # Threads that spin while they wait for each other take the cores from Blender and, where
-    # anything else runs, from each other: on two busy cores a clip took ten times as long.
-    waiting = {"OMP_WAIT_POLICY": "PASSIVE"}
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    return waiting | ours

@@ -181,6 +181,20 @@ def test_interrupted_nothing_half_written_is_left(tmp_path: Path) -> None:
     assert made and all(name.startswith("act/clip") for name in made)
 
 
+def test_names_in_no_encoding_and_places_that_cannot_be_written(tmp_path: Path) -> None:
+    (task,) = tasks(tmp_path, "a")
+    odd = replace(task, clip=os.fsdecode(b"/none/\xff.wav"))
+    failed, told = run(1, [odd])
+    assert failed == 1 and "There is no file" in told.lines["act/a"]["error"]
+    assert manifest.read(tmp_path / "out" / "manifest.jsonl")["act/a"]["clip"] == odd.clip
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SelfTalkError, match="cannot be written"):
+        run(1, [replace(task, out=str(tmp_path / "file"))])
+    (tmp_path / "log" / "bake.log").mkdir(parents=True)
+    with pytest.raises(SelfTalkError, match=r"bake\.log cannot be written"):
+        run(1, [replace(task, out=str(tmp_path / "log"))])
+
+
 def test_two_bakes_into_one_folder(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with (

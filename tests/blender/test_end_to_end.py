@@ -26,9 +26,9 @@ PYTHON = os.environ.get("SELFTALK_PYTHON") or sys.executable
 
 @pytest.fixture(autouse=True, scope="module")
 def enabled() -> Iterator[None]:
-    needs = [PYTHON, "-c", "import torch, transformers, soundfile, soxr, av"]
+    needs = [PYTHON, "-c", "import numpy, soundfile"]
     if subprocess.run(needs, check=False, capture_output=True).returncode:
-        pytest.skip("no Python with torch: name one in SELFTALK_PYTHON")
+        pytest.skip("no Python that reads OGG: name one in SELFTALK_PYTHON")
     selftalk_blender.register()
     yield
     selftalk_blender.unregister()

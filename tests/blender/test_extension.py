@@ -2,45 +2,150 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import re
+import statistics
 import subprocess
 import sys
+import sysconfig
+import tomllib
+import wave
+import zipfile
 from pathlib import Path
 
+import bpy
+import numpy as np
 import pytest
-from animators import ramp, stand_in
 
 ROOT = Path(__file__).parents[2]
+LARGEST = 35e6  # bytes
+# What Blender's own Python has, and the module bpy needs.
+BLENDERS_OWN = (
+    "bpy* numpy* requests* urllib3* certifi* idna* charset_normalizer* zstandard*".split()
+)
 
-# In a Blender of its own, whose user folder is empty. Its Python knows nothing of the repository.
-SESSION = """
-import sys
+# Each runs in a Blender of its own; its Python knows nothing of the repository.
+BEGIN = """
+import json, os, sys, threading, time
 import bpy
+import addon_utils
+import numpy as np
 
-zip_file, clip, python = sys.argv[1:]
+zip_file, clip, blend = sys.argv[1:]
 name = "bl_ext.user_default.selftalk_blender"
+
+
+def module(part):
+    return sys.modules[f"{name}.{part}"]
+
+
+def traces():
+    "What an add-on might leave in a session."
+    found = {f"type {t}" for t in dir(bpy.types) if "selftalk" in t.lower()}
+    for owner in ("Scene", "Object", "WindowManager", "Action", "Material", "NlaStrip", "Key"):
+        properties = getattr(bpy.types, owner).bl_rna.properties
+        found |= {f"{owner}.{p.identifier}" for p in properties if "selftalk" in p.identifier}
+    found |= {f"operator {o}" for o in dir(bpy.ops.selftalk)}
+    for kind in dir(bpy.app.handlers):
+        handlers = getattr(bpy.app.handlers, kind)
+        for handler in handlers if isinstance(handlers, list) else ():
+            found.add(f"{kind} {handler.__module__}.{handler.__name__}")
+    for menu in ("TOPBAR_MT_file_export", "TOPBAR_MT_file_import"):
+        draws = getattr(getattr(bpy.types, menu).draw, "_draw_funcs", ())
+        found |= {f"{menu} {draw.__module__}" for draw in draws if "selftalk" in draw.__module__}
+    for config in bpy.context.window_manager.keyconfigs:
+        for keymap in config.keymaps:
+            found |= {f"key {i.idname}" for i in keymap.keymap_items if "selftalk" in i.idname}
+    found |= {f"thread {t.name}" for t in threading.enumerate() if t.is_alive()}
+    found |= {f"path {folder}" for folder in sys.path}
+    return found
+
+
+def settle():
+    "Threads see only when they wake up that they are to end."
+    end = time.monotonic() + 5
+    while threading.active_count() > 1 and time.monotonic() < end:
+        time.sleep(0.02)
+
+
+def mouth():
+    "How far each frame moves the face: the farthest vertex, in metres."
+    face, scene = bpy.context.scene.selftalk.face, bpy.context.scene
+    rest = np.empty(3 * len(face.data.vertices), np.float32)
+    shown, moved = rest.copy(), []
+    face.data.shape_keys.key_blocks[0].data.foreach_get("co", rest)
+    for frame in range(1, 120, 6):
+        scene.frame_set(frame)
+        evaluated = face.evaluated_get(bpy.context.evaluated_depsgraph_get())
+        evaluated.data.vertices.foreach_get("co", shown)
+        moved.append(float(np.linalg.norm((shown - rest).reshape(-1, 3), axis=1).max()))
+    return moved
+"""
+
+FIRST = """
+before = traces()
 bpy.ops.extensions.package_install_files(
     filepath=zip_file, repo="user_default", enable_on_install=True
 )
 assert name in bpy.context.preferences.addons, list(bpy.context.preferences.addons)
-bpy.context.preferences.addons[name].preferences.python = python
+enabled = traces()
+assert enabled > before
+addon_utils.disable(name, default_set=True)
+settle()
+print("LEFT BY DISABLE", sorted(traces() ^ before))
+addon_utils.enable(name, default_set=True)
+print("NOT AS BEFORE", sorted(traces() ^ enabled))
 assert bpy.ops.selftalk.add_face() == {"FINISHED"}
 settings = bpy.context.scene.selftalk
 settings.sound_file = clip
 assert bpy.ops.selftalk.animate_from_audio() == {"FINISHED"}
 print("RESULT", settings.face.selftalk.result)
-client = sys.modules[name + ".worker.client"]
-log = sys.modules[name + ".worker.log"]
-assert log.log_file().is_relative_to(bpy.utils.user_resource("EXTENSIONS")), log.log_file()
-assert "animate" in log.log_file().read_text()
-(worker,) = client._workers.values()
+python = module("worker.python").find_python()
+assert str(python.program) == sys.executable and not python.libraries
+log = module("worker.log").log_file()
+assert log.is_relative_to(bpy.utils.user_resource("EXTENSIONS")), log
+print("TORCH", "torch" in sys.modules)
+print("MOUTH", json.dumps(mouth()))
+bpy.ops.wm.save_as_mainfile(filepath=blend)
+"""
+
+SECOND = """
+before = traces()
+addon_utils.enable(name, default_set=True)
+bpy.ops.wm.open_mainfile(filepath=blend)
+print("MOUTH", json.dumps(mouth()))
+print("LINES", len(bpy.context.scene.selftalk.face.selftalk.lines))
+assert bpy.ops.selftalk.animate_from_audio() == {"FINISHED"}  # once more
+(worker,) = module("worker.client")._workers.values()
 process = worker._process
 assert process.poll() is None  # warm
-bpy.ops.extensions.package_uninstall(repo_index=1, pkg_id="selftalk_blender")
-assert name not in bpy.context.preferences.addons
-assert "selftalk" not in bpy.types.Scene.bl_rna.properties
+index = [r.module for r in bpy.context.preferences.extensions.repos].index("user_default")
+user = bpy.utils.extension_path_user(name)
+assert os.path.isdir(user)
+bpy.ops.extensions.package_uninstall(repo_index=index, pkg_id="selftalk_blender")
 process.wait(5)
-print("GONE")
+settle()
+print("LEFT", sorted(traces() ^ before))
+print("MODULES", [m for m in sys.modules if "selftalk" in m])
+print("FILES", os.path.exists(user), name in bpy.context.preferences.addons)
+"""
+
+ENABLE = """
+addon_utils.modules_refresh()
+processor, wall = time.process_time(), time.perf_counter()
+addon_utils.enable(name)
+print("ENABLED", 1000 * (time.process_time() - processor), 1000 * (time.perf_counter() - wall))
+addon_utils.disable(name)
+root = sys.modules[name]
+processor, wall = time.process_time(), time.perf_counter()
+root.register()
+print("REGISTERED", 1000 * (time.process_time() - processor), 1000 * (time.perf_counter() - wall))
+print("TORCH", "torch" in sys.modules)
+bundled = sys.modules[name + ".core.template"].bundled_template
+print("HEAD READ", bundled.cache_info().currsize)
+root.unregister()
 """
 
 
@@ -53,32 +158,281 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def session(zip_file: Path, tmp_path: Path, python: str) -> str:
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has Blender and what Blender brings, and nothing of what we need outside it."""
+    folder = tmp_path_factory.mktemp("bare")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    own = Path(sysconfig.get_path("purelib"))
+    there = own.relative_to(sys.prefix)
+    for name in BLENDERS_OWN:
+        for entry in own.glob(name):
+            (folder / there / entry.name).symlink_to(entry)
+    return python
+
+
+@pytest.fixture(scope="module")
+def user(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clean user folder; what one Blender leaves in it, the next one finds."""
+    return tmp_path_factory.mktemp("user")
+
+
+def blender(python: Path, script: str, user: Path, *arguments: object) -> dict[str, str]:
+    """Run a script in a Blender of its own; what it printed, by the capitals before it."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     clean.pop("SELFTALK_PYTHON", None)
-    (tmp_path / "session.py").write_text(SESSION)
-    clip = ramp(tmp_path / "ramp.wav")
+    file = user.parent / f"{user.name}-script.py"
+    file.write_text(BEGIN + script)
     done = subprocess.run(
-        [sys.executable, str(tmp_path / "session.py"), str(zip_file), str(clip), python],
-        env={**clean, "BLENDER_USER_RESOURCES": str(tmp_path / "user")},
-        cwd=tmp_path,
+        [str(python), str(file), *map(str, arguments)],
+        env={**clean, "BLENDER_USER_RESOURCES": str(user)},
+        cwd=user.parent,
         check=False,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=180,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    said = re.findall(r"^([A-Z][A-Z ]+[A-Z]) (.*)$", done.stdout, re.M)
+    return dict(said)
 
 
-def test_installed_used_and_removed(built: Path, tmp_path: Path) -> None:
-    output = session(built, tmp_path, stand_in(tmp_path))
-    assert "RESULT 99 frames" in output and "GONE" in output
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four seconds of "ah, ah, ah": pulses through the formants of that vowel."""
+    rate = 16000
+    seconds = np.arange(4 * rate) / rate
+    turns = np.cumsum(120 + 20 * np.sin(2 * np.pi * 0.7 * seconds)) / rate
+    pulses = np.diff(np.floor(turns), prepend=0.0)
+    after = np.arange(800) / rate
+    vowel = sum(
+        np.exp(-np.pi * width * after) * np.sin(2 * np.pi * hertz * after)
+        for hertz, width in ((730, 90), (1090, 110), (2440, 170))
+    )
+    sound = np.convolve(pulses, vowel)[: len(seconds)]
+    sound *= np.clip(np.sin(2 * np.pi * 1.5 * seconds), 0.0, 1.0)
+    path = tmp_path_factory.mktemp("clip") / "ah.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((9000 * sound / np.abs(sound).max()).astype("<i2").tobytes())
+    return path
 
 
-def test_training_stays_out_of_the_zip(built: Path) -> None:
-    import zipfile
+def test_installed_used_opened_again_and_removed(
+    bare: Path, built: Path, user: Path, clip: Path, tmp_path: Path
+) -> None:
+    """With nothing but Blender: no Python is named, nothing is installed into it."""
+    blend = tmp_path / "scene.blend"
+    first = blender(bare, FIRST, user, built, clip, blend)
+    assert "4.0 s of sound" in first["RESULT"]
+    assert first["LEFT BY DISABLE"] == "[]" and first["NOT AS BEFORE"] == "[]"
+    assert first["TORCH"] == "False"
+    spoken = json.loads(first["MOUTH"])
+    assert max(spoken) > 0.004 and min(spoken) < 0.5 * max(spoken)  # metres: it opens and closes
 
+    # How long it takes to enable what is compiled already, with and without the imports.
+    times = [blender(bare, ENABLE, user, built, clip, blend) for _ in range(3)]
+    registered = statistics.median(float(said["REGISTERED"].split()[0]) for said in times)
+    enabled = statistics.median(float(said["ENABLED"].split()[0]) for said in times)
+    print(f"processor: register {registered:.1f} ms, with all imports {enabled:.0f} ms")
+    assert registered < 50
+    assert all(said["TORCH"] == "False" and said["HEAD READ"] == "0" for said in times)
+
+    second = blender(bare, SECOND, user, built, clip, blend)
+    assert json.loads(second["MOUTH"]) == pytest.approx(spoken, abs=1e-6)
+    assert second["LINES"] == "1"
+    assert second["LEFT"] == "[]" and second["MODULES"] == "[]"
+    assert second["FILES"] == "False False"
+
+
+REPOSITORY = """
+address = "file://" + os.path.join(os.path.dirname(zip_file), "repository", "index.json")
+repos = bpy.context.preferences.extensions.repos
+bpy.context.preferences.system.use_online_access = True
+repo = repos.new(name="SelfTalk", module="selftalk", remote_url=address)
+repo.use_remote_url, repo.remote_url = True, address
+index = list(repos).index(repo)
+bpy.ops.extensions.repo_sync(repo_index=index)
+bpy.ops.extensions.package_install(repo_index=index, pkg_id="selftalk_blender")
+print("ENABLED", "bl_ext.selftalk.selftalk_blender" in bpy.context.preferences.addons)
+addon_utils.disable("bl_ext.selftalk.selftalk_blender")
+"""
+
+
+def test_blender_installs_it_from_the_repository(
+    bare: Path, built: Path, clip: Path, tmp_path: Path
+) -> None:
+    said = blender(bare, REPOSITORY, tmp_path / "user", built, clip, "")
+    assert said["ENABLED"] == "True"
+
+
+def test_what_is_in_the_zip(built: Path) -> None:
+    """All that is needed, each asset with its licence; not training, and not too much."""
+    assert built.stat().st_size < LARGEST
     names = zipfile.ZipFile(built).namelist()
-    assert "__init__.py" in names and "blender_manifest.toml" in names
-    assert not [name for name in names if "training" in name or "__pycache__" in name]
+    for asset in ("animator.safetensors", "head.npz", "sample.ogg"):
+        assert {f"assets/{asset}", f"assets/{Path(asset).stem}.md"} <= set(names)
+    assert {"__init__.py", "blender_manifest.toml", "LICENSE"} <= set(names)
+    unwanted = ("training/", "__pycache__", "tests/", ".whl", ".zip")
+    assert not [name for name in names if any(part in name for part in unwanted)]
+
+
+def test_a_zip_with_pytorch_names_its_wheels(tmp_path: Path) -> None:
+    """Of wheels that are there; the manifest in the repository stays as it is."""
+    import shutil
+
+    shutil.copytree(ROOT / "tools", tmp_path / "tools")
+    shutil.copytree(
+        ROOT / "selftalk_blender", tmp_path / "selftalk_blender",
+        ignore=shutil.ignore_patterns("*.safetensors", "__pycache__"),
+    )  # fmt: skip
+    for name in ("blender_manifest.toml", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    wheels = tmp_path / "wheels" / "linux-x64"
+    wheels.mkdir(parents=True)
+    wheel = "torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl"
+    (wheels / wheel).write_bytes(b"a wheel")
+    command = [sys.executable, "tools/build_extension.py", "dist", "--torch"]
+    subprocess.run([*command, "linux-x64"], check=True, cwd=tmp_path, capture_output=True)
+    (zip_file,) = (tmp_path / "dist").glob("selftalk_blender-*-torch-linux-x64.zip")
+    with zipfile.ZipFile(zip_file) as archive:
+        manifest = tomllib.loads(archive.read("blender_manifest.toml").decode())
+        assert f"wheels/{wheel}" in archive.namelist()
+    assert manifest["wheels"] == [f"./wheels/{wheel}"]
+    assert manifest["platforms"] == ["linux-x64"]
+    done = subprocess.run(
+        [*command, "windows-x64"], check=False, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "tools/fetch_wheels.py windows-x64 first" in done.stderr
+
+
+def test_one_version_everywhere() -> None:
+    """Of the manifest, of the package and of the list of changes; see docs/releasing.md."""
+    manifest = tomllib.loads((ROOT / "blender_manifest.toml").read_text("utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
+    assert newest is not None
+    assert manifest["version"] == project["version"] == newest[1]
+
+
+PYTORCH = """
+bpy.ops.extensions.package_install_files(
+    filepath=zip_file, repo="user_default", enable_on_install=True
+)
+pytorch, preferences = module("worker.pytorch"), module("blender.preferences")
+folder, lock = preferences.torch_folder(), pytorch.LOCK
+assert lock.is_file()  # in the zip
+pytorch.size = lambda build: 1e6
+
+
+def press(operator):
+    try:
+        return str(operator())
+    except RuntimeError as error:
+        return str(error).strip().replace("\\n", " ")
+
+
+def lane():
+    preferences.lane(bpy.context)
+    preferences._inquiry.wait()
+    return preferences.lane(bpy.context)
+
+
+install, remove = bpy.ops.selftalk.install_torch, bpy.ops.selftalk.remove_torch
+print("OFFLINE", press(install))
+bpy.context.preferences.system.use_online_access = True
+pytorch.LOCK = type(lock)(clip) / "wrong.lock"
+print("WRONG HASH", press(install), folder.exists())
+pytorch.LOCK = type(lock)(clip) / "right.lock"
+pytorch.size = lambda build: 1e18
+print("NO ROOM", press(install), folder.exists())
+pytorch.size = lambda build: 1e6
+settings = bpy.context.preferences.addons[name].preferences
+usual = settings.torch_build
+settings.torch_build = "CPU" if usual == "CUDA" else "CUDA"
+print("OTHER BUILD", press(install), folder.exists())
+settings.torch_build = usual
+steps = module("blender.pytorch")._do(pytorch.Installation(folder, usual))
+while not any(folder.glob(".working-*/pip.log")):
+    next(steps)
+steps.close()
+print("CANCELLED", folder.exists())
+print("BEFORE", lane(), remove.poll())
+print("INSTALLED", press(install), os.listdir(folder) == [sys.implementation.cache_tag])
+print("AFTER", lane())
+found = module("worker.python").find_python()
+assert found.libraries == (pytorch.installed_in(folder),), found
+print("REMOVED", press(remove), folder.exists(), lane())
+settings.python = "/nowhere/python"
+print("NOWHERE", preferences.lane(bpy.context))
+settings.python = clip + "/no-python"
+print("NO PYTHON", lane())
+settings.python = sys.executable
+print("CHOSEN", lane())
+settle()
+print("THREADS", threading.active_count())
+addon_utils.disable(name)
+"""
+
+
+def tiny_wheels(folder: Path) -> None:
+    """Libraries of a few lines each, as wheels, with a lock that fits and one that does not."""
+    bodies = {"torch": TINY_TORCH, "transformers": "", "safetensors": ""}
+    lock = wrong = ""
+    for name, body in bodies.items():
+        wheel = folder / f"{name}-1.0-py3-none-any.whl"
+        info = f"{name}-1.0.dist-info"
+        files = {
+            f"{name}/__init__.py": body,
+            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+            f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        }
+        record = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for path, text in {**files, f"{info}/RECORD": record}.items():
+                archive.writestr(path, text)
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        lock += f"{name}==1.0 \\\n    --hash=sha256:{digest}\n"
+        wrong += f"{name}==1.0 \\\n    --hash=sha256:{'0' * 64}\n"
+    (folder / "right.lock").write_text(lock)
+    (folder / "wrong.lock").write_text(wrong)
+    (folder / "no-python").write_text("#!/bin/sh\necho hello\n")
+    (folder / "no-python").chmod(0o755)
+
+
+TINY_TORCH = """
+__version__ = "1.0"
+class cuda:
+    is_available = staticmethod(lambda: False)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell script")
+@pytest.mark.skipif(bpy.app.version < (5, 0, 0), reason="pip is that of Blender 5.0's Python")
+def test_pytorch_is_installed_and_removed(
+    bare: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By real pip from a folder: refused, failed, cancelled, installed, and removed again."""
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    tiny_wheels(wheels)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    said = blender(bare, PYTORCH, tmp_path / "user", built, wheels, "")
+    assert "may not go online. Allow it in Preferences" in said["OFFLINE"]
+    assert "could not be installed" in said["WRONG HASH"] and "HASHES" in said["WRONG HASH"]
+    assert "Free some space" in said["NO ROOM"]
+    assert "Enter the address of PyTorch's own in Index" in said["OTHER BUILD"]
+    for refused in ("WRONG HASH", "NO ROOM", "OTHER BUILD", "CANCELLED"):
+        assert said[refused].endswith("False"), said  # nothing is left
+    assert said["BEFORE"] == "(True, 'The built-in animator (no PyTorch)') False"
+    assert said["INSTALLED"] == "{'FINISHED'} True"
+    assert said["AFTER"].startswith("(True, 'PyTorch 1.0, CPU, in ")
+    assert said["REMOVED"].startswith("{'FINISHED'} False (True, 'The built-in animator")
+    assert "There is no Python at /nowhere/python" in said["NOWHERE"]
+    assert "It is no Python that runs here (hello)" in said["NO PYTHON"]
+    assert said["CHOSEN"] == "(True, 'The built-in animator (no PyTorch)')"
+    assert said["THREADS"] == "1"

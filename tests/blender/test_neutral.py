@@ -274,7 +274,7 @@ def test_an_animator_of_another_face_is_refused(tmp_path, monkeypatch) -> None:
 
 @pytest.fixture(scope="module")
 def torch_python() -> str:
-    needs = [PYTHON, "-c", "import torch, transformers, soundfile, soxr, av"]
+    needs = [PYTHON, "-c", "import torch, transformers, soundfile, av"]
     if subprocess.run(needs, check=False, capture_output=True).returncode:
         pytest.skip("no Python with torch: name one in SELFTALK_PYTHON")
     return PYTHON

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "wheels/README.md"]
-PROGRAMS = r"(selftalk|blender|python[\d.]*|\.venv/bin/python|pip|tensorboard|ray)"
+PROGRAMS = r"(selftalk|blender -c|python[\d.]*|\.venv/bin/python|pip|tensorboard|ray)"
 # Within a sentence, a name such as `selftalk bake` is no command to type; with arguments it is.
 IN_A_SENTENCE = re.compile(rf"`({PROGRAMS} [^`\n]* [^`\n]*|python[\d.]* -m [^`\n]*)`")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -24,6 +25,16 @@ from selftalk_blender.core.template import ASSETS
 
 SHORTER = {"epochs": 1, "reader_epochs": 1, "width": 32, "batch": 1, "warmup": 1}
 
+CHARACTER = f"""
+import bpy, sys
+sys.path.insert(0, {str(ROOT)!r})
+from selftalk_blender.blender import face, interface
+interface.register()
+bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+face.add_head(bpy.context, (0.0, 0.0, 0.0))
+bpy.ops.wm.save_as_mainfile(filepath="character.blend")
+"""
+
 
 def fill(folder: Path) -> None:
     """Put everything there, in a second."""
@@ -31,6 +42,11 @@ def fill(folder: Path) -> None:
     samples, rate = soundfile.read(ASSETS / "sample.ogg")
     for name in ("line.wav", "dialogue/a.wav", "dialogue/act1/b.wav"):
         soundfile.write(folder / name, samples[: rate // 2], rate)
+    (folder / "lines.csv").write_text(
+        "clip,mesh,object,strength,blinks,format\n"
+        'dialogue/act1/b.wav,character.blend,,1.2,1,"fbx,json"\ndialogue/a.wav,,,0.8,,\n'
+    )
+    subprocess.run([sys.executable, "-c", CHARACTER], cwd=folder, check=True)
     _published(folder)
     _captures(folder)
     _configs(folder)

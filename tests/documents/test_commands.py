@@ -26,10 +26,21 @@ from selftalk_blender import cli
 ELSEWHERE = {
     "python3.11 tools/run.py demo": "tests/test_cli.py bakes; a minute with the preview",
     "python3.11 tools/run.py test": "is what runs this test",
+    "python3.11 tools/run.py test --blender all": "runs this test, too",
+    "python3.11 tools/run.py test --blender 4.5 tests/blender/test_lines.py -k overlap": (
+        "sets up another environment; .ci/run does it with all tests"
+    ),
+    "python3.11 tools/run.py test tests/window": "needs packages of the system and a screen",
     "python3.11 tools/run.py bake line.wav -o baked --preview": (
         "a minute; tests/blender/test_preview.py"
     ),
     'pip install ".[train]"': "sets up an environment",
+    'pip install "selftalk-blender[bake,cluster]"': "sets up an environment",
+    "ray start --head --port=6379 --disable-usage-stats": "another program's daemons",
+    "ray start --address=farm1:6379": "of another machine",
+    "selftalk bake dialogue -o baked --mesh character.blend --format fbx,usd --ray auto": (
+        "needs the cluster of the two commands above it; tests/batch/test_cluster.py"
+    ),
     "python -m torch.distributed.run --nproc-per-node 2 "
     "-m selftalk_blender.cli train configs/own.toml": (
         "in place of the command above it; tests/training/test_loop.py"

@@ -25,7 +25,7 @@ from ...core.livelink import write_livelink
 from .. import compat, lines, strips, writers
 from ..animate import Progress
 from . import caches, curves, exporters, package, sound
-from .cast import Cast, cast_of, left_out
+from .cast import Cast, cast_of, left_out, over_four
 from .exporters import PRESETS
 from .stage import Sampled, sample, staged
 
@@ -204,7 +204,7 @@ def check_export(
     if last < first:
         raise SelfTalkError(f"From frame {first} to {last} there is nothing. Choose other frames.")
     check_writable(path)
-    if with_sound:
+    if with_sound and suffix != ".usdz":
         sound.check(path)
     if suffix == ".abc":
         _check_room(context, cast_of(context, faces, with_parts), path, last - first + 1)
@@ -379,7 +379,7 @@ class _Job:
 
     def shapes(self, cast: Cast, name: str, preset: str, notices: list[str]) -> Iterator[Progress]:
         """FBX, glTF, or USD with blend shapes: from the stage."""
-        notices += left_out(cast)
+        notices += left_out(cast) + (over_four(cast) if name == "glb" else [])
         found: list[Sampled] = []
         for done in sample(self.context, cast, self.first, self.last, found):
             yield Progress(0.1 + 0.6 * done, "Reading the motion")

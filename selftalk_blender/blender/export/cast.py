@@ -54,6 +54,30 @@ def cast_of(
     return Cast(tuple(wanted), tuple(rigs))
 
 
+def over_four(cast: Cast) -> list[str]:
+    """A sentence on each mesh with vertices that more than four bones bend, as glTF's do not."""
+    notices = []
+    for mesh in cast.meshes:
+        rig = cast.rig_of(mesh)
+        if rig is None:
+            continue
+        bends = {
+            group.index
+            for group in mesh.vertex_groups
+            if (bone := rig.data.bones.get(group.name)) is not None and bone.use_deform
+        }
+        many = sum(
+            sum(g.weight > 0 and g.group in bends for g in vertex.groups) > 4
+            for vertex in mesh.data.vertices
+        )
+        if many:
+            notices.append(
+                f"{many} vertices of {mesh.name} are bent by more than four bones; glTF keeps the "
+                "four strongest of each."
+            )
+    return notices
+
+
 def left_out(cast: Cast) -> list[str]:
     """Sentences on what shape keys and bones cannot hold of these meshes."""
     notices = []

@@ -152,7 +152,8 @@ def write_usd(path: Path, selected: bool, shape_keys: bool, textures: bool) -> s
         export_shapekeys=shape_keys,
         # Of points that move there would be normals for each frame, three times as large.
         export_normals=shape_keys,
-        only_deform_bones=True,
+        # Deforming bones alone would lose the parents in between, and with them their place.
+        only_deform_bones=False,
         evaluation_mode="VIEWPORT",
         allow_unicode=True,
         **compat.usd_textures(textures),

@@ -112,21 +112,22 @@ def staged(
     """
     basis = basis or Matrix()
     scene = context.scene
-    shown = context.window.scene
+    window = context.window or context.window_manager.windows[0]
+    shown = window.scene
     stage = bpy.data.scenes.new(name)
     stage.render.fps, stage.render.fps_base = scene.render.fps, scene.render.fps_base
     stage.frame_end = first + len(found[0].places) - 1
     stage.frame_start = first  # at 0 at the earliest
     copies: dict[bpy.types.Object, bpy.types.Object] = {}
-    borrowed: list[tuple[bpy.types.ID, str]] = []
+    borrowed: dict[bpy.types.ID, str] = {}
     made: list[bpy.types.ID] = []
 
     def take_name(original: bpy.types.ID, copy: bpy.types.ID) -> None:
         """The copy is called as the original, which is called otherwise meanwhile."""
-        wanted = original.name
+        wanted = borrowed.get(original, original.name)
         made.append(copy)
-        if original.library is None:
-            borrowed.append((original, wanted))
+        if original.library is None and original not in borrowed:
+            borrowed[original] = wanted
             original.name = "SelfTalk export"
         copy.name = rename(wanted)
 
@@ -134,8 +135,8 @@ def staged(
         for each in found:
             copies[each.thing] = _copy(each, copies, basis, take_name)
             stage.collection.objects.link(copies[each.thing])
-        context.window.scene = stage
-        context.view_layer.update()  # poses are made
+        window.scene = stage
+        stage.view_layers[0].update()  # poses are made
         for each in found:
             copy = copies[each.thing]
             made += _animate(each, copy, first, basis)
@@ -146,13 +147,16 @@ def staged(
                 if rename(part.name) != part.name:
                     part.name = rename(part.name)
         stage.frame_set(first)
-        yield stage
+        # Exporters look at the scene of the context, some of them at the window's.
+        view = {"window": window, "scene": stage, "view_layer": stage.view_layers[0]}
+        with context.temp_override(**view):
+            yield stage
     finally:
-        context.window.scene = shown
+        window.scene = shown
         bpy.data.scenes.remove(stage)
         for copy in reversed(made):
             _remove(copy)
-        for original, wanted in reversed(borrowed):
+        for original, wanted in borrowed.items():
             original.name = wanted
 
 

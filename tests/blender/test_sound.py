@@ -1,0 +1,223 @@
+"""Sound by Blender's own decoders: every kind, in parts, at its time; broken ones in words."""
+
+from __future__ import annotations
+
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from animators import stand_in
+
+from selftalk_blender.animator.audio import read_sound
+from selftalk_blender.blender import animate, compat, sound
+from selftalk_blender.core.errors import SelfTalkError
+from selftalk_blender.core.resample import resampled
+from selftalk_blender.core.template import ASSETS
+from selftalk_blender.core.wav import open_wav
+
+av = pytest.importorskip("av")
+soundfile = pytest.importorskip("soundfile")
+pytestmark = pytest.mark.skipif(
+    not compat.HAS_SOUND, reason="this Blender is built without sound: WAV files alone are read"
+)
+
+SECONDS = 13.0  # some parts
+
+
+@pytest.fixture(scope="module")
+def speech() -> np.ndarray:
+    """(n,) at 48 kHz: the sample clip, again and again, with digital silence from 7 to 10 s."""
+    samples, rate = soundfile.read(ASSETS / "sample.ogg", dtype="float32")
+    samples = np.interp(np.arange(round(SECONDS * 48000)) / 48000 % (len(samples) / rate),
+                        np.arange(len(samples)) / rate, samples)  # fmt: skip
+    samples[7 * 48000 : 10 * 48000] = 0.0
+    return samples.astype(np.float32)
+
+
+def encoded(path: Path, samples: np.ndarray, codec: str, video: bool = False) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=48000)
+        stream.layout = "stereo"
+        if video:
+            picture = container.add_stream("mpeg4", rate=25)
+            picture.width, picture.height, picture.pix_fmt = 64, 64, "yuv420p"
+            for index in range(round(SECONDS * 25)):
+                image = av.VideoFrame(64, 64, "yuv420p")
+                image.pts, image.time_base = index, Fraction(1, 25)
+                container.mux(picture.encode(image))
+            container.mux(picture.encode())
+        both = np.stack([samples, 0.5 * samples], 1).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(both, format="flt", layout="stereo")
+        frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+KINDS = {
+    "flac": ("flac", False), "mp3": ("libmp3lame", False), "m4a": ("aac", False),
+    "opus": ("libopus", False), "mkv": ("aac", True), "mp4": ("aac", True), "ogg": ("flac", False),
+}  # fmt: skip
+
+
+def written(clip: Path, start: float = 0, stop: float | None = None) -> np.ndarray:
+    notices: list[str] = []
+    path = clip.with_name("written.wav")
+    held, begun = 0.0, time.thread_time()
+    for _ in sound.write_wav(clip, start, stop, path, notices):
+        held, begun = max(held, time.thread_time() - begun), time.thread_time()
+    assert held < 0.1 and notices == []  # 0.05 where nothing else runs
+    return np.concatenate([np.zeros(0, np.float32), *open_wav(path).blocks()])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_are_the_whole(tmp_path: Path, speech: np.ndarray, kind: str) -> None:
+    """As Blender decodes the whole file at once, mixed down and brought to 16 kHz."""
+    import aud
+
+    clip = encoded(tmp_path / f"ä #1.{kind}", speech, *KINDS[kind])
+    ours = written(clip)
+    whole = np.asarray(aud.Sound(str(clip)).data()).mean(1, dtype=np.float32)
+    wanted = np.concatenate(list(resampled(iter([whole]), 48000)))
+    if KINDS[kind][0] == "aac":  # its decoder makes up a little noise, each time another
+        for second in (0, 1, 3, 4, 5, 6, 11):
+            at = slice(16000 * second, 16000 * second + 16000)
+            assert abs(lag(ours[at], wanted[at])) <= 16, f"1 ms off in second {second}"
+    else:
+        assert abs(len(ours) - len(wanted)) <= 1
+        count = min(len(ours), len(wanted))
+        np.testing.assert_allclose(ours[:count], wanted[:count], atol=1e-5)
+        np.testing.assert_allclose(written(clip, 3, 8.5), wanted[48000:136000], atol=1e-5)
+    # And when the animator's own libraries hear it. Blender plays AAC in Matroska a block late.
+    late = lag(ours[:64000], read_sound(clip)[:64000])
+    assert abs(late - (341 if kind == "mkv" else 0)) <= 32, "2 ms apart"
+
+
+def lag(ours: np.ndarray, theirs: np.ndarray) -> int:
+    """Samples by which ours comes late."""
+    size = 1 << (len(ours) + len(theirs)).bit_length()
+    product = np.fft.rfft(ours, size) * np.conj(np.fft.rfft(theirs, size))
+    return (int(np.argmax(np.fft.irfft(product))) + size // 2) % size - size // 2
+
+
+def test_a_part_far_into_a_file_begins_by_a_seek(
+    tmp_path: Path, speech: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sound, "NEAR", 1.0)
+    clip = encoded(tmp_path / "a.flac", speech, "flac")
+    ours = written(clip, 3, 6)
+    np.testing.assert_allclose(ours[100:], written(clip)[48100:96000], atol=1e-5)
+
+
+def test_parts_are_joined_where_they_repeat() -> None:
+    samples = np.random.default_rng(0).standard_normal(5000).astype(np.float32)
+    before, part = samples[1000:2000], samples[900:4000]
+    for expected in (1100, 1000, 1300, 1900):
+        assert sound.joined_at(before, part, expected, 1000) == 1100
+    assert sound.joined_at(before, part, 2500, 1000) == 2500  # nothing is repeated there
+    noise = 0.1 * np.random.default_rng(1).standard_normal(1000).astype(np.float32)
+    assert sound.joined_at(before + noise, part, 1130, 1000) == 1100
+    silence = np.zeros(3000, np.float32)
+    assert sound.joined_at(silence[:100], silence, 700, 1000) == 700
+    assert sound.joined_at(silence[:100], silence[:50], 700, 1000) == 50
+    assert sound.joined_at(silence[:0], silence, 700, 1000) == 700
+    assert sound.quiet_end(np.array([0, 1, 0, 0])) == 2
+    assert sound.quiet_end(np.array([0, 1])) == sound.quiet_end(silence) == 0
+
+
+def broken(path: Path, speech: np.ndarray, kind: str) -> Path:
+    data = {
+        "text.ogg": b"Dear diary, " * 99,
+        "text.mp3": b"Dear diary, " * 9999,  # ends Blender if its samples are asked for
+        "zeros.mp3": bytes(99999),
+        "empty.ogg": b"",
+    }
+    clip = path / kind
+    if kind in data:
+        clip.write_bytes(data[kind])
+    elif kind == "film.mp4":
+        with av.open(str(clip), "w") as container:
+            picture = container.add_stream("mpeg4", rate=25)
+            picture.width, picture.height, picture.pix_fmt = 64, 64, "yuv420p"
+            container.mux(picture.encode(av.VideoFrame(64, 64, "yuv420p")))
+            container.mux(picture.encode())
+    elif kind == "folder.ogg":
+        clip.mkdir()
+    elif kind != "none.ogg":
+        whole = encoded(path / f"whole.{kind.partition('.')[2]}", speech, *KINDS[kind[5:]])
+        clip.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    return clip
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("text.ogg", "no sound that Blender can play"), ("film.mp4", "no sound that Blender can"),
+        ("text.mp3", "no sound that Blender can play"), ("zeros.mp3", "no sound that Blender can"),
+        ("empty.ogg", "is empty"), ("folder.ogg", "is a folder"), ("none.ogg", "There is no file"),
+        ("half.m4a", "no sound that Blender can play"),
+        ("half.flac", r"ends at .* although it should last 13\.0 s"),
+        ("half.mkv", "ends at 0.0 s although|ends at .* although"),
+    ],
+)  # fmt: skip
+def test_a_broken_file_gets_a_sentence(
+    tmp_path: Path, speech: np.ndarray, kind: str, words: str
+) -> None:
+    clip = broken(tmp_path, speech, kind)
+    with pytest.raises(SelfTalkError, match=words):
+        for _ in animate.listen(clip, python=stand_in(tmp_path)):
+            pass
+
+
+def test_a_file_that_may_be_longer_than_it_is_gets_a_notice(tmp_path: Path) -> None:
+    """The length of an MP3 is an estimate."""
+    clip, notices = tmp_path / "half.mp3", []
+    samples = np.random.default_rng(0).standard_normal(12 * 44100).astype(np.float32) * 0.1
+    soundfile.write(tmp_path / "whole.mp3", samples, 44100)
+    data = (tmp_path / "whole.mp3").read_bytes()
+    clip.write_bytes(data[: len(data) // 2])
+    assert list(sound.write_wav(clip, 0, None, tmp_path / "a.wav", notices))[-1] > 0.3
+    assert len(notices) == 1 and "half.mp3 ends at" in notices[0]
+
+
+def test_wav_files_are_left_to_the_animator(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(100), 8000)
+    assert not sound.needs_reading(tmp_path / "a.wav")
+    soundfile.write(tmp_path / "phone.wav", np.zeros(16000), 8000, subtype="ALAW")
+    assert sound.needs_reading(tmp_path / "phone.wav")
+    assert len(written(tmp_path / "phone.wav")) == 32000
+
+
+def test_nothing_is_left_behind(
+    tmp_path: Path, speech: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither by a job that is done nor by one that is cancelled while it reads."""
+    import tempfile
+
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    clip = encoded(tmp_path / "a.flac", speech, "flac")
+    listening = animate.listen(clip, python=stand_in(tmp_path))
+    assert next(listening).text.startswith("Reading the sound")
+    assert len(list(folder.iterdir())) == 1
+    listening.close()
+    assert list(folder.iterdir()) == []
+    for _ in animate.listen(clip, python=stand_in(tmp_path)):
+        pass
+    assert [path for path in folder.iterdir() if path.suffix == ".wav"] == []
+
+
+def test_a_full_disk_is_told_of(
+    full_disk: Path, tmp_path: Path, speech: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tempfile
+
+    clip = encoded(tmp_path / "a.flac", speech, "flac")
+    monkeypatch.setattr(tempfile, "tempdir", str(full_disk))
+    with pytest.raises(SelfTalkError, match="cannot be written out for the animator: No space"):
+        for _ in animate.listen(clip, python=stand_in(tmp_path)):
+            pass
+    assert list(full_disk.iterdir()) == []

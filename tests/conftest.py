@@ -1,0 +1,25 @@
+"""Pythons for tests of every room."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def numpy_alone(tmp_path: Path) -> Path:
+    """A Python that has numpy and nothing else."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    bare = tmp_path / "bare" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    own = subprocess.run([bare, "-c", ask], check=True, capture_output=True, text=True)
+    packages, numpy = Path(own.stdout.strip()), Path(np.__file__).parent
+    for folder in (numpy, numpy.with_name("numpy.libs"), numpy.with_name(".dylibs")):
+        if folder.exists():
+            (packages / folder.name).symlink_to(folder, target_is_directory=True)
+    return bare
