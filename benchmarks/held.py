@@ -133,7 +133,9 @@ def by_keys(case: str, face: bpy.types.Object, count: int, seconds: float) -> No
         for _ in targets.prepare(face):
             yield 0.0
         drive = targets.drive_of(face)
-        yield from lines.write(face, drive, line(count - 1, seconds), spoken_take(seconds, count))
+        yield from lines.write(face, drive, line(count - 1, seconds), take)
+
+    take = spoken_take(seconds, count)
 
     for number in range(count - 1):
         drive = targets.drive_of(face)
