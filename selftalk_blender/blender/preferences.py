@@ -84,7 +84,7 @@ class SelfTalkPreferences(bpy.types.AddonPreferences):
         if jobs.failure:
             layout.label(text=jobs.failure, icon="ERROR")
         layout.prop(self, "python")
-        self._draw_torch(layout)
+        _draw_torch(layout, self)
         layout.prop(self, "device")
         layout.prop(self, "cache_folder")
         log = log_file()
@@ -95,26 +95,28 @@ class SelfTalkPreferences(bpy.types.AddonPreferences):
         button.enabled = there
         button.operator("wm.path_open", text="Open Log", icon="TEXT").filepath = str(log)
 
-    def _draw_torch(self, layout: bpy.types.UILayout) -> None:
-        folder = torch_folder()
-        if folder is None:
-            return
-        version, size = pytorch.about(folder)
-        if version:
-            row = _named(layout, "PyTorch")
-            row.label(text=f"{version}, {size / 1e9:.1f} GB")
-            row.operator("selftalk.remove_torch", icon="TRASH")
-            return
-        if sys.platform != "darwin":
-            layout.prop(self, "torch_build", expand=True)
-            layout.prop(self, "torch_index")
+
+def _draw_torch(layout: bpy.types.UILayout, settings: SelfTalkPreferences) -> None:
+    """What was installed, and how to remove it; or how to install it."""
+    folder = torch_folder()
+    if folder is None:
+        return
+    version, size = pytorch.about(folder)
+    if version:
         row = _named(layout, "PyTorch")
-        needs = f"Install PyTorch ({pytorch.size(self.torch_build) / 1e9:.1f} GB)"
-        row.operator("selftalk.install_torch", text=needs, icon="IMPORT")
-        if not bpy.app.online_access:
-            _named(layout, "").label(
-                text="Needs System > Network > Allow Online Access", icon="INTERNET_OFFLINE"
-            )
+        row.label(text=f"{version}, {size / 1e9:.1f} GB")
+        row.operator("selftalk.remove_torch", icon="TRASH")
+        return
+    if sys.platform != "darwin":
+        layout.prop(settings, "torch_build", expand=True)
+        layout.prop(settings, "torch_index")
+    row = _named(layout, "PyTorch")
+    needs = f"Install PyTorch ({pytorch.size(settings.torch_build) / 1e9:.1f} GB)"
+    row.operator("selftalk.install_torch", text=needs, icon="IMPORT")
+    if not bpy.app.online_access:
+        _named(layout, "").label(
+            text="Needs System > Network > Allow Online Access", icon="INTERNET_OFFLINE"
+        )
 
 
 def _named(layout: bpy.types.UILayout, name: str) -> bpy.types.UILayout:
