@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,6 @@ from .template import bundled_template
 FORMAT = 1
 FPS = 50.0
 SILENCE = -120.0  # dBFS
-PIECE = 1 << 17  # bytes that are compressed at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +53,6 @@ class Take:
 
     def to_bytes(self) -> bytes:
         """The take compressed, weights rounded to 11 bits: about 20 kB for 10 s of speech."""
-        return b"".join(self.pieces())
-
-    def pieces(self) -> Iterator[bytes]:
-        """`to_bytes` piece by piece, each the work of some 10 ms: a window may draw in between."""
         arrays = {
             "format": np.array(FORMAT),
             "fps": np.array(self.fps, np.float64),
@@ -68,11 +62,7 @@ class Take:
         }
         file = io.BytesIO()
         np.savez(file, allow_pickle=False, **arrays)
-        packer = zlib.compressobj(1)  # the quickest level
-        whole = file.getbuffer()
-        for start in range(0, len(whole), PIECE):
-            yield packer.compress(whole[start : start + PIECE])
-        yield packer.flush()
+        return zlib.compress(file.getbuffer(), 1)  # the quickest level
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Take:

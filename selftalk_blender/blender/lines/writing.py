@@ -102,10 +102,7 @@ def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iter
     created: list[str] = []
     made: list[Made] = []
     try:
-        data = []
-        for piece in take.pieces():
-            data.append(piece)
-            yield 0.05
+        data = yield from paced(aside(take.to_bytes), 0.05)
         todo = [(new, take)]
         if writers.has_cache(face):
             for other in other_lines(face, (new.id,)):
@@ -130,7 +127,7 @@ def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iter
     for line in made:
         line.put(face)
     writers.remove_cache(face)
-    store_take(face, new.id, b"".join(data))
+    store_take(face, new.id, data)
     yield 1.0
 
 
@@ -147,14 +144,12 @@ def write_cache(
 
     Yields, raises: as `writers.write_mesh_cache`.
     """
-    data: dict[str, list[bytes]] = {}
+    data: dict[str, bytes] = {}
     todo: list[tuple[Spoken, Motion, int]] = []
     ids = {spoken.id for spoken, _ in new}
     for spoken, take in itertools.chain(new, other_lines(face, {*ids, gone})):
         if spoken.id in ids:
-            for piece in take.pieces():
-                data.setdefault(spoken.id, []).append(piece)
-                yield 0.0
+            data[spoken.id] = yield from paced(aside(take.to_bytes), 0.0)
         eased, first = yield from paced(speaking(face, spoken, take), 0.0)
         todo.append((spoken, eased, first))
     together = aside(lambda: compose([(eased, first) for _, eased, first in todo]))
@@ -169,8 +164,8 @@ def write_cache(
             clear_line(face, line)
         keep_entry(face, spoken, (first, first + len(eased) - 1))
     _forget_dense(face, ids)
-    for line_id, pieces in data.items():
-        store_take(face, line_id, b"".join(pieces))
+    for line_id, kept in data.items():
+        store_take(face, line_id, kept)
     yield 1.0
 
 
