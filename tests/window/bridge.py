@@ -32,6 +32,8 @@ def bridge() -> None:
         bar.prop(bpy.context.window_manager, "selftalk_bar", text=text, slider=True)
 
     bpy.types.UILayout.progress = progress
+    bpy.utils.register_cli_command = lambda name, run: name
+    bpy.utils.unregister_cli_command = lambda command: None
 
 
 def mesh_positions(mesh: bpy.types.Mesh) -> np.ndarray:
