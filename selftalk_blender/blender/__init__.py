@@ -4,12 +4,12 @@ import importlib.util
 import sys
 import types
 
-# What works when asked to is imported by its first use: enabling the add-on waits for what is on
-# screen alone. Python's lazy modules must first be used in one thread, which is Blender's own.
-# Order: each needs only those before it, or little of those behind.
+# What works only when asked to is imported by its first use, so that enabling the add-on takes
+# milliseconds. What is on screen uses it as modules (`from . import lines`, then `lines.find`),
+# never while classes are made, and first in Blender's own thread: in the Python of Blender 4.2
+# two threads would collide.
 LATER = (
     "..worker.client",
-    "..worker.pytorch",
     "..core.reduce",
     "..core.landmarks",
     "..core.surface",

@@ -16,7 +16,6 @@ import time
 import traceback
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 import bpy
 import numpy as np
@@ -30,13 +29,10 @@ from ..core.errors import SelfTalkError
 from ..core.names import recognise
 from ..core.take import SILENCE
 from ..core.template import bundled_template
-from . import artist, glance, parts, writers
+from . import artist, glance, jobs, lines, parts, writers
 from . import face as faces
 from .marks import REDUCED, SEALS, WAITING
 from .properties import ControlSettings
-
-if TYPE_CHECKING:
-    from . import lines
 
 SEAL_SLACK = 1e-3  # of a sum; an edit that shows changes it by more
 PAUSE = 0.03  # seconds in which the window may draw, before a dragged slider bakes again
@@ -171,8 +167,6 @@ def head(face: bpy.types.Object) -> Head | None:
 
 def _rest_values(owner: bpy.types.Object, path: str) -> np.ndarray:
     """(C,) a rotation as the artist set it: what it was before lines of ours turned it."""
-    from . import lines  # which imports this module
-
     ours = lines.rest_values(owner)
     now = owner.path_resolve(path)
     return np.array([ours.get((path, index), value) for index, value in enumerate(now)], np.float32)
@@ -370,8 +364,6 @@ def touching(face: bpy.types.Object, line_id: str) -> Generator[None, None, bool
 
 def _summing(face: bpy.types.Object, line_id: str) -> Generator[None, None, list[float]]:
     """The sums of a line's curves as they are now, in the order of `_flat`."""
-    from . import lines  # which imports this module
-
     rows: list[tuple[tuple[str, int], np.ndarray]] = []
     line = lines.find(face, line_id)
     while line is not None:
@@ -444,8 +436,6 @@ def _waiting() -> list[bpy.types.Object]:
 
 
 def _tick() -> float | None:
-    from . import jobs  # which comes to lines, which imports this module
-
     global _seconds
     if jobs.running is not None:
         rest()
@@ -529,8 +519,6 @@ def bake_now(face: bpy.types.Object) -> None:
 
 
 def _baking(face: bpy.types.Object, which: Sequence[str] | None) -> Generator[None, None, None]:
-    from . import lines  # which imports this module
-
     settings = face.selftalk.controls
     try:
         for _ in lines.rebaking(face, which):  # which seals what it writes

@@ -28,6 +28,7 @@ from . import (
     use_next,
     used,
 )
+from .marks import WAITING
 
 CLASSES: tuple[type, ...] = (
     *preferences.CLASSES,
@@ -59,7 +60,8 @@ def _rest(*_: Any) -> None:
 
 @bpy.app.handlers.persistent
 def _resume(*_: Any) -> None:
-    controls.resume()
+    if any(WAITING in face for face in bpy.data.objects):
+        controls.resume()
 
 
 def _handlers() -> tuple[tuple[list[Any], Any], ...]:
