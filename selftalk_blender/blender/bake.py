@@ -80,16 +80,16 @@ def listen(task: Task) -> animate.Listening | None:
         )
         while not next(listening).waiting:
             pass
-    except SelfTalkError as error:
-        return _ended(error)
     except StopIteration as end:
         return _ended(end.value)
+    except Exception as error:  # told when its turn comes: the clip in hand has no part in it
+        return _ended(error)
     return listening
 
 
-def _ended(outcome: animate.Listened | SelfTalkError) -> animate.Listening:
+def _ended(outcome: animate.Listened | Exception) -> animate.Listening:
     """What has come to its end before anyone asked."""
-    if isinstance(outcome, SelfTalkError):
+    if isinstance(outcome, Exception):
         raise outcome
     return outcome
     yield
