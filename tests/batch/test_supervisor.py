@@ -82,6 +82,17 @@ def test_one_that_fails_crashes_or_hangs_does_not_stop_the_others(
     assert manifest.read(out / "manifest.jsonl") == told.lines
 
 
+def test_a_clip_that_crashes_who_listens_ahead_to_it_harms_itself_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_AHEAD", "")
+    todo = tasks(tmp_path, "a", "b", "poison", "c", "d")
+    failed, told = run(1, todo)
+    assert failed == 1 and len(told.lines) == 5
+    assert "crashed (SIGSEGV), and did so again" in told.lines["act/poison"]["error"]
+    assert [place for place, line in told.lines.items() if line["warnings"]] == ["act/b"]
+
+
 def test_resume_skips_what_is_whole_and_current(tmp_path: Path) -> None:
     todo = tasks(tmp_path, "a", "b", "bad", "c", "d", "e", "f")
     run(2, todo)

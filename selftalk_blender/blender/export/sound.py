@@ -103,8 +103,9 @@ def _mix_down(owner: bpy.types.Scene, first: int, last: int, path: Path) -> int:
                 format="S16", channels="MONO" if mono else "STEREO", mixrate=MIX_RATE,
             )  # fmt: skip
     except RuntimeError as error:
+        reason = operator_reason(error)
         raise SelfTalkError(
-            f"The sound cannot be mixed down: {operator_reason(error)}. Untick Sound to export without it."
+            f"The sound cannot be mixed down: {reason}. Untick Sound to export without it."
         ) from error
     finally:
         owner.frame_start, owner.frame_end, owner.use_preview_range = before
