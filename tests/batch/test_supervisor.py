@@ -135,6 +135,14 @@ def test_children_that_cannot_start_end_it_with_a_sentence(
         Supervisor(tmp_path / "out", 1, Told(), command=["/no/such"]).run(todo)
 
 
+def test_a_child_that_is_killed_while_it_starts_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_START", str(tmp_path / "killed"))
+    assert run(1, tasks(tmp_path, "a", "b"))[0] == 0
+    assert (tmp_path / "killed").exists()
+
+
 RUN = """
 import sys
 from pathlib import Path
