@@ -17,6 +17,7 @@ from selftalk_blender.batch import manifest, process
 from selftalk_blender.batch.report import JsonLines, Quiet, Spoken
 from selftalk_blender.batch.supervisor import Supervisor
 from selftalk_blender.batch.task import Settings, Task
+from selftalk_blender.cli import main
 from selftalk_blender.core.errors import SelfTalkError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -198,6 +199,29 @@ def test_interrupted_nothing_half_written_is_left(tmp_path: Path) -> None:
     assert "KeyboardInterrupt" in said
     made = files(tmp_path / "out") - {"manifest.jsonl", "bake.log"}
     assert made and all(name.startswith("act/clip") for name in made)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals as POSIX does")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_farm_and_a_terminal_end_it_in_good_order(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (clip,) = tasks(tmp_path, "a")
+
+    def killed(*_: object) -> int:
+        signal.raise_signal(getattr(signal, name))
+        return 0
+
+    monkeypatch.setattr(Supervisor, "run", killed)
+    before = signal.getsignal(getattr(signal, name))
+    bake = ["bake", clip.clip, "-o", str(tmp_path / "out"), "--quiet"]
+    assert main(bake, blender="/none") == 130
+    assert signal.getsignal(getattr(signal, name)) == before
+    signal.signal(getattr(signal, name), signal.SIG_IGN)  # as by nohup
+    try:
+        assert main(bake, blender="/none") == 0
+    finally:
+        signal.signal(getattr(signal, name), before)
 
 
 def test_names_in_no_encoding_and_places_that_cannot_be_written(tmp_path: Path) -> None:
