@@ -90,6 +90,12 @@ def tasks_of(options: argparse.Namespace) -> list[Task]:
     rows = table.read_table(Path(options.table)) if options.table else []
     if options.clips:
         clips = find_clips(options.clips, out.resolve())
+        for row in rows:  # which would say how nothing is said: a slip of the pen
+            if not row.clip.is_file():
+                raise SelfTalkError(
+                    f"{options.table}, line {row.number}: there is no file {row.clip}. Correct the "
+                    "line or remove it."
+                )
     elif rows:
         clips = [Clip(row.clip, _place(row.clip, Path(options.table))) for row in rows]
         check_places(clips)
