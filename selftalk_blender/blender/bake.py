@@ -17,7 +17,7 @@ import bpy
 
 from ..batch.manifest import output_of
 from ..batch.task import Done, Task
-from ..core.errors import SelfTalkError
+from ..core.errors import SelfTalkError, operator_reason
 from ..core.files import atomic_path, check_writable
 from . import animate, character, export, face, interface, preview
 
@@ -331,6 +331,6 @@ def _save(scene: bpy.types.Scene, talker: bpy.types.Object, path: Path, task: Ta
                 check_existing=False,
             )
         except RuntimeError as error:
-            raise SelfTalkError(f"Cannot write {path}: {error}") from error
+            raise SelfTalkError(f"Cannot write {path}: {operator_reason(error)}.") from error
     for item, filepath in zip(items, before, strict=True):
         item.filepath = filepath

@@ -19,7 +19,7 @@ import bpy
 from mathutils import Matrix
 
 from ...core.curves import write_curves
-from ...core.errors import SelfTalkError
+from ...core.errors import SelfTalkError, operator_reason
 from ...core.files import atomic_path, check_writable
 from ...core.livelink import write_livelink
 from ...core.progress import Progress
@@ -350,7 +350,7 @@ class _Job:
         try:
             finished = write()
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
+            reason = operator_reason(error)
             # Blender keeps the exporter's traceback, and so its file stays open, which Windows
             # would not remove.
             for name in ("last_traceback", "last_value", "last_exc"):
