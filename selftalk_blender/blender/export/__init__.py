@@ -11,7 +11,7 @@ import contextlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from ...core.files import atomic_path, check_writable
 from ...core.livelink import write_livelink
 from ...core.progress import Progress
 from .. import compat, lines, strips, writers
-from ..formats import FORMATS, PRESETS, format_of
+from ..formats import FORMATS, PRESETS, format_of, usd_name
 from . import caches, curves, exporters, package, sound
 from .cast import Cast, cast_of, left_out, over_four
 from .stage import Sampled, sample, staged
@@ -314,9 +314,12 @@ class _Job:
             yield Progress(0.1 + 0.6 * done, "Reading the motion")
         yield Progress(0.75, f"Writing {self.path.name}")
         metre = self.context.scene.unit_settings.scale_length
-        basis, rename = Matrix.Scale(metre, 4), str
+        basis: Matrix = Matrix.Scale(metre, 4)
+        rename: Callable[[str], str] = str
         if name == "fbx":
             basis, rename = basis @ PRESETS[preset].basis, PRESETS[preset].rename
+        elif name == "usd":
+            rename = usd_name  # its exporter would give two shape keys one name
         first = 0 if name == "glb" else self.first  # a glTF begins at 0 seconds
         with staged(self.context, found, first, self.path.stem, basis, rename) as stage:
             if name == "fbx":
