@@ -533,6 +533,20 @@ def test_a_moved_and_a_muted_line_count_as_they_are_seen(head, tmp_path) -> None
     assert np.abs(np.array(told["weights"]) - expected).max() < 2e-6
 
 
+def test_a_muted_and_a_driven_key_count_as_they_are_seen(tmp_path) -> None:
+    head = small_head()
+    say(head, "one", FIRST, take(0.5))
+    keys = head.data.shape_keys.key_blocks
+    keys["jawOpen"].mute = True
+    keys["mouthClose"].driver_remove("value")
+    keys["mouthClose"].driver_add("value").driver.expression = "0.25"
+    export.export(bpy.context, [head], tmp_path / "line.json")
+    told = json.loads((tmp_path / "line.json").read_text())
+    weights = np.array(told["weights"])
+    assert not weights[:, told["names"].index("jawOpen")].any()
+    assert np.all(weights[:, told["names"].index("mouthClose")] == 0.25)
+
+
 def test_names_and_columns_are_each_there_once() -> None:
     assert len(set(COLUMNS)) == 61
     assert {name[0].lower() + name[1:] for name in COLUMNS[:52]} == set(NAMES)
