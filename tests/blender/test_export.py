@@ -357,6 +357,18 @@ def test_a_parent_that_shears_and_a_scene_in_centimetres(tmp_path) -> None:
         assert apart(positions, expected) < CLOSE, name
 
 
+def test_moving_points_in_usd_say_that_a_unit_is_a_metre(tmp_path) -> None:
+    head = small_head()
+    animate(head, "MESH_CACHE", tmp_path)
+    bpy.context.scene.unit_settings.scale_length = 0.01
+    done = export.export(bpy.context, [head], tmp_path / "line.usdc")
+    (notice,) = done.notices
+    assert "scale the file by 0.01" in notice
+    expected = seen([head])
+    ((positions, _),) = other_readers(tmp_path / "line.usdc").values()
+    assert apart(positions, expected) < CLOSE
+
+
 def test_keys_of_a_vertex_group_and_relative_to_another_key(tmp_path) -> None:
     """A shape split by a vertex group moves its half alone, in every program."""
     head = small_head()

@@ -255,6 +255,12 @@ def _exporting(
                 yield Progress(0.1 + 0.9 * done, "Writing")
         elif name == "abc" or (name == "usd" and _as_points(faces)):
             job.seen(cast_of(context, faces, with_parts), name)
+            metre = context.scene.unit_settings.scale_length
+            if name == "usd" and abs(metre - 1.0) > 1e-6:
+                notices.append(
+                    "Blender's USD exporter writes one unit of the scene as a metre where vertices "
+                    f"move; scale the file by {metre:.6g} where it goes."
+                )
         else:
             yield from job.shapes(cast_of(context, faces, with_parts), name, preset, notices)
     return Exported(tuple(files), tuple(notices))
