@@ -369,6 +369,16 @@ def test_moving_points_in_usd_say_that_a_unit_is_a_metre(tmp_path) -> None:
     assert apart(positions, expected) < CLOSE
 
 
+@pytest.mark.parametrize("suffix", ["abc", "mdd", "pc2"])
+def test_what_is_seen_of_one_shape_key_alone_is_no_motion(tmp_path, suffix) -> None:
+    head = small_head()
+    animate(head)
+    head.show_only_shape_key = True
+    with pytest.raises(SelfTalkError, match="Switch off Solo Active Shape Key"):
+        export.export(bpy.context, [head], tmp_path / f"line.{suffix}")
+    export.export(bpy.context, [head], tmp_path / "line.fbx")  # which holds the keys
+
+
 def test_keys_of_a_vertex_group_and_relative_to_another_key(tmp_path) -> None:
     """A shape split by a vertex group moves its half alone, in every program."""
     head = small_head()

@@ -82,6 +82,12 @@ def check_faces(context: bpy.types.Context, faces: Sequence[bpy.types.Object], s
                 f"The shape keys of {target.name} are absolute, which {known.label} cannot hold. "
                 "Tick Relative in its Shape Keys, or export Alembic."
             )
+        alone = keys is not None and target.show_only_shape_key and not writers.has_cache(target)
+        if known.holds == "VERTICES" and alone:
+            raise SelfTalkError(
+                f"Only one shape key of {target.name} is shown, and {known.label} holds what is "
+                "seen. Switch off Solo Active Shape Key."
+            )
         if known.holds == "WEIGHTS" and lines.written_frames(target) is not None:
             curves.check(target)
 
