@@ -262,6 +262,11 @@ def volume_curve(scene: bpy.types.Scene, strip: Any) -> bpy.types.FCurve | None:
     return next((c for c in playing_curves(scene) if c.data_path == path), None)
 
 
+def usd_knows_units() -> bool:
+    """Whether the USD exporter notes the scene's unit scale; newer ones call each unit a metre."""
+    return "convert_scene_units" not in bpy.ops.wm.usd_export.get_rna_type().properties
+
+
 def usd_textures(copied: bool) -> dict[str, str | bool]:
     """Settings of the USD exporter for textures: copied beside the file, or left where they are."""
     if bpy.app.version >= (4, 3, 0):

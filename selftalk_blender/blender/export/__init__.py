@@ -262,7 +262,7 @@ def _exporting(
         elif name == "abc" or (name == "usd" and _as_points(faces)):
             job.seen(cast_of(context, faces, with_parts), name)
             metre = context.scene.unit_settings.scale_length
-            if name == "usd" and abs(metre - 1.0) > 1e-6:
+            if name == "usd" and abs(metre - 1.0) > 1e-6 and not compat.usd_knows_units():
                 notices.append(
                     "Blender's USD exporter writes one unit of the scene as a metre where vertices "
                     f"move; scale the file by {metre:.6g} where it goes."
