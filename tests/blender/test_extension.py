@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
 import sysconfig
@@ -111,8 +110,21 @@ print("MOUTH", json.dumps(mouth()))
 bpy.ops.wm.save_as_mainfile(filepath=blend)
 """
 
+# Enabled again and again: how long it takes once its files are compiled.
 SECOND = """
 before = traces()
+taken = []
+for _ in range(5):
+    addon_utils.enable(name)
+    addon_utils.disable(name)
+    settle()
+    begun = time.process_time()
+    root = sys.modules[name]
+    root.register()
+    taken.append(1000 * (time.process_time() - begun))
+    bundled = module("core.template").bundled_template.cache_info().currsize
+    root.unregister()
+print("REGISTERED", sorted(taken)[2], bundled, "torch" in sys.modules)
 addon_utils.enable(name, default_set=True)
 bpy.ops.wm.open_mainfile(filepath=blend)
 print("MOUTH", json.dumps(mouth()))
@@ -130,22 +142,6 @@ settle()
 print("LEFT", sorted(traces() ^ before))
 print("MODULES", [m for m in sys.modules if "selftalk" in m])
 print("FILES", os.path.exists(user), name in bpy.context.preferences.addons)
-"""
-
-ENABLE = """
-addon_utils.modules_refresh()
-processor, wall = time.process_time(), time.perf_counter()
-addon_utils.enable(name)
-print("ENABLED", 1000 * (time.process_time() - processor), 1000 * (time.perf_counter() - wall))
-addon_utils.disable(name)
-root = sys.modules[name]
-processor, wall = time.process_time(), time.perf_counter()
-root.register()
-print("REGISTERED", 1000 * (time.process_time() - processor), 1000 * (time.perf_counter() - wall))
-print("TORCH", "torch" in sys.modules)
-bundled = sys.modules[name + ".core.template"].bundled_template
-print("HEAD READ", bundled.cache_info().currsize)
-root.unregister()
 """
 
 
@@ -200,7 +196,9 @@ def blender(python: Path, script: str, user: Path, *arguments: object) -> dict[s
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four seconds of "ah, ah, ah": pulses through the formants of that vowel."""
+    """The sample, which Blender decodes; where it cannot, a WAV: pulses through a vowel's formants."""
+    if bpy.app.build_options.audaspace:
+        return ROOT / "selftalk_blender" / "assets" / "sample.ogg"
     rate = 16000
     seconds = np.arange(4 * rate) / rate
     turns = np.cumsum(120 + 20 * np.sin(2 * np.pi * 0.7 * seconds)) / rate
@@ -227,28 +225,25 @@ def test_installed_used_opened_again_and_removed(
     """With nothing but Blender: no Python is named, nothing is installed into it."""
     blend = tmp_path / "scene.blend"
     first = blender(bare, FIRST, user, built, clip, blend)
-    assert "4.0 s of sound" in first["RESULT"]
+    seconds = 5.4 if clip.suffix == ".ogg" else 4.0
+    assert f"{seconds} s of sound" in first["RESULT"]
     assert first["LEFT BY DISABLE"] == "[]" and first["NOT AS BEFORE"] == "[]"
     assert first["TORCH"] == "False"
     spoken = json.loads(first["MOUTH"])
     assert max(spoken) > 0.004 and min(spoken) < 0.5 * max(spoken)  # metres: it opens and closes
 
-    # How long it takes to enable what is compiled already, with and without the imports.
-    times = [blender(bare, ENABLE, user, built, clip, blend) for _ in range(3)]
-    registered = statistics.median(float(said["REGISTERED"].split()[0]) for said in times)
-    enabled = statistics.median(float(said["ENABLED"].split()[0]) for said in times)
-    print(f"processor: register {registered:.1f} ms, with all imports {enabled:.0f} ms")
-    assert registered < 50
-    assert all(said["TORCH"] == "False" and said["HEAD READ"] == "0" for said in times)
-
     second = blender(bare, SECOND, user, built, clip, blend)
+    milliseconds, heads_read, torch = second["REGISTERED"].split()
+    assert float(milliseconds) < 50 and heads_read == "0" and torch == "False"
     assert json.loads(second["MOUTH"]) == pytest.approx(spoken, abs=1e-6)
     assert second["LINES"] == "1"
     assert second["LEFT"] == "[]" and second["MODULES"] == "[]"
     assert second["FILES"] == "False False"
 
 
+# As a release is found and installed; what follows it has the extension.
 REPOSITORY = """
+name = "bl_ext.selftalk.selftalk_blender"
 address = "file://" + os.path.join(os.path.dirname(zip_file), "repository", "index.json")
 repos = bpy.context.preferences.extensions.repos
 bpy.context.preferences.system.use_online_access = True
@@ -257,15 +252,18 @@ repo.use_remote_url, repo.remote_url = True, address
 index = list(repos).index(repo)
 bpy.ops.extensions.repo_sync(repo_index=index)
 bpy.ops.extensions.package_install(repo_index=index, pkg_id="selftalk_blender")
-print("ENABLED", "bl_ext.selftalk.selftalk_blender" in bpy.context.preferences.addons)
-addon_utils.disable("bl_ext.selftalk.selftalk_blender")
+bpy.context.preferences.system.use_online_access = False
+print("ENABLED", name in bpy.context.preferences.addons)
+"""
+
+DISABLE = """
+addon_utils.disable(name)
 """
 
 
-def test_blender_installs_it_from_the_repository(
-    bare: Path, built: Path, clip: Path, tmp_path: Path
-) -> None:
-    said = blender(bare, REPOSITORY, tmp_path / "user", built, clip, "")
+@pytest.mark.skipif(bpy.app.version >= (5, 0, 0), reason="the test of PyTorch's buttons does it")
+def test_blender_installs_it_from_the_repository(bare: Path, built: Path, tmp_path: Path) -> None:
+    said = blender(bare, REPOSITORY + DISABLE, tmp_path / "user", built, "", "")
     assert said["ENABLED"] == "True"
 
 
@@ -319,9 +317,6 @@ def test_one_version_everywhere() -> None:
 
 
 PYTORCH = """
-bpy.ops.extensions.package_install_files(
-    filepath=zip_file, repo="user_default", enable_on_install=True
-)
 pytorch, preferences = module("worker.pytorch"), module("blender.preferences")
 folder, lock = preferences.torch_folder(), pytorch.LOCK
 assert lock.is_file()  # in the zip
@@ -374,7 +369,6 @@ settings.python = sys.executable
 print("CHOSEN", lane())
 settle()
 print("THREADS", threading.active_count())
-addon_utils.disable(name)
 """
 
 
@@ -421,7 +415,9 @@ def test_pytorch_is_installed_and_removed(
     tiny_wheels(wheels)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
-    said = blender(bare, PYTORCH, tmp_path / "user", built, wheels, "")
+    script = REPOSITORY + PYTORCH + DISABLE
+    said = blender(bare, script, tmp_path / "user", built, wheels, "")
+    assert said["ENABLED"] == "True"
     assert "may not go online. Allow it in Preferences" in said["OFFLINE"]
     assert "could not be installed" in said["WRONG HASH"] and "HASHES" in said["WRONG HASH"]
     assert "Free some space" in said["NO ROOM"]
