@@ -41,6 +41,17 @@ def test_no_such_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
         find_python()
 
 
+def test_blender_is_no_python(tmp_path: Path) -> None:
+    for name in ("blender", "Blender", "blender-4.5"):
+        program = tmp_path / name
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+        with pytest.raises(SelfTalkError, match="is Blender and no Python. Choose a python"):
+            find_python(str(program))
+    (tmp_path / "python").symlink_to(sys.executable)
+    assert find_python(str(tmp_path / "python")).program == tmp_path / "python"
+
+
 def test_the_chosen_one_comes_first_then_the_environment_then_our_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
