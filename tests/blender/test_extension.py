@@ -196,7 +196,7 @@ def blender(python: Path, script: str, user: Path, *arguments: object) -> dict[s
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample, which Blender decodes; where it cannot, a WAV: pulses through a vowel's formants."""
+    """The sample, which Blender decodes; where it cannot, pulses through a vowel's formants."""
     if bpy.app.build_options.audaspace:
         return ROOT / "selftalk_blender" / "assets" / "sample.ogg"
     rate = 16000
@@ -374,7 +374,7 @@ print("THREADS", threading.active_count())
 
 def tiny_wheels(folder: Path) -> None:
     """Libraries of a few lines each, as wheels, with a lock that fits and one that does not."""
-    bodies = {"torch": TINY_TORCH, "transformers": "", "safetensors": ""}
+    bodies = {"torch": TINY_TORCH, "transformers": TINY_TRANSFORMERS, "safetensors": ""}
     lock = wrong = ""
     for name, body in bodies.items():
         wheel = folder / f"{name}-1.0-py3-none-any.whl"
@@ -401,6 +401,14 @@ TINY_TORCH = """
 __version__ = "1.0"
 class cuda:
     is_available = staticmethod(lambda: False)
+"""
+
+
+TINY_TRANSFORMERS = """
+import sys, types
+whisper = types.ModuleType("modeling_whisper")
+whisper.WhisperEncoder = None
+sys.modules["transformers.models.whisper.modeling_whisper"] = whisper
 """
 
 
