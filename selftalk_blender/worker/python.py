@@ -50,21 +50,23 @@ def find_python(chosen: str | None = None) -> Python:
     Raises:
         SelfTalkError: there is no such program, or it is Blender.
     """
-    for name, source in (
-        (chosen, "the SelfTalk preferences"),
-        (os.environ.get("SELFTALK_PYTHON"), "the environment variable SELFTALK_PYTHON"),
+    for path, source in (
+        (chosen, "chosen in the SelfTalk preferences"),
+        (os.environ.get("SELFTALK_PYTHON"), "named by the environment variable SELFTALK_PYTHON"),
     ):
+        # Windows copies a path with quotes around it.
+        name = (path or "").strip().strip('"')
         if name:
             found = shutil.which(os.path.expanduser(name))
             if found is None:
                 raise SelfTalkError(
-                    f"There is no Python at {name}, which {source} names. Choose the python "
-                    "program itself (python.exe on Windows, bin/python elsewhere)."
+                    f"There is no Python at {name}, {source}. Choose the python program itself "
+                    "(python.exe on Windows, bin/python elsewhere)."
                 )
             if _is_blender(Path(found)):
                 raise SelfTalkError(
-                    f"{name}, which {source} names, is Blender and no Python. Choose a python "
-                    "program (python.exe on Windows, bin/python elsewhere)."
+                    f"{name}, {source}, is Blender and no Python. Choose a python program "
+                    "(python.exe on Windows, bin/python elsewhere)."
                 )
             return Python(Path(found).absolute())
     return Python(Path(sys.executable), _libraries())
