@@ -408,7 +408,8 @@ TINY_TRANSFORMERS = """
 import sys, types
 whisper = types.ModuleType("modeling_whisper")
 whisper.WhisperEncoder = None
-sys.modules["transformers.models.whisper.modeling_whisper"] = whisper
+for name in ("models", "models.whisper", "models.whisper.modeling_whisper"):
+    sys.modules["transformers." + name] = whisper
 """
 
 
