@@ -270,7 +270,13 @@ def test_blender_installs_it_from_the_repository(bare: Path, built: Path, tmp_pa
 def test_what_is_in_the_zip(built: Path) -> None:
     """All that is needed, each asset with its licence; not training, and not too much."""
     assert built.stat().st_size < LARGEST
-    names = zipfile.ZipFile(built).namelist()
+    with zipfile.ZipFile(built) as archive:
+        names = archive.namelist()
+        texts = [archive.read(n).decode() for n in names if n.endswith((".md", ".txt", "LICENSE"))]
+    for licence in ("GNU GENERAL PUBLIC LICENSE", "Permission is hereby granted", "CC0 1.0",
+                    "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION",
+                    "creativecommons.org/licenses/by/4.0"):  # fmt: skip
+        assert any(licence in text for text in texts), licence
     for asset in ("animator.safetensors", "head.npz", "sample.ogg"):
         assert {f"assets/{asset}", f"assets/{Path(asset).stem}.md"} <= set(names)
     assert {"__init__.py", "blender_manifest.toml", "LICENSE"} <= set(names)
