@@ -54,11 +54,18 @@ def run(options: argparse.Namespace, blender: str = "") -> int:
         blender=blender,
         crew=crew,
     )
+    why = None
     with _orderly():
         try:
             return supervisor.run(tasks)
+        except SelfTalkError as error:
+            why = str(error)
+            raise
+        except KeyboardInterrupt:
+            why = "Interrupted."
+            raise
         finally:
-            report.end()
+            report.end(why)
 
 
 @contextlib.contextmanager
