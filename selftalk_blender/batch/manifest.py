@@ -239,9 +239,12 @@ def lock(out: Path) -> Iterator[int]:
     try:
         yield handle
     finally:
+        if os.name == "nt":  # which removes no open file; nor, afterwards, one that another has
+            os.close(handle)
         with contextlib.suppress(OSError):
             path.unlink()
-        os.close(handle)
+        if os.name != "nt":
+            os.close(handle)
 
 
 def _locked(path: Path, until: float) -> int | None:
