@@ -251,6 +251,13 @@ def test_two_bakes_into_one_folder(tmp_path: Path) -> None:
     ):
         pass
     assert not list(out.iterdir())
+    for one, other in ((out, out / "act1"), (out / "act1", out)):
+        with (
+            manifest.lock(one),
+            pytest.raises(SelfTalkError, match=f"Another bake writes into {one}\\."),
+            manifest.lock(other),
+        ):
+            pass
     (out / manifest.LOCK).write_text("999999")  # of one that was killed
     with manifest.lock(out):
         pass
