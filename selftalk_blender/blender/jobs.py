@@ -13,9 +13,8 @@ from typing import Any
 import bpy
 
 from ..core.errors import SelfTalkError
-from ..core.progress import TimeLeft, clock
+from ..core.progress import Progress, TimeLeft, clock
 from . import glance
-from .animate import Progress
 
 BUSY = "A face is being animated. Wait, or press Esc to cancel."
 TICK = 0.05  # seconds between two looks at a job; Esc is noticed as quickly

@@ -13,6 +13,7 @@ from scenes import play, talking
 from selftalk_blender.batch import table, task
 from selftalk_blender.batch.task import Done, Settings, Task
 from selftalk_blender.blender import animate, bake, compat, controls, export, preview, writers
+from selftalk_blender.core.controls import LONGEST_SMOOTHING
 from selftalk_blender.core.errors import SelfTalkError
 
 
@@ -97,6 +98,7 @@ def test_what_the_command_line_knows_is_what_there_is() -> None:
     known = controls.ControlSettings.bl_rna.properties
     for name, limits in table.CONTROLS.items():
         assert (known[name].hard_min, known[name].hard_max) == pytest.approx(limits), name
+    assert known["smoothing"].hard_max == LONGEST_SMOOTHING
 
 
 @pytest.mark.parametrize("method", task.METHODS)

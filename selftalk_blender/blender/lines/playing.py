@@ -11,6 +11,7 @@ from ...core.errors import SelfTalkError
 from .. import compat, writers
 from ..fcurves import discard, fill_keys, key_name
 from ..marks import LINE, RELATIVE
+from ..properties import Line
 from .actions import (
     REST_LINE,
     Curve,
@@ -25,7 +26,6 @@ from .actions import (
     set_relative,
     set_value,
 )
-from .entries import Line
 
 TRACK = "SelfTalk"
 

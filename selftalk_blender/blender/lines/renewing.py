@@ -13,6 +13,7 @@ from ...core.take import Take
 from .. import controls, targets, writers
 from ..fcurves import discard, key_name
 from ..marks import RELATIVE
+from ..properties import Line
 from .actions import (
     Curve,
     action_name,
@@ -27,7 +28,6 @@ from .actions import (
     write_curves,
 )
 from .entries import (
-    Line,
     Spoken,
     change,
     find,
