@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import SelfTalkError
-from . import table
+from . import manifest, table
 from .clips import Clip, check_places, find_clips
 from .cluster import Cluster
 from .report import JsonLines, Quiet, Spoken
@@ -96,11 +96,11 @@ def tasks_of(options: argparse.Namespace) -> list[Task]:
     out = Path(options.output).absolute()
     rows = table.read_table(Path(options.table)) if options.table else []
     if options.clips:
-        clips = find_clips(options.clips, out.resolve())
-        for row in rows:  # which would say how nothing is said: a slip of the pen
-            if not row.clip.is_file():
+        clips = find_clips(options.clips, out.resolve(), manifest.made(out.resolve()))
+        for missing in rows:  # which would say how nothing is said: a slip of the pen
+            if not missing.clip.is_file():
                 raise SelfTalkError(
-                    f"{options.table}, line {row.number}: there is no file {row.clip}. Correct the "
+                    f"{options.table}, line {missing.number}: there is no file {missing.clip}. Correct the "
                     "line or remove it."
                 )
     elif rows:

@@ -132,6 +132,19 @@ def read(path: Path) -> dict[str, Line]:
     return lines
 
 
+def made(out: Path) -> set[Path]:
+    """The files of an output folder that its manifest tells of.
+
+    Raises:
+        SelfTalkError: the manifest cannot be read.
+    """
+    paths = set()
+    for line in read(out / NAME).values():
+        with contextlib.suppress(KeyError, TypeError):  # of another version
+            paths |= {out / output["path"] for output in line["outputs"]}
+    return paths
+
+
 def _text(line: Line) -> str:
     return json.dumps(line) + "\n"
 
