@@ -100,8 +100,8 @@ def tasks_of(options: argparse.Namespace) -> list[Task]:
         for missing in rows:  # which would say how nothing is said: a slip of the pen
             if not missing.clip.is_file():
                 raise SelfTalkError(
-                    f"{options.table}, line {missing.number}: there is no file {missing.clip}. Correct the "
-                    "line or remove it."
+                    f"{options.table}, line {missing.number}: there is no file {missing.clip}. "
+                    "Correct the line or remove it."
                 )
     elif rows:
         clips = [Clip(row.clip, _place(row.clip, Path(options.table))) for row in rows]
