@@ -226,16 +226,17 @@ def as_sequencer_scene(context: bpy.types.Context, scene: bpy.types.Scene) -> It
 
 
 def strip_place(strip: Any) -> tuple[float, float, int, int]:
-    """Where a strip stands.
+    """Where a strip stands, of any kind.
 
     Returns:
         Scene frame at which its content would begin untrimmed, frames cut off the content
-        itself, first scene frame, and the scene frame after the last.
+        itself (effects, such as colours and texts, have none), first scene frame, and the scene
+        frame after the last.
     """
+    name = "content_trim_start" if NEW_STRIP_NAMES else "animation_offset_start"
+    trim = getattr(strip, name) if name in strip.bl_rna.properties else 0
     if NEW_STRIP_NAMES:
-        trim = strip.content_trim_start
         return strip.content_start, trim, strip.left_handle, strip.right_handle
-    trim = strip.animation_offset_start
     return strip.frame_start, trim, strip.frame_final_start, strip.frame_final_end
 
 
