@@ -135,8 +135,9 @@ def reduce_lines(face: bpy.types.Object, error_mm: float) -> jobs.Steps:
         Keys before, keys after, and the largest error in mm. Nothing is changed before the end.
 
     Raises:
-        SelfTalkError: there is nothing to reduce.
+        SelfTalkError: there is nothing to reduce, or an NLA strip is being tweaked.
     """
+    lines.check_tweaking(face)
     while WAITING in face:
         yield jobs.Progress(0.0, "Reducing keys")
         controls.bake_slice(face)

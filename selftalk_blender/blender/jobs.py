@@ -14,7 +14,7 @@ import bpy
 
 from ..core.errors import SelfTalkError
 from ..core.progress import TimeLeft, clock
-from . import glance
+from . import controls, glance
 from .animate import Progress
 
 BUSY = "A face is being animated. Wait, or press Esc to cancel."
@@ -78,6 +78,7 @@ def _add(job: Job) -> None:
     global running, failure
     failure = ""
     glance.forget()
+    controls.rest()  # the job may be about to change the same lines
     if running is None:
         running = job
     else:
@@ -88,6 +89,7 @@ def _remove(job: Job) -> None:
     """Close a job; the next in line has its turn."""
     global running
     job.close()
+    controls.rest()  # the next may be about to change the lines that this one made
     glance.forget()
     if job in waiting:
         waiting.remove(job)
@@ -124,6 +126,7 @@ class JobOperator:
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         manager = context.window_manager
+        controls.rest()  # it may be about to change the same lines
         try:
             steps = self.steps(context)
         except Exception as error:
@@ -206,6 +209,8 @@ class JobOperator:
         global failure
         if isinstance(error, SelfTalkError):
             failure = str(error)
+        elif isinstance(error, ReferenceError):
+            failure = f"{self.bl_label}: what it worked on was removed meanwhile."
         else:
             traceback.print_exception(error)
             failure = (

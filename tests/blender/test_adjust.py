@@ -11,8 +11,8 @@ import pytest
 from mathutils import Vector
 from scenes import play
 
-from selftalk_blender.blender import adjust, compat, controls, lines, marks, targets, writers
-from selftalk_blender.core import Motion, bundled_template
+from selftalk_blender.blender import adjust, compat, controls, jobs, lines, marks, targets, writers
+from selftalk_blender.core import Motion, aside, bundled_template
 from selftalk_blender.core.controls import Controls, apply
 from selftalk_blender.core.reduce import Keys, reduce_keys
 from selftalk_blender.core.take import Take
@@ -576,3 +576,31 @@ def test_a_line_made_again_has_the_faces_new_name(head) -> None:
     head.name = "Anna"
     head.selftalk.controls.strength = 1.5
     assert {p.action.name for p in lines.places_of_line(head, "one")} == {"Anna · one"}
+
+
+def test_a_job_stops_what_a_slider_has_begun(head, monkeypatch) -> None:
+    """Else it would write the line of before over that of the job."""
+    speak(head)
+    monkeypatch.setattr(controls, "SLICE", 0.0)
+    monkeypatch.setattr(aside, "LOOK", 0.0)
+    head[marks.WAITING] = "one"
+    for _ in range(3):  # its numbers are crunched now
+        controls.bake_slice(head)
+    bpy.ops.selftalk.remove_line(face=head.name, line="one")
+    while marks.WAITING in head:
+        controls.bake_slice(head)
+    assert not len(head.selftalk.lines) and not lines.places_of(head.data.shape_keys)
+
+
+def test_a_slider_lets_a_job_that_makes_its_line_come_to_an_end(head, monkeypatch) -> None:
+    """Reduce Keys makes the lines that wait first; the slider's timer looks at it meanwhile."""
+    speak(head)
+    head[marks.WAITING] = "one"
+    monkeypatch.setattr(jobs, "running", object())
+    monkeypatch.setattr(controls, "SLICE", 0.0)
+    steps = adjust.reduce_lines(head, 0.5)
+    for _ in range(10_000):
+        if next(steps, None) is None:
+            break
+        controls._tick()
+    assert marks.REDUCED in head

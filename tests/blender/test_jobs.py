@@ -327,3 +327,15 @@ def test_blender_ends_in_good_order_while_numbers_are_crunched() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", script], timeout=30, check=False)
     assert ended.returncode == 0
+
+
+def test_what_is_removed_under_a_jobs_feet_is_a_sentence(window: Window) -> None:
+    class Removed(Button):
+        def work(self) -> jobs.Steps:
+            yield animate.Progress(0.0, "Working")
+            raise ReferenceError
+
+    window.press(Removed())
+    while jobs.running is not None:
+        window.event("TIMER")
+    assert jobs.failure.endswith("what it worked on was removed meanwhile.")

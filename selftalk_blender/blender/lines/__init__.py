@@ -36,7 +36,7 @@ from .entries import (
     spoken,
     take_of,
 )
-from .playing import TRACK, arrange
+from .playing import TRACK, arrange, check_tweaking
 from .renewing import (
     EDITED,
     is_edited,
@@ -62,6 +62,7 @@ __all__ = [
     "arrange",
     "change",
     "check",
+    "check_tweaking",
     "curves",
     "find",
     "find_id",

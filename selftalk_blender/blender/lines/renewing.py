@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Collection, Generator, Iterator, Mapping
 
@@ -15,6 +16,7 @@ from ..fcurves import discard, key_name
 from ..marks import RELATIVE
 from .actions import (
     Curve,
+    Place,
     action_name,
     columns_of,
     mark_curves,
@@ -40,7 +42,7 @@ from .entries import (
 )
 from .playing import add_strip, arrange, check_tweaking, clear_line, hold_rest, unplug
 from .values import Baked, baking
-from .writing import Made, check, create_keys, write_cache
+from .writing import Copies, Made, check, create_keys, write_cache
 
 EDITED = (
     "Its keys were edited or reduced by hand, and that would be lost. Choose the strip and press "
@@ -94,12 +96,7 @@ def _renewing(face: bpy.types.Object, drive: Drive, spoken: Spoken, take: Take) 
     columns = columns_of(baked)
     line = find(face, spoken.id)
     same = line is not None and tuple(line.key_range) == baked.key_range
-    shared = any(
-        place.action.users - place.action.use_fake_user
-        > sum(other.action == place.action for other in places.values())
-        for place in places.values()
-    )
-    if not same or shared or not set(columns) <= set(places):
+    if not same or _are_shared(places.values()) or not set(columns) <= set(places):
         made = Made(spoken, baked)
         try:
             for _ in made.fill(face):
@@ -120,6 +117,15 @@ def _renewing(face: bpy.types.Object, drive: Drive, spoken: Spoken, take: Take) 
         if not place.action.name.startswith(action_name(face, spoken.name)):
             place.action.name = action_name(face, spoken.name)
     controls.seal(face, spoken.id, sums)
+
+
+def _are_shared(places: Collection[Place]) -> bool:
+    """Whether others play the actions of these places, too: a duplicate of the face, say."""
+    return any(
+        place.action.users - place.action.use_fake_user
+        > sum(other.action == place.action for other in places)
+        for place in places
+    )
 
 
 def _renewing_curves(
@@ -180,6 +186,9 @@ def moving(face: bpy.types.Object, line_id: str, spoken: Spoken) -> Iterator[flo
         by = spoken.first_frame - line.first_frame
         yield from _moving_keys(face, line_id, by)
         first, last = line.key_range
+        for twin in twins_of(face, line):
+            if twin.data == face.data:  # and so are the keys
+                keep_entry(twin, spoken, (first + by, last + by))
         keep_entry(face, spoken, (first + by, last + by))
     else:
         if is_edited(face, line):
@@ -211,18 +220,22 @@ def take_to_move(face: bpy.types.Object, line_id: str, spoken: Spoken) -> Take:
 def _moving_keys(face: bpy.types.Object, line_id: str, by: int) -> Iterator[float]:
     """Have all of a line's curves, also the artist's among them, come `by` frames later."""
     places = places_of_line(face, line_id)
-    todo = [curve for place in places for curve in place.curves]
-    done = 0
-    try:
-        for curve in todo:
+    with contextlib.ExitStack() as unless_moved:
+        if _are_shared(places):
+            copies = Copies(face, line_id)
+            unless_moved.callback(copies.discard)
+            todo = copies.curves
+        else:
+            copies, todo = None, [curve for place in places for curve in place.curves]
+        for done, curve in enumerate(todo):
             yield done / len(todo)
             shift_keys(curve, by, 0.0)
-            done += 1
-    except BaseException:
-        for curve in todo[:done]:
-            shift_keys(curve, -by, 0.0)
-        raise
-    for place in places:
+            if copies is None:
+                unless_moved.callback(shift_keys, curve, -by, 0.0)
+        unless_moved.pop_all()
+    if copies is not None:
+        copies.swap()
+    for place in places_of_line(face, line_id):
         if place.strip is not None:
             muted = place.strip.mute
             unplug(place)

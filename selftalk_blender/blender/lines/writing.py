@@ -116,6 +116,7 @@ def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iter
         for number, line in enumerate(made):
             for done in line.fill(face):
                 yield 0.1 + 0.85 * (number + done) / len(made)
+        faces.usable(face)
     except ReferenceError as error:
         _undo(face, had_keys, created, made)
         raise SelfTalkError("The face was removed while it was being animated.") from error
@@ -269,6 +270,17 @@ class Copies:
         self._places = places_of_line(face, line_id)
         actions = dict.fromkeys(place.action for place in self._places)
         self._copies = {action: action.copy() for action in actions}
+        for action, copy in self._copies.items():  # the artist's of related data may lie beside
+            compat.keep_slots(copy, self._slots(action))
+
+    def _slots(self, action: bpy.types.Action) -> set[int]:
+        return {place.slot for place in self._places if place.action == action}
+
+    @property
+    def curves(self) -> list[bpy.types.FCurve]:
+        """All of them."""
+        bags = [(copy, slot) for a, copy in self._copies.items() for slot in self._slots(a)]
+        return [curve for bag in bags for curve in compat.slot_curves(*bag)]
 
     def find(self, owner: str, path: str, index: int) -> bpy.types.FCurve | None:
         """The copy of an owner's curve; None where there is none."""
@@ -287,6 +299,7 @@ class Copies:
             compat.play_action(user, self._copies[place.action], place.slot)
         for action, copy in self._copies.items():
             name = action.name
+            compat.drop_slots(action, self._slots(action))
             discard(action)
             copy.name = name
 
