@@ -542,3 +542,16 @@ def test_a_face_that_is_removed_while_it_is_written_is_a_sentence(head, share) -
     with pytest.raises(SelfTalkError, match="removed while"):
         list(steps)
     assert not bpy.data.actions
+
+
+def test_a_line_taken_off_a_duplicate_leaves_the_values_of_its_original(head) -> None:
+    """What stays of the duplicate's leaves the NLA, and tells the channels' own values then."""
+    say(head, "one")
+    say(head, "two", 100)
+    other = head.copy()
+    other.data = head.data.copy()
+    bpy.context.collection.objects.link(other)
+    before = weights(head, 35)
+    list(lines.removing(other, "id-two"))
+    assert np.abs(weights(head, 35) - before).max() < 1e-6
+    assert np.abs(weights(other, 35) - before).max() < 1e-6

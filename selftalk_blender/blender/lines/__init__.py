@@ -22,6 +22,7 @@ action is no channel of a drive in the first place (`targets`).
 """
 
 from .actions import REST_LINE, curves, places_of, places_of_line, rest_values
+from .copies import Copies
 from .entries import (
     CLASSES,
     Line,
@@ -48,7 +49,7 @@ from .renewing import (
     written_frames,
 )
 from .values import head_angles, speaking
-from .writing import Copies, New, check, keep_dense, write, write_cache
+from .writing import New, check, keep_dense, write, write_cache
 
 __all__ = [
     "CLASSES",

@@ -25,6 +25,7 @@ from .actions import (
     set_relative,
     set_value,
 )
+from .copies import Copies, are_shared
 from .entries import Line
 
 TRACK = "SelfTalk"
@@ -80,22 +81,29 @@ def arrange(face: bpy.types.Object) -> None:
     except SelfTalkError:
         return
     nla = plays_in_nla(face)
-    moved = [
-        place
-        for line in face.selftalk.lines
-        for place in places_of_line(face, line.id)
-        # The artist may have pushed it down by hand.
-        if (place.strip is not None, bool(place.action.get(RELATIVE))) != (nla, nla)
-    ]
-    for place in moved:
-        muted = place.strip is not None and place.strip.mute
-        unplug(place)
-        attach(face, place.owner, place.action, place.slot, nla, muted)
+    for line in face.selftalk.lines:
+        if not _elsewhere(face, line, nla):
+            continue
+        if are_shared(places_of_line(face, line.id)):
+            Copies(face, line.id).swap()
+        for place in _elsewhere(face, line, nla):
+            muted = place.strip is not None and place.strip.mute
+            unplug(place)
+            attach(face, place.owner, place.action, place.slot, nla, muted)
     if not nla:
         for owner in {o for line in face.selftalk.lines for o in owners_of(face, line)} | set(
             owners_of(face, None)
         ):
             _drop_rest(owner)
+
+
+def _elsewhere(face: bpy.types.Object, line: Line, nla: bool) -> list[Place]:
+    """Where a line plays that is to be in the NLA, or not to be; the artist may have moved it."""
+    return [
+        place
+        for place in places_of_line(face, line.id)
+        if (place.strip is not None, bool(place.action.get(RELATIVE))) != (nla, nla)
+    ]
 
 
 def attach(

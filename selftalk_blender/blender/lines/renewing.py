@@ -16,7 +16,6 @@ from ..fcurves import discard, key_name
 from ..marks import RELATIVE
 from .actions import (
     Curve,
-    Place,
     action_name,
     columns_of,
     mark_curves,
@@ -28,6 +27,7 @@ from .actions import (
     shift_keys,
     write_curves,
 )
+from .copies import Copies, are_shared
 from .entries import (
     Line,
     Spoken,
@@ -42,7 +42,7 @@ from .entries import (
 )
 from .playing import add_strip, arrange, check_tweaking, clear_line, hold_rest, unplug
 from .values import Baked, baking
-from .writing import Copies, Made, check, create_keys, write_cache
+from .writing import Made, check, create_keys, write_cache
 
 EDITED = (
     "Its keys were edited or reduced by hand, and that would be lost. Choose the strip and press "
@@ -96,7 +96,7 @@ def _renewing(face: bpy.types.Object, drive: Drive, spoken: Spoken, take: Take) 
     columns = columns_of(baked)
     line = find(face, spoken.id)
     same = line is not None and tuple(line.key_range) == baked.key_range
-    if not same or _are_shared(places.values()) or not set(columns) <= set(places):
+    if not same or are_shared(places.values()) or not set(columns) <= set(places):
         made = Made(spoken, baked)
         try:
             for _ in made.fill(face):
@@ -117,15 +117,6 @@ def _renewing(face: bpy.types.Object, drive: Drive, spoken: Spoken, take: Take) 
         if not place.action.name.startswith(action_name(face, spoken.name)):
             place.action.name = action_name(face, spoken.name)
     controls.seal(face, spoken.id, sums)
-
-
-def _are_shared(places: Collection[Place]) -> bool:
-    """Whether others play the actions of these places, too: a duplicate of the face, say."""
-    return any(
-        place.action.users - place.action.use_fake_user
-        > sum(other.action == place.action for other in places)
-        for place in places
-    )
 
 
 def _renewing_curves(
@@ -221,7 +212,7 @@ def _moving_keys(face: bpy.types.Object, line_id: str, by: int) -> Iterator[floa
     """Have all of a line's curves, also the artist's among them, come `by` frames later."""
     places = places_of_line(face, line_id)
     with contextlib.ExitStack() as unless_moved:
-        if _are_shared(places):
+        if are_shared(places):
             copies = Copies(face, line_id)
             unless_moved.callback(copies.discard)
             todo = copies.curves
