@@ -14,6 +14,7 @@ from scenes import play
 from selftalk_blender.blender import adjust, compat, controls, jobs, lines, marks, targets, writers
 from selftalk_blender.core import Motion, aside, bundled_template
 from selftalk_blender.core.controls import Controls, apply
+from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.core.reduce import Keys, reduce_keys
 from selftalk_blender.core.take import Take
 
@@ -604,3 +605,23 @@ def test_a_slider_lets_a_job_that_makes_its_line_come_to_an_end(head, monkeypatc
             break
         controls._tick()
     assert marks.REDUCED in head
+
+
+def test_an_overridden_face_is_refused_with_the_reason_on_each_button(head, tmp_path) -> None:
+    """Blender would save none of it."""
+    speak(head)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "cast.blend"))
+    bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+    with bpy.data.libraries.load(str(tmp_path / "cast.blend"), link=True) as (_, chosen):
+        chosen.objects = ["SelfTalk Head"]
+    bpy.context.collection.objects.link(chosen.objects[0])
+    face = chosen.objects[0].override_create(remap_local_usages=True)
+    bpy.context.scene.selftalk.face = face
+    for button in ("reduce_keys", "bake_again", "controls_preset", "reset_controls"):
+        assert not getattr(bpy.ops.selftalk, button).poll()
+    for problem in (adjust.reduce_problem, adjust.bake_problem, adjust.adjust_problem):
+        assert "library override" in problem(bpy.context)
+    for work in (adjust.reduce_lines(face, 0.5), lines.removing(face, "one")):
+        with pytest.raises(SelfTalkError, match="library override"):
+            list(work)
+    assert [line.id for line in face.selftalk.lines] == ["one"]

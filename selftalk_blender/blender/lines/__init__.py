@@ -37,7 +37,7 @@ from .entries import (
     spoken,
     take_of,
 )
-from .playing import TRACK, arrange, check_tweaking
+from .playing import TRACK, arrange, check_lines
 from .renewing import (
     EDITED,
     is_edited,
@@ -63,7 +63,7 @@ __all__ = [
     "arrange",
     "change",
     "check",
-    "check_tweaking",
+    "check_lines",
     "curves",
     "find",
     "find_id",

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...core.errors import SelfTalkError
 from .. import compat, writers
+from .. import face as faces
 from ..fcurves import discard, fill_keys, key_name
 from ..marks import LINE, RELATIVE
 from .actions import (
@@ -31,7 +32,13 @@ from .entries import Line
 TRACK = "SelfTalk"
 
 
-def check_tweaking(face: bpy.types.Object) -> None:
+def check_lines(face: bpy.types.Object) -> None:
+    """Whether a face's lines may be changed.
+
+    Raises:
+        SelfTalkError: the face is another file's, or an NLA strip is being tweaked.
+    """
+    faces.check_own(face)
     for line in face.selftalk.lines:
         for owner in owners_of(face, line):
             check_owner(face, owner)
@@ -74,10 +81,10 @@ def _has_own_action(owner: bpy.types.ID) -> bool:
 def arrange(face: bpy.types.Object) -> None:
     """Have all lines of a face played as they should be now; the rest strip follows.
 
-    Nothing while an NLA strip of theirs is being tweaked; the next line that is written does it.
+    Nothing where `check_lines` refuses; the next line that is written does it.
     """
     try:
-        check_tweaking(face)
+        check_lines(face)
     except SelfTalkError:
         return
     nla = plays_in_nla(face)

@@ -40,7 +40,7 @@ from .entries import (
     take_of,
     twins_of,
 )
-from .playing import add_strip, arrange, check_tweaking, clear_line, hold_rest, unplug
+from .playing import add_strip, arrange, check_lines, clear_line, hold_rest, unplug
 from .values import Baked, baking
 from .writing import Made, check, create_keys, write_cache
 
@@ -204,7 +204,7 @@ def take_to_move(face: bpy.types.Object, line_id: str, spoken: Spoken) -> Take:
     line, take = find(face, line_id), take_of(face, line_id)
     if line is None or take is None or not reaches(line, spoken):
         raise SelfTalkError(f"{spoken.name} is not animated that far. Animate it again.")
-    check_tweaking(face)
+    check_lines(face)
     return take
 
 
@@ -240,13 +240,13 @@ def removing(face: bpy.types.Object, line_id: str) -> Iterator[float]:
         Progress, 0 to 1; where this is closed, the line stays.
 
     Raises:
-        SelfTalkError: an NLA strip is being tweaked, or the mesh cache of the other lines cannot
+        SelfTalkError: as `check_lines`, or the mesh cache of the other lines cannot
             be written.
     """
     line = find(face, line_id)
     if line is None:
         return
-    check_tweaking(face)
+    check_lines(face)
     if any(twin.data == face.data for twin in twins_of(face, line)):
         forget(face, line)  # its curves are also the other's
         return
