@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import io
 import os
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,30 @@ def run(options: argparse.Namespace, blender: str = "") -> int:
         blender=blender,
         crew=crew,
     )
-    # A farm that takes the machine back asks by SIGTERM: that is no less orderly than Ctrl-C.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with _orderly():
+        try:
+            return supervisor.run(tasks)
+        finally:
+            report.end()
+
+
+@contextlib.contextmanager
+def _orderly() -> Iterator[None]:
+    """Have whoever ends us be as orderly as Ctrl-C.
+
+    A farm that takes the machine back sends SIGTERM, a terminal that closes SIGHUP, which `nohup`
+    has us ignore.
+    """
+    before = {
+        number: signal.signal(number, signal.default_int_handler)
+        for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
     try:
-        return supervisor.run(tasks)
+        yield
     finally:
-        signal.signal(signal.SIGTERM, before)
-        report.end()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def tasks_of(options: argparse.Namespace) -> list[Task]:
@@ -72,6 +90,12 @@ def tasks_of(options: argparse.Namespace) -> list[Task]:
     rows = table.read_table(Path(options.table)) if options.table else []
     if options.clips:
         clips = find_clips(options.clips, out.resolve())
+        for row in rows:  # which would say how nothing is said: a slip of the pen
+            if not row.clip.is_file():
+                raise SelfTalkError(
+                    f"{options.table}, line {row.number}: there is no file {row.clip}. Correct the "
+                    "line or remove it."
+                )
     elif rows:
         clips = [Clip(row.clip, _place(row.clip, Path(options.table))) for row in rows]
         check_places(clips)

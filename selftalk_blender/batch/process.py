@@ -36,6 +36,7 @@ ENTRY = (
     f"from {PACKAGE.name}.batch.child import main; main()"
 )
 
+STARTS = 3  # that fail before Blender counts as one that cannot start here
 LIBRARIES = "SELFTALK_LIBRARIES"  # names folders of what the animator runs by; see `worker.python`
 
 
@@ -180,7 +181,7 @@ class Local:
         """Nothing starts yet. Args: command, environment: of a child."""
         self.jobs = jobs
         self._command, self._environment = command, environment
-        self._how = ""
+        self._how, self._failed = "", 0
 
     def open(self, out: Path, inbox: Inbox, log: IO[bytes], lock: int) -> None:
         """Take what children need; `lock` is the open file that says whose the folder is."""
@@ -200,14 +201,16 @@ class Local:
             ) from error
 
     def refuse(self, child: Child, how: str, last: bool) -> None:
-        """Take the place from a child that never was ready.
+        """Take the place from a child that never was ready, unless it may have been bad luck.
 
         Args:
             how: it ended, as a clause.
             last: whether it was the only child: others would do no better.
         """
-        self.jobs = 0 if last else self.jobs - 1
         self._how = how
+        self._failed += 1
+        if self._failed >= STARTS:
+            self.jobs = 0 if last else self.jobs - 1
 
     def check(self) -> None:
         """Whether there will be a child.

@@ -126,8 +126,10 @@ class Supervisor:
             # One ahead, so that whoever asks need not wait until it is looked through.
             if tasks and not self._line:
                 self._prepare(tasks.popleft())
-            while self._hungry and self._line:
-                self._give(self._hungry.popleft(), self._line.popleft())
+            for child in list(filter(self._may, self._hungry)):
+                if self._line:
+                    self._hungry.remove(child)
+                    child.give(self._line.popleft())
             if not self._children and self._line:
                 self._crew.check()
             if self._line and len(self._children) < self._crew.jobs and not self._starting():
@@ -161,11 +163,13 @@ class Supervisor:
         self._hashes[task.place] = digest
         self._line.append(task)
 
-    def _give(self, child: Child, task: Task) -> None:
-        if child in self._children:
-            child.give(task)
-        else:
-            self._line.appendleft(task)
+    def _may(self, child: Child) -> bool:
+        """Whether a child may have one more task.
+
+        What is baked again after a crash is alone: if the next one is the cause, which is listened
+        to meanwhile, it is found out.
+        """
+        return not any(self._again.get(task.place) for task in child.tasks)
 
     def _hear(self, child: Child | None, message: dict[str, Any] | None) -> None:
         if child is None and message is not None:

@@ -61,7 +61,8 @@ def read_table(path: Path) -> list[Row]:
     Windows' own encoding. Empty cells say nothing.
 
     Raises:
-        SelfTalkError: it cannot be read, or a line of it says what cannot be.
+        SelfTalkError: it cannot be read, or a line of it says what cannot be; that a clip is not
+            there is no such thing.
     """
     text = _text(path)
     if text.lower().startswith("sep="):  # Excel's own hint
@@ -139,7 +140,8 @@ def _row(path: Path, number: int, folder: Path, names: list[str], cells: list[st
             # Also as Windows writes paths; no name of ours has a backslash in it.
             relative = values[name] if os.name == "nt" else values[name].replace("\\", "/")
             values[name] = os.path.abspath(folder / relative)
-            if not os.path.isfile(values[name]):
+            # A clip that is not there is one that fails, among others that need not.
+            if name != "clip" and not os.path.isfile(values[name]):
                 raise SelfTalkError(f"{path}, line {number}: there is no file {values[name]}.")
     controls = {name: values.pop(name) for name in CONTROLS if name in values}
     if "format" in values:
@@ -159,7 +161,11 @@ def _check_twice(path: Path, rows: list[Row]) -> None:
     for row in rows:
         other = lines.setdefault(row.clip, row.number)
         if other != row.number:
-            raise SelfTalkError(f"{path}: lines {other} and {row.number} both name {row.clip}.")
+            raise SelfTalkError(
+                f"{path}: lines {other} and {row.number} both name {row.clip}, and their results "
+                "would have one name. Keep one; another face can say it by a table and an output "
+                "folder of its own."
+            )
 
 
 # --- Cells ------------------------------------------------------------------------------------

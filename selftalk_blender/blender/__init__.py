@@ -1,5 +1,66 @@
 """Everything that imports bpy: what is on screen, and the way from and to the scene."""
 
+import importlib.util
+import sys
+import types
+
+# What works only when asked to is imported by its first use, so that enabling the add-on takes
+# milliseconds. What is on screen uses it as modules (`from . import lines`, then `lines.find`),
+# never while classes are made, and first in Blender's own thread: in the Python of Blender 4.2
+# two threads would collide.
+LATER = (
+    "..worker.client",
+    "..core.reduce",
+    "..core.landmarks",
+    "..core.surface",
+    ".strips",
+    ".neutral",
+    ".face",
+    ".artist",
+    ".parts",
+    ".rigs",
+    ".targets",
+    ".writers",
+    ".controls",
+    ".lines",
+    ".sound",
+    ".animate",
+    ".export",
+)
+
+
+def _import_later(name: str) -> types.ModuleType:
+    """A module that is imported when something of it is first asked for."""
+    full = importlib.util.resolve_name(name, __name__)
+    if full in sys.modules:
+        return sys.modules[full]
+    spec = importlib.util.find_spec(full)
+    assert spec is not None and spec.loader is not None
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[full] = module
+    spec.loader.exec_module(module)
+    package, _, own = full.rpartition(".")
+    setattr(sys.modules[package], own, module)
+    return module
+
+
+_later = [_import_later(name) for name in LATER]
+
+
+def used(module: types.ModuleType) -> bool:
+    """Whether a module of LATER was used; asking is no use of it."""
+    return type(module) is types.ModuleType
+
+
+def use_next() -> bool:
+    """Import another of LATER; False where none is left."""
+    for module in _later:
+        if not used(module):
+            module.__doc__  # noqa: B018
+            return True
+    return False
+
 
 def register() -> None:
     """Make our classes, operators and settings known to Blender."""

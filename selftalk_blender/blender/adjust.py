@@ -12,9 +12,9 @@ import bpy
 import numpy as np
 from bl_operators.presets import AddPresetBase
 
+from ..core import reduce
 from ..core.aside import aside, paced
 from ..core.errors import SelfTalkError
-from ..core.reduce import Keys, Reduced, reducing
 from ..core.template import bundled_template
 from . import controls, fcurves, jobs, lines, operators, panels, writers
 from . import face as faces
@@ -151,14 +151,14 @@ def reduce_lines(face: bpy.types.Object, error_mm: float) -> jobs.Steps:
     while WAITING in face:
         yield jobs.Progress(0.0, "Reducing keys")
         controls.bake_slice(face)
-    done: list[tuple[Line, Reduced]] = []
+    done: list[tuple[Line, reduce.Reduced]] = []
     ids = [line.id for line in face.selftalk.lines]
     for number, line_id in enumerate(ids):
         now = jobs.Progress(number / len(ids), "Reducing keys")
         yield now
         line = yield from paced(_read(face, line_id, error_mm), now)
         if line is not None:
-            work = functools.partial(reducing, line.values, line.deltas, line.allowed)
+            work = functools.partial(reduce.reducing, line.values, line.deltas, line.allowed)
             done.append((line, (yield from paced(aside(work), now))))
     if not done:
         raise SelfTalkError("The lines of this face have no keys of SelfTalk's to reduce.")
@@ -187,7 +187,7 @@ def reduce_lines(face: bpy.types.Object, error_mm: float) -> jobs.Steps:
     )
 
 
-def write_keys(curve: bpy.types.FCurve, keys: Keys, first_frame: int) -> None:
+def write_keys(curve: bpy.types.FCurve, keys: reduce.Keys, first_frame: int) -> None:
     """Give an F-curve Bezier keys with aligned handles."""
     points, count = curve.keyframe_points, len(keys.frames)
     left, right = keys.handles()

@@ -23,6 +23,7 @@ from ..core.aside import aside, paced
 from ..core.errors import SelfTalkError
 from ..core.inference import CONTEXT
 from ..core.principal import principal_shapes
+from ..core.progress import Progress
 from ..core.take import Take
 from ..worker import STARTING
 from ..worker.client import AnimateJob
@@ -60,15 +61,6 @@ class Plan:
     animator: Path | None
     template: Path | None
     subject: str
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a job is: `done` in 0..1, `text` for the user, `waiting` while others do the work."""
-
-    done: float
-    text: str
-    waiting: bool = False
 
 
 @dataclass(frozen=True)

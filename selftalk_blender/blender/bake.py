@@ -17,7 +17,7 @@ import bpy
 
 from ..batch.manifest import output_of
 from ..batch.task import Done, Task
-from ..core.errors import SelfTalkError
+from ..core.errors import SelfTalkError, operator_reason
 from ..core.files import atomic_path, check_writable
 from . import animate, character, export, face, interface, preview
 
@@ -80,16 +80,16 @@ def listen(task: Task) -> animate.Listening | None:
         )
         while not next(listening).waiting:
             pass
-    except SelfTalkError as error:
-        return _ended(error)
     except StopIteration as end:
         return _ended(end.value)
+    except Exception as error:  # told when its turn comes: the clip in hand has no part in it
+        return _ended(error)
     return listening
 
 
-def _ended(outcome: animate.Listened | SelfTalkError) -> animate.Listening:
+def _ended(outcome: animate.Listened | Exception) -> animate.Listening:
     """What has come to its end before anyone asked."""
-    if isinstance(outcome, SelfTalkError):
+    if isinstance(outcome, Exception):
         raise outcome
     return outcome
     yield
@@ -331,6 +331,6 @@ def _save(scene: bpy.types.Scene, talker: bpy.types.Object, path: Path, task: Ta
                 check_existing=False,
             )
         except RuntimeError as error:
-            raise SelfTalkError(f"Cannot write {path}: {error}") from error
+            raise SelfTalkError(f"Cannot write {path}: {operator_reason(error)}.") from error
     for item, filepath in zip(items, before, strict=True):
         item.filepath = filepath

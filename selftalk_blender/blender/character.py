@@ -9,7 +9,7 @@ from pathlib import Path
 
 import bpy
 
-from ..core.errors import SelfTalkError
+from ..core.errors import SelfTalkError, operator_reason
 from ..core.names import recognise
 from . import face, lines, parts, rigs
 
@@ -39,7 +39,7 @@ def open_character(path: str, name: str = "") -> tuple[bpy.types.Object, list[st
     try:
         bpy.ops.wm.open_mainfile(filepath=path, load_ui=True, use_scripts=False)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].removeprefix("Error: ")
+        reason = operator_reason(error)
         raise SelfTalkError(f"{path} cannot be opened ({reason}). Choose a .blend.") from error
     if bpy.data.version[:2] > OURS:
         newer, ours = (".".join(map(str, v[:2])) for v in (bpy.data.version, OURS))

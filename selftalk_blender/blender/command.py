@@ -10,7 +10,6 @@ from typing import Any
 
 import bpy
 
-from ..batch.process import LIBRARIES
 from ..core.errors import SelfTalkError
 from ..worker.python import find_python
 from . import preferences
@@ -42,6 +41,7 @@ def run(arguments: Sequence[str]) -> int:
         arguments: what follows `blender -c selftalk`.
     """
     from .. import cli
+    from ..batch.process import LIBRARIES
 
     # The children have no preferences: what these say of the animator goes to them by environment.
     chosen, _ = preferences.animator_settings(bpy.context)

@@ -16,7 +16,6 @@ import time
 import traceback
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
 
 import bpy
 import numpy as np
@@ -30,12 +29,10 @@ from ..core.errors import SelfTalkError
 from ..core.names import recognise
 from ..core.take import SILENCE
 from ..core.template import bundled_template
-from . import artist, glance, parts, writers
+from . import artist, glance, jobs, lines, parts, writers
 from . import face as faces
 from .marks import REDUCED, SEALS, WAITING
-
-if TYPE_CHECKING:
-    from . import lines
+from .properties import ControlSettings
 
 SEAL_SLACK = 1e-3  # of a sum; an edit that shows changes it by more
 PAUSE = 0.03  # seconds in which the window may draw, before a dragged slider bakes again
@@ -43,128 +40,6 @@ PAUSE = 0.03  # seconds in which the window may draw, before a dragged slider ba
 # origin at most so many times as far from the face's middle.
 WHOLE_BODY, FAR = 6.0, 3.0
 HEAD_BONES = ("head", "c_head.x", "def-head", "mixamorig:head")  # in lower case
-
-
-def _changed(settings: ControlSettings, context: bpy.types.Context) -> None:
-    bake_soon(settings.id_data)
-
-
-def _factor(name: str, description: str) -> Any:
-    """A control that is a factor, 1 as spoken."""
-    return bpy.props.FloatProperty(
-        name=name,
-        description=description,
-        default=1.0,
-        min=0.0,
-        max=5.0,
-        soft_max=2.0,
-        update=_changed,
-    )
-
-
-class ControlSettings(bpy.types.PropertyGroup):
-    """`Object.selftalk.controls`; as made, the motion is what the animator gave."""
-
-    strength: _factor(
-        "Strength", "Size of the whole motion about the face at rest, as a factor. 1: as spoken"
-    )
-    closure: bpy.props.FloatProperty(
-        name="Lip Closure",
-        description=(
-            "Millimetres by which lips are pressed together that come near each other, as at p, b "
-            "and m, until they are sealed. 0: as spoken. Measured on SelfTalk's head"
-        ),
-        default=0.0,
-        min=0.0,
-        max=5.0,
-        soft_max=3.0,
-        step=10,
-        update=_changed,
-    )
-    smoothing: bpy.props.FloatProperty(
-        name="Smoothing",
-        description="Seconds that are averaged. Lips that met still meet",
-        default=0.0,
-        min=0.0,
-        max=core.LONGEST_SMOOTHING,
-        soft_max=0.2,
-        step=1,
-        precision=3,
-        unit="TIME_ABSOLUTE",
-        update=_changed,
-    )
-    offset: bpy.props.FloatProperty(
-        name="Offset",
-        description="Frames by which the mouth comes later than the sound; negative for earlier",
-        default=0.0,
-        soft_min=-5.0,
-        soft_max=5.0,
-        min=-100.0,
-        max=100.0,
-        step=10,
-        update=_changed,
-    )
-    jaw: _factor("Jaw", "Size of the jaw's motion, as a factor. Lips that met still meet")
-    mouth: _factor("Lips", "Size of all other mouth shapes' motion, as a factor")
-    cheeks: _factor("Cheeks", "Size of the cheeks' and nose's motion, as a factor")
-    tongue: _factor(
-        "Tongue", "How far the tongue comes out, as a factor; it stays behind closed lips"
-    )
-    eyes: _factor(
-        "Eyes", "Size of what the animator moves around the eyes, as a factor; not of blinks"
-    )
-    brows: _factor("Brows", "Size of the brows' motion, as a factor")
-    upper_face: _factor(
-        "Upper Face", "Size of the motion above the mouth, brow raises included, as a factor"
-    )
-    use_blinks: bpy.props.BoolProperty(
-        name="Blinks",
-        description="Blink about 17 times a minute in silence and 26 in speech, where phrases end",
-        update=_changed,
-    )
-    blinks: bpy.props.FloatProperty(
-        name="Blinks",
-        description="How far a blink closes the eyes, as a factor. 1: wholly",
-        default=1.0,
-        min=0.0,
-        max=1.0,
-        subtype="FACTOR",
-        update=_changed,
-    )
-    use_brow_raises: bpy.props.BoolProperty(
-        name="Brow Raises", description="Raise the brows a little with stress", update=_changed
-    )
-    brow_raises: bpy.props.FloatProperty(
-        name="Brow Raises",
-        description="How far stress raises the brows, as a factor",
-        default=1.0,
-        min=0.0,
-        max=3.0,
-        update=_changed,
-    )
-    use_head: bpy.props.BoolProperty(
-        name="Head Motion",
-        description=(
-            "Nod with stress and drift slowly while speaking: a rigged face by its head bone, "
-            "any other by the object's Delta Rotation about its origin"
-        ),
-        update=_changed,
-    )
-    head: _factor("Head Motion", "Size of the head's motion, as a factor; a few degrees at 1")
-    head_bone: bpy.props.StringProperty(
-        name="Bone",
-        description="The bone that turns the head; where empty, one that is called so",
-        update=_changed,
-    )
-    seed: bpy.props.IntProperty(
-        name="Seed",
-        description="Another number places blinks, brow raises and nods otherwise",
-        min=0,
-        update=_changed,
-    )
-    problem: bpy.props.StringProperty(
-        options={"HIDDEN"}, description="Why the controls could not be heard the last time"
-    )
 
 
 SPOKEN = tuple(f.name for f in fields(core.Controls) if f.name not in ("blinks", "brow_raises"))
@@ -292,8 +167,6 @@ def head(face: bpy.types.Object) -> Head | None:
 
 def _rest_values(owner: bpy.types.Object, path: str) -> np.ndarray:
     """(C,) a rotation as the artist set it: what it was before lines of ours turned it."""
-    from . import lines  # which imports this module
-
     ours = lines.rest_values(owner)
     now = owner.path_resolve(path)
     return np.array([ours.get((path, index), value) for index, value in enumerate(now)], np.float32)
@@ -491,8 +364,6 @@ def touching(face: bpy.types.Object, line_id: str) -> Generator[None, None, bool
 
 def _summing(face: bpy.types.Object, line_id: str) -> Generator[None, None, list[float]]:
     """The sums of a line's curves as they are now, in the order of `_flat`."""
-    from . import lines  # which imports this module
-
     rows: list[tuple[tuple[str, int], np.ndarray]] = []
     line = lines.find(face, line_id)
     while line is not None:
@@ -565,8 +436,6 @@ def _waiting() -> list[bpy.types.Object]:
 
 
 def _tick() -> float | None:
-    from . import jobs  # which comes to lines, which imports this module
-
     global _seconds
     if jobs.running is not None:
         return 0.2  # the job may be about to write the same lines
@@ -617,8 +486,7 @@ def _baking_nearest(face: bpy.types.Object) -> Generator[None, None, None]:
         del face[WAITING]
 
 
-@bpy.app.handlers.persistent
-def rest(*_: Any) -> None:
+def rest() -> None:
     """Leave the line that is made now as it is: it waits, and is begun anew later."""
     global _work
     if _work is not None:
@@ -626,8 +494,7 @@ def rest(*_: Any) -> None:
         _work = None
 
 
-@bpy.app.handlers.persistent
-def resume(*_: Any) -> None:
+def resume() -> None:
     """Make the lines that waited when this state of the file was kept."""
     if not bpy.app.background:
         _wake(PAUSE)
@@ -651,8 +518,6 @@ def bake_now(face: bpy.types.Object) -> None:
 
 
 def _baking(face: bpy.types.Object, which: Sequence[str] | None) -> Generator[None, None, None]:
-    from . import lines  # which imports this module
-
     settings = face.selftalk.controls
     try:
         for _ in lines.rebaking(face, which):  # which seals what it writes
@@ -709,26 +574,8 @@ def defaults() -> dict[str, float]:
     return {name: ControlSettings.bl_rna.properties[name].default for name in names}
 
 
-def _handlers() -> tuple[tuple[list[Any], Any], ...]:
-    known = bpy.app.handlers
-    before = ((known.undo_pre, rest), (known.redo_pre, rest), (known.load_pre, rest))
-    return *before, *((h, resume) for h in (known.undo_post, known.redo_post, known.load_post))
-
-
-def start() -> None:
-    """Go on with lines that waited, also after undo and in a file that is opened."""
-    for handlers, does in _handlers():
-        handlers.append(does)
-
-
 def stop() -> None:
     """Bake no more: the add-on is disabled."""
     rest()
-    for handlers, does in _handlers():
-        if does in handlers:
-            handlers.remove(does)
     if bpy.app.timers.is_registered(_tick):
         bpy.app.timers.unregister(_tick)
-
-
-CLASSES = (ControlSettings,)

@@ -29,7 +29,7 @@ NO_FACE = "No face says it. Choose one in the list, or choose a face above."
 
 
 # Strip, face, and how it is animated; None where its line is only to be placed.
-Task = tuple[str, str, animate.Plan | None]
+Task = tuple[str, str, "animate.Plan | None"]
 
 
 @dataclass(frozen=True)

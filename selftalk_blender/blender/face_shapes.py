@@ -22,13 +22,12 @@ from typing import Any
 import bpy
 import numpy as np
 
+from ..core import landmarks, surface
 from ..core.aside import aside, paced
 from ..core.errors import SelfTalkError
-from ..core.landmarks import LANDMARKS, NAMES
-from ..core.surface import triangulate
+from ..core.progress import Progress
 from ..core.template import bundled_template
 from . import face, jobs, writers
-from .animate import Progress
 from .marks import CREATED_KEYS, LANDMARK, SHAPES_RESULT
 from .panels import SidebarPanel, paragraph
 
@@ -139,7 +138,11 @@ def parts_of(context: bpy.types.Context, target: bpy.types.Object) -> list[bpy.t
 
 def landmark_objects(target: bpy.types.Object) -> dict[str, bpy.types.Object]:
     """The empties that mark a face, by landmark."""
-    return {child[LANDMARK]: child for child in target.children if child.get(LANDMARK) in LANDMARKS}
+    return {
+        child[LANDMARK]: child
+        for child in target.children
+        if child.get(LANDMARK) in landmarks.LANDMARKS
+    }
 
 
 def plan(context: bpy.types.Context, target: bpy.types.Object | None) -> Plan:
@@ -178,7 +181,7 @@ def plan(context: bpy.types.Context, target: bpy.types.Object | None) -> Plan:
                 "made here."
             )
     marks = landmark_objects(target)
-    missing = [LANDMARKS[name][1] for name in NAMES if name not in marks]
+    missing = [landmarks.LANDMARKS[name][1] for name in landmarks.NAMES if name not in marks]
     if marks and missing:
         raise SelfTalkError(
             f"{len(missing)} of the ten landmarks are missing ({missing[0]}, ...). Remove the "
@@ -186,7 +189,7 @@ def plan(context: bpy.types.Context, target: bpy.types.Object | None) -> Plan:
         )
     points = [
         np.array(marks[name].matrix_world.translation - target.matrix_world.translation)
-        for name in NAMES
+        for name in landmarks.NAMES
         if marks
     ]
     return Plan(
@@ -209,7 +212,7 @@ def _triangles(mesh: bpy.types.Mesh) -> np.ndarray:
     mesh.loops.foreach_get("vertex_index", corners)
     sizes = np.empty(len(mesh.polygons), np.int32)
     mesh.polygons.foreach_get("loop_total", sizes)
-    return triangulate(corners, sizes)
+    return surface.triangulate(corners, sizes)
 
 
 def _listed(names: list[str]) -> str:
@@ -392,9 +395,10 @@ def place_landmarks(target: bpy.types.Object, points: np.ndarray) -> None:
     there already move."""
     present = landmark_objects(target)
     into_face = target.matrix_world.inverted()
-    eyes = points[NAMES.index("eye_left_outer")] - points[NAMES.index("eye_right_outer")]
+    names = landmarks.NAMES
+    eyes = points[names.index("eye_left_outer")] - points[names.index("eye_right_outer")]
     scale = float(np.cbrt(abs(np.linalg.det(np.array(target.matrix_world.to_3x3())))))
-    for name, point in zip(NAMES, points, strict=True):
+    for name, point in zip(names, points, strict=True):
         empty = present.get(name)
         if empty is None:
             label = name.replace("_", " ").title()
@@ -503,7 +507,8 @@ def _guess(plan: Plan) -> np.ndarray:
     own = plan.vertices[: len(plan.pieces[0].vertices)]
     low, high = own.min(0), own.max(0)
     template = bundled_template()
-    marks = template.vertices[[index for index, _ in LANDMARKS.values()]].astype(np.float64)
+    at = [index for index, _ in landmarks.LANDMARKS.values()]
+    marks = template.vertices[at].astype(np.float64)
     head_low, head_high = template.vertices.min(0), template.vertices.max(0)
     scale = min((high - low) / (head_high - head_low))
     anchor = np.array([0.0, head_low[1], head_high[2]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+from typing import Any
 
 import bpy
 
@@ -24,7 +25,10 @@ from . import (
     properties,
     pytorch,
     rig_panel,
+    use_next,
+    used,
 )
+from .marks import WAITING
 
 CLASSES: tuple[type, ...] = (
     *preferences.CLASSES,
@@ -40,6 +44,33 @@ CLASSES: tuple[type, ...] = (
     *pytorch.CLASSES,
 )
 
+PAUSE = 0.05  # seconds between two imports while nobody waits for them
+
+
+def _prepare() -> float | None:
+    """Import what the first click would wait for, a module at a time; called by a timer."""
+    return PAUSE if use_next() else None
+
+
+@bpy.app.handlers.persistent
+def _rest(*_: Any) -> None:
+    if used(controls):
+        controls.rest()
+
+
+@bpy.app.handlers.persistent
+def _resume(*_: Any) -> None:
+    if any(WAITING in face for face in bpy.data.objects):
+        controls.resume()
+
+
+def _handlers() -> tuple[tuple[list[Any], Any], ...]:
+    """Lines that wait for their controls go on, also after undo and in a file that is opened."""
+    known = bpy.app.handlers
+    before = known.undo_pre, known.redo_pre, known.load_pre
+    after = known.undo_post, known.redo_post, known.load_post
+    return *((h, _rest) for h in before), *((h, _resume) for h in after)
+
 
 def register() -> None:
     if properties.attached():
@@ -49,21 +80,31 @@ def register() -> None:
     properties.attach()
     operators.add_to_file_menu()
     glance.start()
-    controls.start()
+    for handlers, handler in _handlers():
+        handlers.append(handler)
     command.start()
     keep_log_in(preferences.log_folder())
     look_for_libraries_in(preferences.libraries_folder())
     # Blender as a module crashes (4.2) or hangs (4.5) at its end while it knows of our classes.
     atexit.register(unregister)
+    if not bpy.app.background:
+        bpy.app.timers.register(_prepare, first_interval=PAUSE)
 
 
 def unregister() -> None:
     atexit.unregister(unregister)
     jobs.stop()
     command.stop()
-    controls.stop()
+    if bpy.app.timers.is_registered(_prepare):
+        bpy.app.timers.unregister(_prepare)
+    for handlers, handler in _handlers():
+        if handler in handlers:
+            handlers.remove(handler)
+    if used(controls):
+        controls.stop()
     glance.stop()
-    client.stop_workers()
+    if used(client):
+        client.stop_workers()
     preferences.ask_again()
     operators.remove_from_file_menu()
     properties.detach()

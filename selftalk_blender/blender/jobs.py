@@ -13,9 +13,8 @@ from typing import Any
 import bpy
 
 from ..core.errors import SelfTalkError
-from ..core.progress import TimeLeft, clock
-from . import controls, glance
-from .animate import Progress
+from ..core.progress import Progress, TimeLeft, clock
+from . import glance
 
 BUSY = "A face is being animated. Wait, or press Esc to cancel."
 TICK = 0.05  # seconds between two looks at a job; Esc is noticed as quickly
@@ -74,11 +73,18 @@ waiting: list[Job] = []
 failure = ""  # why the last job failed, for the panel: Blender's own message is soon gone
 
 
+def _rest_controls() -> None:
+    """Have what a slider began be begun anew: the job that comes may change the same lines."""
+    from . import controls  # which imports this module
+
+    controls.rest()
+
+
 def _add(job: Job) -> None:
     global running, failure
     failure = ""
     glance.forget()
-    controls.rest()  # the job may be about to change the same lines
+    _rest_controls()
     if running is None:
         running = job
     else:
@@ -89,7 +95,7 @@ def _remove(job: Job) -> None:
     """Close a job; the next in line has its turn."""
     global running
     job.close()
-    controls.rest()  # the next may be about to change the lines that this one made
+    _rest_controls()
     glance.forget()
     if job in waiting:
         waiting.remove(job)
@@ -126,7 +132,7 @@ class JobOperator:
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         manager = context.window_manager
-        controls.rest()  # it may be about to change the same lines
+        _rest_controls()
         try:
             steps = self.steps(context)
         except Exception as error:

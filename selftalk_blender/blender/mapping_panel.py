@@ -6,10 +6,8 @@ import bpy
 
 from ..core.errors import SelfTalkError
 from . import face as faces
-from . import glance
+from . import glance, parts, targets
 from .panels import paragraph
-from .parts import part_problem, parts_of
-from .targets import analyse, detect, drive_of, keep_mapping, narrow_keys, usable_entries
 
 
 def problem_of(context: bpy.types.Context) -> str:
@@ -28,14 +26,14 @@ def problem_of(context: bpy.types.Context) -> str:
 
 def _part_words(target: bpy.types.Object) -> list[tuple[str, str]]:
     """Names of the meshes that may follow a face, each with why it cannot, or ""."""
-    return [(part.name, part_problem(part)) for part in parts_of(target)]
+    return [(part.name, parts.part_problem(part)) for part in parts.parts_of(target)]
 
 
 def _mapping_words(target: bpy.types.Object) -> tuple[list[str], str]:
     """Sentences on lines of a face's mapping that move nothing, and one on its sliders, or ""."""
     try:
-        entries, notices = usable_entries(target)
-        narrow = narrow_keys(target, entries)
+        entries, notices = targets.usable_entries(target)
+        narrow = targets.narrow_keys(target, entries)
     except SelfTalkError:
         return [], ""  # the panel Face says it
     if not narrow:
@@ -69,9 +67,9 @@ class SELFTALK_OT_analyse_face(FaceOperator, bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         target = context.scene.selftalk.face
         try:
-            analysis = analyse(target)
-            keep_mapping(target, detect(target))
-            notices = drive_of(target, measure=False).notices
+            analysis = targets.analyse(target)
+            targets.keep_mapping(target, targets.detect(target))
+            notices = targets.drive_of(target, measure=False).notices
         except SelfTalkError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -120,7 +118,7 @@ class SELFTALK_OT_widen_sliders(FaceOperator, bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:
             target = context.scene.selftalk.face
-            narrow = narrow_keys(target, usable_entries(target)[0])
+            narrow = targets.narrow_keys(target, targets.usable_entries(target)[0])
         except SelfTalkError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

@@ -10,8 +10,7 @@ from typing import Any
 import bpy
 
 from ..core.errors import SelfTalkError
-from . import animate, compat, export, face, glance, jobs, preferences, strips
-from .neutral import Neutral
+from . import animate, compat, export, face, formats, glance, jobs, neutral, preferences, strips
 
 NO_FACE = "No face is chosen. Choose the face mesh, or press Add Face."
 
@@ -30,7 +29,7 @@ def animate_problem(context: bpy.types.Context) -> str:
 
 
 def export_problem(context: bpy.types.Context, file_format: str) -> str:
-    """Why the chosen face cannot be exported now in a format of `export.FORMATS`, or ""."""
+    """Why the chosen face cannot be exported now in a format of `formats.FORMATS`, or ""."""
     if jobs.running is not None:
         return jobs.BUSY
     target = context.scene.selftalk.face
@@ -39,7 +38,7 @@ def export_problem(context: bpy.types.Context, file_format: str) -> str:
 
     def ask() -> str:
         try:
-            export.check_faces(context, [target], export.FORMATS[file_format].suffixes[0])
+            export.check_faces(context, [target], formats.FORMATS[file_format].suffixes[0])
             export.motion_range([target])
         except SelfTalkError as error:
             return str(error)
@@ -93,7 +92,7 @@ def plan_of(
     )
 
 
-def template_from_settings(target: bpy.types.Object) -> Neutral | None:
+def template_from_settings(target: bpy.types.Object) -> neutral.Neutral | None:
     """The neutral face that the animator chosen for a face moves; None for the bundled head.
 
     Raises:
@@ -164,10 +163,10 @@ class SELFTALK_OT_animate_from_audio(jobs.JobOperator, bpy.types.Operator):
 
 
 FORMAT_ITEMS = tuple(
-    (name, known.label, known.description) for name, known in export.FORMATS.items()
+    (name, known.label, known.description) for name, known in formats.FORMATS.items()
 )
 PRESET_ITEMS = tuple(
-    (name, known.label, known.description) for name, known in export.PRESETS.items()
+    (name, known.label, known.description) for name, known in formats.PRESETS.items()
 )
 
 
@@ -214,7 +213,7 @@ class SELFTALK_OT_export(jobs.JobOperator, bpy.types.Operator):
     def description(cls, context: bpy.types.Context, properties: SELFTALK_OT_export) -> str:
         return (
             export_problem(context, properties.file_format)
-            or export.FORMATS[properties.file_format].description
+            or formats.FORMATS[properties.file_format].description
         )
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
@@ -224,7 +223,7 @@ class SELFTALK_OT_export(jobs.JobOperator, bpy.types.Operator):
         if problem:
             self.report({"ERROR"}, problem)
             return {"CANCELLED"}
-        suffixes = export.FORMATS[self.file_format].suffixes
+        suffixes = formats.FORMATS[self.file_format].suffixes
         if not self.filepath:
             folder = os.path.dirname(bpy.data.filepath)
             name = bpy.path.clean_name(context.scene.selftalk.face.name)
@@ -234,7 +233,7 @@ class SELFTALK_OT_export(jobs.JobOperator, bpy.types.Operator):
         return {"RUNNING_MODAL"}
 
     def draw(self, context: bpy.types.Context) -> None:
-        known = export.FORMATS[self.file_format]
+        known = formats.FORMATS[self.file_format]
         column = self.layout.column()
         column.use_property_split = True
         column.use_property_decorate = False
@@ -247,7 +246,7 @@ class SELFTALK_OT_export(jobs.JobOperator, bpy.types.Operator):
 
     def check(self, context: bpy.types.Context) -> bool:
         """The file browser shows the suffix that the file will have."""
-        suffixes = export.FORMATS[self.file_format].suffixes
+        suffixes = formats.FORMATS[self.file_format].suffixes
         known = os.path.splitext(self.filepath)[1].lower() in suffixes
         named = self.filepath if known else bpy.path.ensure_ext(self.filepath, suffixes[0])
         changed = named != self.filepath
@@ -258,7 +257,7 @@ class SELFTALK_OT_export(jobs.JobOperator, bpy.types.Operator):
         if not self.properties.is_property_set("file_format"):
             # A script may name the format by the file alone.
             with contextlib.suppress(SelfTalkError):
-                self.file_format = export.format_of(Path(self.filepath).suffix)
+                self.file_format = formats.format_of(Path(self.filepath).suffix)
         if self.options.is_invoke and context.window is not None and not bpy.app.background:
             # From the file browser: the work goes on behind the window.
             return super().invoke(context, None)
@@ -302,7 +301,7 @@ class SELFTALK_MT_export(bpy.types.Menu):
 
 def draw_formats(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """A button for each format, grey where it is not to be had."""
-    for name, known in export.FORMATS.items():
+    for name, known in formats.FORMATS.items():
         row = layout.row()
         row.enabled = not export_problem(context, name)
         text = f"{known.label} ({'/'.join(known.suffixes)})"

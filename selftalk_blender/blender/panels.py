@@ -10,7 +10,7 @@ import bpy
 
 from ..core.errors import SelfTalkError
 from ..worker.log import log_file
-from . import compat, export, face, glance, jobs, operators, preferences, properties, rigs, strips
+from . import compat, face, formats, glance, jobs, operators, preferences, properties, rigs, strips
 
 SEVERAL_FACES = (".pkl", ".npz")  # endings of template files that may hold several
 CHARACTER = 6.2  # mean width in pixels at interface scale 1; a bit wide, so that no line is cut
@@ -174,7 +174,7 @@ class SELFTALK_PT_export(SidebarPanel, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         layout, settings = self.layout, context.scene.selftalk
         problem = operators.export_problem(context, settings.export_format)
-        known = export.FORMATS[settings.export_format]
+        known = formats.FORMATS[settings.export_format]
         layout.prop(settings, "export_format", text="")
         column = layout.column()
         column.use_property_split = True

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import bpy
 
-from . import compat, controls, export, lines, preferences, strips, targets
+from ..core.template import bundled_template
+from . import compat, controls, formats, lines, preferences, strips
 
 
 def _is_mesh_here(settings: SceneSettings, candidate: bpy.types.Object) -> bool:
@@ -94,12 +97,12 @@ class SceneSettings(bpy.types.PropertyGroup):
     export_format: bpy.props.EnumProperty(
         name="Format",
         description="The kind of file that Export writes",
-        items=[(name, known.label, known.description) for name, known in export.FORMATS.items()],
+        items=[(name, known.label, known.description) for name, known in formats.FORMATS.items()],
     )
     export_preset: bpy.props.EnumProperty(
         name="For",
         description="The program that reads the FBX: its unit, axes and names",
-        items=[(name, known.label, known.description) for name, known in export.PRESETS.items()],
+        items=[(name, known.label, known.description) for name, known in formats.PRESETS.items()],
         default="BLENDER",
     )
     export_frames: bpy.props.EnumProperty(
@@ -128,6 +131,213 @@ class SceneSettings(bpy.types.PropertyGroup):
     listed_strip: bpy.props.IntProperty(
         name="Strip", description="The strip that is chosen in the list", update=_strip_listed
     )
+
+
+def _changed(settings: ControlSettings, context: bpy.types.Context) -> None:
+    controls.bake_soon(settings.id_data)
+
+
+def _factor(name: str, description: str) -> Any:
+    """A control that is a factor, 1 as spoken."""
+    return bpy.props.FloatProperty(
+        name=name,
+        description=description,
+        default=1.0,
+        min=0.0,
+        max=5.0,
+        soft_max=2.0,
+        update=_changed,
+    )
+
+
+class ControlSettings(bpy.types.PropertyGroup):
+    """`Object.selftalk.controls`; as made, the motion is what the animator gave."""
+
+    strength: _factor(
+        "Strength", "Size of the whole motion about the face at rest, as a factor. 1: as spoken"
+    )
+    closure: bpy.props.FloatProperty(
+        name="Lip Closure",
+        description=(
+            "Millimetres by which lips are pressed together that come near each other, as at p, b "
+            "and m, until they are sealed. 0: as spoken. Measured on SelfTalk's head"
+        ),
+        default=0.0,
+        min=0.0,
+        max=5.0,
+        soft_max=3.0,
+        step=10,
+        update=_changed,
+    )
+    smoothing: bpy.props.FloatProperty(
+        name="Smoothing",
+        description="Seconds that are averaged. Lips that met still meet",
+        default=0.0,
+        min=0.0,
+        max=1.0,  # core.controls.LONGEST_SMOOTHING
+        soft_max=0.2,
+        step=1,
+        precision=3,
+        unit="TIME_ABSOLUTE",
+        update=_changed,
+    )
+    offset: bpy.props.FloatProperty(
+        name="Offset",
+        description="Frames by which the mouth comes later than the sound; negative for earlier",
+        default=0.0,
+        soft_min=-5.0,
+        soft_max=5.0,
+        min=-100.0,
+        max=100.0,
+        step=10,
+        update=_changed,
+    )
+    jaw: _factor("Jaw", "Size of the jaw's motion, as a factor. Lips that met still meet")
+    mouth: _factor("Lips", "Size of all other mouth shapes' motion, as a factor")
+    cheeks: _factor("Cheeks", "Size of the cheeks' and nose's motion, as a factor")
+    tongue: _factor(
+        "Tongue", "How far the tongue comes out, as a factor; it stays behind closed lips"
+    )
+    eyes: _factor(
+        "Eyes", "Size of what the animator moves around the eyes, as a factor; not of blinks"
+    )
+    brows: _factor("Brows", "Size of the brows' motion, as a factor")
+    upper_face: _factor(
+        "Upper Face", "Size of the motion above the mouth, brow raises included, as a factor"
+    )
+    use_blinks: bpy.props.BoolProperty(
+        name="Blinks",
+        description="Blink about 17 times a minute in silence and 26 in speech, where phrases end",
+        update=_changed,
+    )
+    blinks: bpy.props.FloatProperty(
+        name="Blinks",
+        description="How far a blink closes the eyes, as a factor. 1: wholly",
+        default=1.0,
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+        update=_changed,
+    )
+    use_brow_raises: bpy.props.BoolProperty(
+        name="Brow Raises", description="Raise the brows a little with stress", update=_changed
+    )
+    brow_raises: bpy.props.FloatProperty(
+        name="Brow Raises",
+        description="How far stress raises the brows, as a factor",
+        default=1.0,
+        min=0.0,
+        max=3.0,
+        update=_changed,
+    )
+    use_head: bpy.props.BoolProperty(
+        name="Head Motion",
+        description=(
+            "Nod with stress and drift slowly while speaking: a rigged face by its head bone, "
+            "any other by the object's Delta Rotation about its origin"
+        ),
+        update=_changed,
+    )
+    head: _factor("Head Motion", "Size of the head's motion, as a factor; a few degrees at 1")
+    head_bone: bpy.props.StringProperty(
+        name="Bone",
+        description="The bone that turns the head; where empty, one that is called so",
+        update=_changed,
+    )
+    seed: bpy.props.IntProperty(
+        name="Seed",
+        description="Another number places blinks, brow raises and nods otherwise",
+        min=0,
+        update=_changed,
+    )
+    problem: bpy.props.StringProperty(
+        options={"HIDDEN"}, description="Why the controls could not be heard the last time"
+    )
+
+
+def _sources(item: MappingItem, context: bpy.types.Context, typed: str) -> list[str]:
+    from ..core.visemes import RECIPES
+
+    return [*bundled_template().shape_names, *RECIPES]
+
+
+def _paths(item: MappingItem, context: bpy.types.Context, typed: str) -> list[str]:
+    target = item.object or item.id_data
+    keys = target.data.shape_keys if target.type == "MESH" and item.kind == "KEY" else None
+    return list(keys.key_blocks.keys()[1:]) if keys is not None else []
+
+
+class MappingItem(bpy.types.PropertyGroup):
+    """One line of `Object.selftalk.mapping`."""
+
+    source: bpy.props.StringProperty(
+        name="Source",
+        description="What of the speech moves it: an ARKit shape, or a viseme such as PP or aa",
+        search=_sources,
+    )
+    object: bpy.props.PointerProperty(
+        name="Object",
+        description="The object that has the shape key, bone or property; this face where empty",
+        type=bpy.types.Object,
+    )
+    kind: bpy.props.EnumProperty(
+        name="Kind",
+        description="What is moved",
+        items=(
+            ("KEY", "Shape Key", "A shape key of a mesh"),
+            ("BONE", "Bone", "Location, rotation or scale of a pose bone"),
+            ("PROPERTY", "Property", "A custom property or any other number"),
+        ),
+    )
+    path: bpy.props.StringProperty(
+        name="Moves",
+        description="Name of the shape key, or data path on the object",
+        search=_paths,
+        search_options={"SUGGESTION"},
+    )
+    index: bpy.props.IntProperty(
+        name="Component", description="Of a vector: 0 is X; -1 for a single number", default=-1
+    )
+    gain: bpy.props.FloatProperty(
+        name="Gain",
+        description="Value where the source is at its full strength, in the slider's own unit",
+        default=1.0,
+        soft_min=-2.0,
+        soft_max=2.0,
+    )
+    offset: bpy.props.FloatProperty(
+        name="Offset", description="Added to the value, in the slider's own unit"
+    )
+    enabled: bpy.props.BoolProperty(
+        name="Enabled", description="Whether SelfTalk moves it", default=True
+    )
+
+
+class LinePart(bpy.types.PropertyGroup):
+    """An object that a line moves besides the face itself: teeth, an armature, ..."""
+
+    object: bpy.props.PointerProperty(type=bpy.types.Object)
+
+
+class Line(bpy.types.PropertyGroup):
+    """One entry of `Object.selftalk.lines`; see `Spoken` for what the values mean."""
+
+    id: bpy.props.StringProperty()
+    name: bpy.props.StringProperty(description="As the strip is called, or the sound file")
+    scene: bpy.props.StringProperty(description="Whose sequencer has the strip")
+    strip: bpy.props.StringProperty(description="Empty for a sound file without a strip")
+    clip: bpy.props.StringProperty(subtype="FILE_PATH")
+    sound: bpy.props.StringProperty(description="What tells this sound from others")
+    taken: bpy.props.FloatVectorProperty(size=2, description="Seconds of the sound in the take")
+    first_frame: bpy.props.IntProperty()
+    frames: bpy.props.IntProperty()
+    fps: bpy.props.FloatProperty()
+    start: bpy.props.FloatProperty()
+    pauses: bpy.props.StringProperty(description="As `Spoken.pauses`, such as '3-17 40-52'")
+    key_range: bpy.props.IntVectorProperty(
+        size=2, description="First and last scene frame with the ways from and to rest"
+    )
+    parts: bpy.props.CollectionProperty(type=LinePart)
 
 
 class FaceSettings(bpy.types.PropertyGroup):
@@ -194,7 +404,7 @@ class FaceSettings(bpy.types.PropertyGroup):
             ("BOTH", "Both", "Each shape by its key where there is one, else by the bones"),
         ),
     )
-    lines: bpy.props.CollectionProperty(type=lines.Line)
+    lines: bpy.props.CollectionProperty(type=Line)
     use_nla: bpy.props.BoolProperty(
         name="Lines as NLA Strips",
         description=(
@@ -203,11 +413,11 @@ class FaceSettings(bpy.types.PropertyGroup):
         ),
         update=_play_lines,
     )
-    controls: bpy.props.PointerProperty(type=controls.ControlSettings)
+    controls: bpy.props.PointerProperty(type=ControlSettings)
     mapping: bpy.props.CollectionProperty(
         name="Mapping",
         description="What moves what; where empty, the face is analysed each time",
-        type=targets.MappingItem,
+        type=MappingItem,
     )
     mapping_index: bpy.props.IntProperty(name="Line")
     follows: bpy.props.BoolProperty(
@@ -220,9 +430,10 @@ class FaceSettings(bpy.types.PropertyGroup):
 
 
 CLASSES = (
-    *lines.CLASSES,
-    *controls.CLASSES,
-    targets.MappingItem,
+    LinePart,
+    Line,
+    ControlSettings,
+    MappingItem,
     StripSettings,
     SceneSettings,
     FaceSettings,

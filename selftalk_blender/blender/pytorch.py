@@ -8,9 +8,9 @@ from pathlib import Path
 import bpy
 
 from ..core.errors import SelfTalkError
+from ..core.progress import Progress
 from ..worker import client, pytorch
 from . import jobs, preferences
-from .animate import Progress
 
 
 def _do(work: pytorch.Work) -> Generator[Progress, None, pytorch.Work]:

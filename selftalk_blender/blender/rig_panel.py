@@ -5,8 +5,8 @@ from __future__ import annotations
 import bpy
 
 from ..core.errors import SelfTalkError
+from ..core.progress import Progress
 from . import glance, jobs, operators, rigs
-from .animate import Progress
 from .panels import SELFTALK_PT_face, SidebarPanel, paragraph
 
 

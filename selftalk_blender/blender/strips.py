@@ -24,7 +24,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from ..core.errors import SelfTalkError
+from ..core.errors import SelfTalkError, operator_reason
 from . import compat
 
 MIX_RATE = 48000  # samples per second of a strip that is mixed down
@@ -401,7 +401,8 @@ def _mix_piece(scene: bpy.types.Scene, strip: Any, first: int, last: int, path: 
                 format="S16", channels="MONO", mixrate=MIX_RATE,
             )  # fmt: skip
     except RuntimeError as error:
-        raise SelfTalkError(f"Strip {strip.name} cannot be mixed down: {error}") from error
+        reason = operator_reason(error)
+        raise SelfTalkError(f"Strip {strip.name} cannot be mixed down: {reason}.") from error
     finally:
         for each, was in switches:
             if each.mute != was:

@@ -15,11 +15,11 @@ from ..core.mapping import Entry, build_drive, entries_by_name, follow
 from ..core.mouth import find_mouth
 from ..core.names import Names, recognise
 from ..core.template import bundled_template
-from ..core.visemes import RECIPES
 from . import artist, rigs
 from . import face as faces
 from .fcurves import key_path
 from .parts import names_of_part, part_problem, parts_of
+from .properties import MappingItem
 
 analyse = rigs.judge
 Held = Callable[[bpy.types.ID], dict[str, str]]  # `artist.held`, remembered
@@ -30,62 +30,6 @@ NO_SHAPES = (
 
 
 # --- The mapping -----------------------------------------------------------------------------
-
-
-def _sources(item: MappingItem, context: bpy.types.Context, typed: str) -> list[str]:
-    return [*bundled_template().shape_names, *RECIPES]
-
-
-def _paths(item: MappingItem, context: bpy.types.Context, typed: str) -> list[str]:
-    target = item.object or item.id_data
-    keys = target.data.shape_keys if target.type == "MESH" and item.kind == "KEY" else None
-    return list(keys.key_blocks.keys()[1:]) if keys is not None else []
-
-
-class MappingItem(bpy.types.PropertyGroup):
-    """One line of `Object.selftalk.mapping`."""
-
-    source: bpy.props.StringProperty(
-        name="Source",
-        description="What of the speech moves it: an ARKit shape, or a viseme such as PP or aa",
-        search=_sources,
-    )
-    object: bpy.props.PointerProperty(
-        name="Object",
-        description="The object that has the shape key, bone or property; this face where empty",
-        type=bpy.types.Object,
-    )
-    kind: bpy.props.EnumProperty(
-        name="Kind",
-        description="What is moved",
-        items=(
-            ("KEY", "Shape Key", "A shape key of a mesh"),
-            ("BONE", "Bone", "Location, rotation or scale of a pose bone"),
-            ("PROPERTY", "Property", "A custom property or any other number"),
-        ),
-    )
-    path: bpy.props.StringProperty(
-        name="Moves",
-        description="Name of the shape key, or data path on the object",
-        search=_paths,
-        search_options={"SUGGESTION"},
-    )
-    index: bpy.props.IntProperty(
-        name="Component", description="Of a vector: 0 is X; -1 for a single number", default=-1
-    )
-    gain: bpy.props.FloatProperty(
-        name="Gain",
-        description="Value where the source is at its full strength, in the slider's own unit",
-        default=1.0,
-        soft_min=-2.0,
-        soft_max=2.0,
-    )
-    offset: bpy.props.FloatProperty(
-        name="Offset", description="Added to the value, in the slider's own unit"
-    )
-    enabled: bpy.props.BoolProperty(
-        name="Enabled", description="Whether SelfTalk moves it", default=True
-    )
 
 
 def entries_of(face: bpy.types.Object) -> list[Entry]:

@@ -42,6 +42,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.chmod(0o666 & ~mask)
         temporary.replace(final)
     except OSError as error:
+        if PART in final.name:  # told of the file that it is a part of
+            raise
         raise SelfTalkError(
             f"Cannot write {final}: {error.strerror or error}. "
             "Free some space or choose another folder."

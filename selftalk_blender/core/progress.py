@@ -1,10 +1,20 @@
-"""How far long work is, told on stderr."""
+"""How far long work is, and how it is told."""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a job is: `done` in 0..1, `text` for the user, `waiting` while others do the work."""
+
+    done: float
+    text: str
+    waiting: bool = False
 
 
 class ProgressLine:

@@ -1,7 +1,12 @@
-"""A child process without Blender: each clip's name says what becomes of it."""
+"""A child process without Blender: each clip's name says what becomes of it.
+
+With FAKE_AHEAD it listens to the next clip before this one is written, as Blender does; one called
+poison crashes it then, and also when it is baked.
+"""
 
 import json
 import os
+import select
 import signal
 import sys
 import time
@@ -27,6 +32,8 @@ def bake(task: Task) -> Done:
         if name.startswith("crash") or (name.startswith("faint") and not once.exists()):
             once.touch()
             os.kill(os.getpid(), signal.SIGSEGV if name.startswith("crash") else signal.SIGKILL)
+        if name.startswith("poison"):
+            os.kill(os.getpid(), signal.SIGSEGV)
         if name.startswith("hang"):
             time.sleep(1000)
         if name.startswith("bad"):
@@ -36,19 +43,37 @@ def bake(task: Task) -> Done:
     return Done(task.clip, task.place, (output_of(Path(task.out), path),), 1.0, {"writing": 0.1})
 
 
+def ahead() -> str | None:
+    """The next line, where it comes soon and we look for it."""
+    if "FAKE_AHEAD" not in os.environ:
+        return None
+    say("ready")
+    line = sys.stdin.readline() if select.select([sys.stdin], [], [], 0.3)[0] else None
+    if line and Path(json.loads(line)["clip"]).name.startswith("poison"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return line
+
+
 def main() -> None:
     print("Blender 5.0.1, says hello")
     if "FAKE_START" in os.environ:
-        sys.exit("no bpy")
+        if os.environ["FAKE_START"] == "no":
+            sys.exit("no bpy")
+        if not Path(os.environ["FAKE_START"]).exists():
+            Path(os.environ["FAKE_START"]).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
     say("ready")
-    for line in sys.stdin:
+    following = None
+    while line := following or sys.stdin.readline():
         task = Task.from_json(json.loads(line))
+        following = ahead()
         try:
             done = bake(task)
         except SelfTalkError as error:
             done = Done(task.clip, task.place, error=str(error))
         say("done", result=done.to_json())
-        say("ready")
+        if "FAKE_AHEAD" not in os.environ:
+            say("ready")
 
 
 main()

@@ -52,6 +52,14 @@ def test_a_table_says_who_says_what(folder: Path) -> None:
     assert (a.place, a.mesh) == ("a", str(folder / "bob.blend"))
 
 
+def test_a_clip_of_a_table_that_is_not_there_fails_alone(folder: Path) -> None:
+    table = folder / "clips" / "table.csv"
+    table.write_text("clip\nb.wav\n\nnone.wav\n")
+    assert list(tasks("-o", "out", "--table", str(table))) == ["b", "none"]
+    with pytest.raises(SelfTalkError, match=r"line 4: there is no file .*none\.wav"):
+        tasks("clips", "-o", "out", "--table", str(table))
+
+
 def test_a_mesh_cache_leaves_out_what_cannot_hold_one(folder: Path) -> None:
     task = tasks("clips", "-o", "out", "--method", "mesh-cache")["b"]
     assert task.settings.formats == ("blend", "abc")

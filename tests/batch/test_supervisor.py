@@ -17,6 +17,7 @@ from selftalk_blender.batch import manifest, process
 from selftalk_blender.batch.report import JsonLines, Quiet, Spoken
 from selftalk_blender.batch.supervisor import Supervisor
 from selftalk_blender.batch.task import Settings, Task
+from selftalk_blender.cli import main
 from selftalk_blender.core.errors import SelfTalkError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,6 +83,17 @@ def test_one_that_fails_crashes_or_hangs_does_not_stop_the_others(
     assert manifest.read(out / "manifest.jsonl") == told.lines
 
 
+def test_a_clip_that_crashes_who_listens_ahead_to_it_harms_itself_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_AHEAD", "")
+    todo = tasks(tmp_path, "a", "b", "poison", "c", "d")
+    failed, told = run(1, todo)
+    assert failed == 1 and len(told.lines) == 5
+    assert "crashed (SIGSEGV), and did so again" in told.lines["act/poison"]["error"]
+    assert [place for place, line in told.lines.items() if line["warnings"]] == ["act/b"]
+
+
 def test_resume_skips_what_is_whole_and_current(tmp_path: Path) -> None:
     todo = tasks(tmp_path, "a", "b", "bad", "c", "d", "e", "f")
     run(2, todo)
@@ -122,6 +134,14 @@ def test_children_that_cannot_start_end_it_with_a_sentence(
     assert "no bpy" in (tmp_path / "out" / "bake.log").read_text()
     with pytest.raises(SelfTalkError, match="/no/such cannot be started"):
         Supervisor(tmp_path / "out", 1, Told(), command=["/no/such"]).run(todo)
+
+
+def test_a_child_that_is_killed_while_it_starts_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_START", str(tmp_path / "killed"))
+    assert run(1, tasks(tmp_path, "a", "b"))[0] == 0
+    assert (tmp_path / "killed").exists()
 
 
 RUN = """
@@ -179,6 +199,29 @@ def test_interrupted_nothing_half_written_is_left(tmp_path: Path) -> None:
     assert "KeyboardInterrupt" in said
     made = files(tmp_path / "out") - {"manifest.jsonl", "bake.log"}
     assert made and all(name.startswith("act/clip") for name in made)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals as POSIX does")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_farm_and_a_terminal_end_it_in_good_order(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (clip,) = tasks(tmp_path, "a")
+
+    def killed(*_: object) -> int:
+        signal.raise_signal(getattr(signal, name))
+        return 0
+
+    monkeypatch.setattr(Supervisor, "run", killed)
+    before = signal.getsignal(getattr(signal, name))
+    bake = ["bake", clip.clip, "-o", str(tmp_path / "out"), "--quiet"]
+    assert main(bake, blender="/none") == 130
+    assert signal.getsignal(getattr(signal, name)) == before
+    signal.signal(getattr(signal, name), signal.SIG_IGN)  # as by nohup
+    try:
+        assert main(bake, blender="/none") == 0
+    finally:
+        signal.signal(getattr(signal, name), before)
 
 
 def test_names_in_no_encoding_and_places_that_cannot_be_written(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Clips become files that play by themselves; what came before a clip does not matter."""
 
 import shutil
+import wave
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,8 @@ from scenes import play, talking
 from selftalk_blender.batch import table, task
 from selftalk_blender.batch.task import Done, Settings, Task
 from selftalk_blender.blender import animate, bake, compat, controls, export, preview, writers
+from selftalk_blender.core.controls import LONGEST_SMOOTHING
 from selftalk_blender.core.errors import SelfTalkError
-from selftalk_blender.core.template import ASSETS
-
-SAMPLE = ASSETS / "sample.ogg"
 
 
 class Talks:
@@ -50,9 +49,12 @@ def one(tmp_path, monkeypatch) -> Task:
     monkeypatch.setattr(Talks, "started", [])
     folder = tmp_path / "clips"
     folder.mkdir()
-    for name in ("one.ogg", "broken.ogg"):
-        shutil.copy(SAMPLE, folder / name)
-    return Task(str(folder / "one.ogg"), str(tmp_path / "out"), "act/one", Settings(task.USUAL))
+    sound = np.random.default_rng(0).integers(-9000, 9000, 8000, np.int16).tobytes()
+    for name in ("one.wav", "broken.wav"):  # which Blender does not read for the animator
+        with wave.open(str(folder / name), "wb") as file:
+            file.setparams((1, 2, 16000, 0, "NONE", ""))
+            file.writeframes(sound)
+    return Task(str(folder / "one.wav"), str(tmp_path / "out"), "act/one", Settings(task.USUAL))
 
 
 def run(todo: Task, listening=None, steps: list | None = None) -> Done:
@@ -96,6 +98,7 @@ def test_what_the_command_line_knows_is_what_there_is() -> None:
     known = controls.ControlSettings.bl_rna.properties
     for name, limits in table.CONTROLS.items():
         assert (known[name].hard_min, known[name].hard_max) == pytest.approx(limits), name
+    assert known["smoothing"].hard_max == LONGEST_SMOOTHING
 
 
 @pytest.mark.parametrize("method", task.METHODS)
@@ -118,7 +121,7 @@ def test_the_blend_plays_by_itself_wherever_it_is_moved(one, tmp_path, method, f
         (strip,) = compat.editor_strips(scene.sequence_editor)
         assert strip.sound.filepath.startswith("//")
         assert Path(bpy.path.abspath(strip.sound.filepath)).resolve() == (
-            moved / "clips" / "one.ogg"
+            moved / "clips" / "one.wav"
         )
         assert compat.strip_place(strip)[2] == 1
 
@@ -140,7 +143,7 @@ def test_what_cannot_be_had_is_refused(one, tmp_path) -> None:
         run(replace(one, out=str(tmp_path / "file" / "out")))
     with pytest.raises(SelfTalkError, match=r"none\.wav"):
         run(replace(one, clip=str(tmp_path / "none.wav"), out=str(tmp_path / "new")))
-    with pytest.raises(SelfTalkError, match=r"broken\.ogg is no sound"):
+    with pytest.raises(SelfTalkError, match=r"broken\.wav is no sound"):
         run(replace(one, clip=one.clip.replace("one", "broken"), out=str(tmp_path / "new")))
     assert not (tmp_path / "new").exists()
 
@@ -153,16 +156,25 @@ def test_ending_early_leaves_nothing_half_written(one, tmp_path) -> None:
         assert not list((tmp_path / "out").rglob("*.*"))
 
 
-def test_the_next_clip_is_listened_to_ahead(one) -> None:
+def test_the_next_clip_is_listened_to_ahead(one, monkeypatch) -> None:
     """And what is wrong with it is told when its turn comes."""
+
+    def full(*_, **__):
+        raise OSError("the disk is full")
+        yield
+
     listening = bake.listen(one)
-    assert Talks.started == ["one.ogg"]
+    assert Talks.started == ["one.wav"]
     assert run(with_settings(one, formats=("csv",)), listening).error is None
-    assert Talks.started == ["one.ogg"]
+    assert Talks.started == ["one.wav"]
     broken = replace(one, clip=one.clip.replace("one", "broken"))
     listening = bake.listen(broken)
     with pytest.raises(SelfTalkError, match="is no sound"):
         run(broken, listening)
+    monkeypatch.setattr(animate, "listen", full)
+    listening = bake.listen(one)
+    with pytest.raises(OSError, match="full"):
+        run(one, listening)
 
 
 def test_the_same_bytes_whatever_came_before(one, tmp_path) -> None:

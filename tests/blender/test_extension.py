@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
 import sysconfig
@@ -133,18 +132,23 @@ print("FILES", os.path.exists(user), name in bpy.context.preferences.addons)
 """
 
 ENABLE = """
+import gc, importlib
+
 addon_utils.modules_refresh()
-processor, wall = time.process_time(), time.perf_counter()
-addon_utils.enable(name)
-print("ENABLED", 1000 * (time.process_time() - processor), 1000 * (time.perf_counter() - wall))
-addon_utils.disable(name)
-root = sys.modules[name]
-processor, wall = time.process_time(), time.perf_counter()
+root = importlib.import_module(name)
+gc.collect()  # else it may fall to us to look through all that Blender has made
+begun = time.process_time()
 root.register()
-print("REGISTERED", 1000 * (time.process_time() - processor), 1000 * (time.perf_counter() - wall))
+print("REGISTERED", 1000 * (time.process_time() - begun))
 print("TORCH", "torch" in sys.modules)
 bundled = sys.modules[name + ".core.template"].bundled_template
 print("HEAD READ", bundled.cache_info().currsize)
+longest, more = 0.0, True
+while more:
+    begun = time.process_time()
+    more = module("blender").use_next()
+    longest = max(longest, time.process_time() - begun)
+print("LONGEST IMPORT", 1000 * longest)
 root.unregister()
 """
 
@@ -233,12 +237,13 @@ def test_installed_used_opened_again_and_removed(
     spoken = json.loads(first["MOUTH"])
     assert max(spoken) > 0.004 and min(spoken) < 0.5 * max(spoken)  # metres: it opens and closes
 
-    # How long it takes to enable what is compiled already, with and without the imports.
+    # How long the first register() takes, imports of what is compiled already included, and what
+    # is imported later at longest: the best of three, as other programs may slow down a processor.
     times = [blender(bare, ENABLE, user, built, clip, blend) for _ in range(3)]
-    registered = statistics.median(float(said["REGISTERED"].split()[0]) for said in times)
-    enabled = statistics.median(float(said["ENABLED"].split()[0]) for said in times)
-    print(f"processor: register {registered:.1f} ms, with all imports {enabled:.0f} ms")
-    assert registered < 50
+    registered = min(float(said["REGISTERED"]) for said in times)
+    later = min(float(said["LONGEST IMPORT"]) for said in times)
+    print(f"processor: register {registered:.1f} ms, then at most {later:.1f} ms at a time")
+    assert registered < 50 and later < 50
     assert all(said["TORCH"] == "False" and said["HEAD READ"] == "0" for said in times)
 
     second = blender(bare, SECOND, user, built, clip, blend)

@@ -19,21 +19,20 @@ import bpy
 from mathutils import Matrix
 
 from ...core.curves import write_curves
-from ...core.errors import SelfTalkError
+from ...core.errors import SelfTalkError, operator_reason
 from ...core.files import atomic_path, check_writable
 from ...core.livelink import write_livelink
+from ...core.progress import Progress
 from .. import compat, lines, strips, writers
-from ..animate import Progress
+from ..formats import FORMATS, PRESETS, format_of
 from . import caches, curves, exporters, package, sound
 from .cast import Cast, cast_of, left_out, over_four
-from .exporters import PRESETS
 from .stage import Sampled, sample, staged
 
 __all__ = [
     "FORMATS",
     "PRESETS",
     "Exported",
-    "Format",
     "check_export",
     "check_faces",
     "export",
@@ -44,81 +43,11 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Format:
-    """A kind of file.
-
-    Attributes:
-        label, description: for the interface.
-        suffixes: of its files; the first is the usual one.
-        holds: "SHAPES" for shape keys and bones, "VERTICES" for what is seen, "WEIGHTS" for
-            ARKit weights.
-        several: whether more than one mesh fits.
-    """
-
-    label: str
-    description: str
-    suffixes: tuple[str, ...]
-    holds: str
-    several: bool = True
-
-
-FORMATS = {
-    "fbx": Format(
-        "FBX", "For game engines and animation programs: shape keys, bones and their curves",
-        (".fbx",), "SHAPES",
-    ),
-    "abc": Format(
-        "Alembic", "For rendering and simulation elsewhere: each vertex in each frame, as seen",
-        (".abc",), "VERTICES",
-    ),
-    "usd": Format(
-        "USD", "For film pipelines: blend shapes and skeleton, or the points of a mesh cache",
-        (".usd", ".usdc", ".usda", ".usdz"), "SHAPES",
-    ),
-    "glb": Format(
-        "glTF", "For the web: morph targets with their names, skeleton and curves in one file",
-        (".glb",), "SHAPES",
-    ),
-    "mdd": Format(
-        "MDD", "Point cache of the face alone, for a mesh that is there already", (".mdd",),
-        "VERTICES", False,
-    ),
-    "pc2": Format(
-        "PC2", "Point cache of the face alone, for a mesh that is there already", (".pc2",),
-        "VERTICES", False,
-    ),
-    "csv": Format(
-        "Live Link Face CSV", "52 ARKit weights and the head's turn, for any ARKit face", (".csv",),
-        "WEIGHTS", False,
-    ),
-    "json": Format(
-        "JSON Curves", "52 ARKit weights and the head's turn, for programs of your own", (".json",),
-        "WEIGHTS", False,
-    ),
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
 class Exported:
     """What came of an export: the files written, and sentences that the user should read."""
 
     files: tuple[Path, ...]
     notices: tuple[str, ...] = ()
-
-
-def format_of(suffix: str) -> str:
-    """The key in FORMATS of a suffix such as ".fbx".
-
-    Raises:
-        SelfTalkError: there is none.
-    """
-    for name, known in FORMATS.items():
-        if suffix.lower() in known.suffixes:
-            return name
-    names = ", ".join(suffix for known in FORMATS.values() for suffix in known.suffixes)
-    raise SelfTalkError(
-        f"{suffix or 'No suffix'} is no known format. Name the file one of {names}."
-    )
 
 
 def check_faces(context: bpy.types.Context, faces: Sequence[bpy.types.Object], suffix: str) -> None:
@@ -421,7 +350,7 @@ class _Job:
         try:
             finished = write()
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
+            reason = operator_reason(error)
             # Blender keeps the exporter's traceback, and so its file stays open, which Windows
             # would not remove.
             for name in ("last_traceback", "last_value", "last_exc"):

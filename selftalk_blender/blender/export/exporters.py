@@ -2,75 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import bpy
-from mathutils import Matrix
 
 from .. import compat
-
-Y_UP = Matrix.Rotation(-math.pi / 2, 4, "X")  # Z up, looking along -Y, to Y up, looking along Z
-
-
-def _ascii_name(name: str) -> str:
-    """A name as Maya takes it: letters, digits and underscores, no digit first."""
-    plain = re.sub(r"[^0-9A-Za-z_]", "_", name.translate(_LATIN))
-    return plain if plain[:1].isalpha() or plain[:1] == "_" else f"_{plain}"
-
-
-_LATIN = str.maketrans(
-    {"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss"}
-)
-
-
-@dataclass(frozen=True)
-class Preset:
-    """How a program likes its FBX.
-
-    Attributes:
-        label, description: for the interface.
-        basis: what geometry goes through on the stage, metres being its unit before.
-        rename: what names become.
-        settings: of Blender's exporter.
-    """
-
-    label: str
-    description: str
-    basis: Matrix
-    rename: Callable[[str], str]
-    settings: dict[str, Any]
-
-
-# The stage's data is written as it is: no object carries a scale of 100 or a turn of 90 degrees.
-# Blender would multiply by 100 to reach centimetres; so where it has them already, by 1.
-_CENTIMETRES = {
-    "use_space_transform": False, "apply_scale_options": "FBX_SCALE_NONE", "global_scale": 0.01,
-}  # fmt: skip
-_METRES = {"use_space_transform": False, "apply_scale_options": "FBX_SCALE_ALL"}
-
-PRESETS = {
-    "UNREAL": Preset(
-        "Unreal", "Centimetres, Y up; its importer turns that to its own axes",
-        Y_UP @ Matrix.Scale(100.0, 4), str, _CENTIMETRES,
-    ),
-    "UNITY": Preset(
-        "Unity", "Metres, Y up; scale 1 and no turn on any object", Y_UP, str, _METRES
-    ),
-    "MAYA": Preset(
-        "Maya", "Centimetres, Y up; names of letters, digits and underscores",
-        Y_UP @ Matrix.Scale(100.0, 4), _ascii_name, _CENTIMETRES,
-    ),
-    "BLENDER": Preset(
-        "Blender", "As Blender's own FBX: metres, and a scale of 100 on objects",
-        Matrix(), str, {},
-    ),
-}  # fmt: skip
-
+from ..formats import Preset
 
 TICKS = 46186158000  # FBX counts so many a second
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from ...core.errors import SelfTalkError
+from ...core.errors import SelfTalkError, operator_reason
 from .. import compat, strips
 
 MIX_RATE, BYTES = 48000, 2  # of the file: samples per second, 16 bits
@@ -103,8 +103,9 @@ def _mix_down(owner: bpy.types.Scene, first: int, last: int, path: Path) -> int:
                 format="S16", channels="MONO" if mono else "STEREO", mixrate=MIX_RATE,
             )  # fmt: skip
     except RuntimeError as error:
+        reason = operator_reason(error)
         raise SelfTalkError(
-            f"The sound cannot be mixed down: {error}. Untick Sound to export without it."
+            f"The sound cannot be mixed down: {reason}. Untick Sound to export without it."
         ) from error
     finally:
         owner.frame_start, owner.frame_end, owner.use_preview_range = before

@@ -21,11 +21,10 @@ such a curve keeps its channel from us. What has drivers or is keyed in the arti
 action is no channel of a drive in the first place (`targets`).
 """
 
+from ..properties import Line
 from .actions import REST_LINE, curves, places_of, places_of_line, rest_values
 from .copies import Copies
 from .entries import (
-    CLASSES,
-    Line,
     Spoken,
     change,
     find,
@@ -52,7 +51,6 @@ from .values import head_angles, speaking
 from .writing import New, check, keep_dense, write, write_cache
 
 __all__ = [
-    "CLASSES",
     "EDITED",
     "REST_LINE",
     "TRACK",

@@ -16,7 +16,8 @@ from ...core.errors import SelfTalkError
 from .. import compat, targets
 from ..fcurves import fill_keys, key_path
 from ..marks import CURVES, LINE, RELATIVE, REST
-from .entries import Line, find, twins_of
+from ..properties import Line
+from .entries import find, twins_of
 from .values import Baked
 
 REST_LINE = "rest"  # in place of an id: the action of the face at rest

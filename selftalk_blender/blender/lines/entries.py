@@ -12,34 +12,8 @@ import bpy
 from ...core.take import Take
 from .. import strips
 from ..marks import REDUCED, SEALS, TAKES
+from ..properties import Line
 from ..strips import Heard
-
-
-class LinePart(bpy.types.PropertyGroup):
-    """An object that a line moves besides the face itself: teeth, an armature, ..."""
-
-    object: bpy.props.PointerProperty(type=bpy.types.Object)
-
-
-class Line(bpy.types.PropertyGroup):
-    """One entry of `Object.selftalk.lines`; see `Spoken` for what the values mean."""
-
-    id: bpy.props.StringProperty()
-    name: bpy.props.StringProperty(description="As the strip is called, or the sound file")
-    scene: bpy.props.StringProperty(description="Whose sequencer has the strip")
-    strip: bpy.props.StringProperty(description="Empty for a sound file without a strip")
-    clip: bpy.props.StringProperty(subtype="FILE_PATH")
-    sound: bpy.props.StringProperty(description="What tells this sound from others")
-    taken: bpy.props.FloatVectorProperty(size=2, description="Seconds of the sound in the take")
-    first_frame: bpy.props.IntProperty()
-    frames: bpy.props.IntProperty()
-    fps: bpy.props.FloatProperty()
-    start: bpy.props.FloatProperty()
-    pauses: bpy.props.StringProperty(description="As `Spoken.pauses`, such as '3-17 40-52'")
-    key_range: bpy.props.IntVectorProperty(
-        size=2, description="First and last scene frame with the ways from and to rest"
-    )
-    parts: bpy.props.CollectionProperty(type=LinePart)
 
 
 @dataclass(frozen=True)
@@ -235,6 +209,3 @@ def forget(face: bpy.types.Object, line: Line) -> None:
         face.get(name, {}).pop(line.id, None)
     lines = face.selftalk.lines
     lines.remove(next(i for i, other in enumerate(lines) if other.id == line.id))
-
-
-CLASSES = (LinePart, Line)

@@ -12,6 +12,7 @@ from .. import compat, writers
 from .. import face as faces
 from ..fcurves import discard, fill_keys, key_name
 from ..marks import LINE, RELATIVE
+from ..properties import Line
 from .actions import (
     REST_LINE,
     Curve,
@@ -27,7 +28,6 @@ from .actions import (
     set_value,
 )
 from .copies import Copies, are_shared
-from .entries import Line
 
 TRACK = "SelfTalk"
 

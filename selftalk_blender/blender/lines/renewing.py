@@ -14,6 +14,7 @@ from ...core.take import Take
 from .. import controls, targets, writers
 from ..fcurves import discard, key_name
 from ..marks import RELATIVE
+from ..properties import Line
 from .actions import (
     Curve,
     action_name,
@@ -29,7 +30,6 @@ from .actions import (
 )
 from .copies import Copies, are_shared
 from .entries import (
-    Line,
     Spoken,
     change,
     find,
