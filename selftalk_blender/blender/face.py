@@ -282,7 +282,7 @@ def rest_vertices(face: bpy.types.Object, driven: frozenset[str] = frozenset()) 
             continue
         delta = key_offsets(key) * key.value
         if key.vertex_group in face.vertex_groups:
-            delta *= _group_weights(face, key.vertex_group)
+            delta *= group_weights(face, key.vertex_group)
         rest += delta
     return rest
 
@@ -313,7 +313,7 @@ def key_offsets(key: bpy.types.ShapeKey) -> np.ndarray:
     return key_positions(key) - key_positions(key.relative_key)
 
 
-def _group_weights(face: bpy.types.Object, name: str) -> np.ndarray:
+def group_weights(face: bpy.types.Object, name: str) -> np.ndarray:
     """(V, 1) weights of a vertex group."""
     index = face.vertex_groups[name].index
     weights = np.zeros((len(face.data.vertices), 1), np.float32)
