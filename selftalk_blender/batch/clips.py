@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +31,14 @@ class Clip:
     place: Path
 
 
-def find_clips(arguments: Iterable[str], output: Path | None = None) -> list[Clip]:
+def find_clips(
+    arguments: Iterable[str], output: Path | None = None, made: Collection[Path] = ()
+) -> list[Clip]:
     """The clips that the arguments name: files, folders (with all below them), or globs.
 
     A folder or a glob gives only files that are called like sound or video, and a folder that has
-    the output folder (an absolute path) below it none from in there.
+    the output folder (an absolute path) below it none from in there; no folder gives what was
+    `made` there before (absolute paths), such as films.
 
     Raises:
         SelfTalkError: an argument names nothing, or the results of two clips would have one name.
@@ -47,7 +50,11 @@ def find_clips(arguments: Iterable[str], output: Path | None = None) -> list[Cli
 
     def add_folder(folder: Path) -> int:
         below = output if output is not None and folder.resolve() in output.parents else None
-        inside = [path for path in sorted(folder.rglob("*")) if _is_clip(path, folder, below)]
+        inside = [
+            path
+            for path in sorted(folder.rglob("*"))
+            if _is_clip(path, folder, below) and path.resolve() not in made
+        ]
         for path in inside:
             add(path, path.relative_to(folder))
         return len(inside)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import SelfTalkError
-from . import table
+from . import manifest, table
 from .clips import Clip, check_places, find_clips
 from .cluster import Cluster
 from .report import JsonLines, Quiet, Spoken
@@ -54,11 +54,18 @@ def run(options: argparse.Namespace, blender: str = "") -> int:
         blender=blender,
         crew=crew,
     )
+    why = None
     with _orderly():
         try:
             return supervisor.run(tasks)
+        except SelfTalkError as error:
+            why = str(error)
+            raise
+        except KeyboardInterrupt:
+            why = "Interrupted."
+            raise
         finally:
-            report.end()
+            report.end(why)
 
 
 @contextlib.contextmanager
@@ -89,12 +96,12 @@ def tasks_of(options: argparse.Namespace) -> list[Task]:
     out = Path(options.output).absolute()
     rows = table.read_table(Path(options.table)) if options.table else []
     if options.clips:
-        clips = find_clips(options.clips, out.resolve())
-        for row in rows:  # which would say how nothing is said: a slip of the pen
-            if not row.clip.is_file():
+        clips = find_clips(options.clips, out.resolve(), manifest.made(out.resolve()))
+        for missing in rows:  # which would say how nothing is said: a slip of the pen
+            if not missing.clip.is_file():
                 raise SelfTalkError(
-                    f"{options.table}, line {row.number}: there is no file {row.clip}. Correct the "
-                    "line or remove it."
+                    f"{options.table}, line {missing.number}: there is no file {missing.clip}. "
+                    "Correct the line or remove it."
                 )
     elif rows:
         clips = [Clip(row.clip, _place(row.clip, Path(options.table))) for row in rows]

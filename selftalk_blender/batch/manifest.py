@@ -132,6 +132,19 @@ def read(path: Path) -> dict[str, Line]:
     return lines
 
 
+def made(out: Path) -> set[Path]:
+    """The files of an output folder that its manifest tells of.
+
+    Raises:
+        SelfTalkError: the manifest cannot be read.
+    """
+    paths = set()
+    for line in read(out / NAME).values():
+        with contextlib.suppress(KeyError, TypeError):  # of another version
+            paths |= {out / output["path"] for output in line["outputs"]}
+    return paths
+
+
 def _text(line: Line) -> str:
     return json.dumps(line) + "\n"
 
@@ -232,16 +245,22 @@ def lock(out: Path) -> Iterator[int]:
         handle = _locked(path, time.monotonic() + PATIENCE)
     except OSError as error:
         raise _cannot("written", path, error) from error
-    if handle is None:
-        raise SelfTalkError(
-            f"Another bake writes into {out}. Wait until it is done, or choose another folder."
-        )
     try:
+        other = out if handle is None else _nested(out)
+        if handle is None or other is not None:
+            raise SelfTalkError(
+                f"Another bake writes into {other}. Wait until it is done, or choose another "
+                "folder."
+            )
         yield handle
     finally:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        os.close(handle)
+        if handle is not None:
+            if os.name == "nt":  # which removes no open file; nor, afterwards, what another has
+                os.close(handle)
+            with contextlib.suppress(OSError):
+                path.unlink()
+            if os.name != "nt":
+                os.close(handle)
 
 
 def _locked(path: Path, until: float) -> int | None:
@@ -263,6 +282,25 @@ def _locked(path: Path, until: float) -> int | None:
             return handle
         else:  # who had it has just removed it
             os.close(handle)
+
+
+def _nested(out: Path) -> Path | None:
+    """A folder around this one, or below it, that another bake has: one of us would remove what
+    the other has not finished."""
+    below = (Path(inside) for inside, _, names in os.walk(out) if LOCK in names)
+    folders = (folder for folder in (*out.parents, *below) if folder != out)
+    return next((folder for folder in folders if _held(folder / LOCK)), None)
+
+
+def _held(path: Path) -> bool:
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _take(handle)
+    finally:
+        os.close(handle)
 
 
 def _take(handle: int) -> bool:

@@ -88,7 +88,8 @@ class Spoken:
         self.clear()
         print(f"selftalk: {text}", file=sys.stderr, flush=True)
 
-    def end(self) -> None:
+    def end(self, why: str | None = None) -> None:
+        """Args: why: it ended before all clips were done, which whoever asked for it tells."""
         self.clear()
         tally = self.tally
         if tally.skipped:
@@ -149,7 +150,7 @@ class Quiet:
     def notice(self, text: str) -> None:
         print(f"selftalk: {text}", file=sys.stderr, flush=True)
 
-    def end(self) -> None:
+    def end(self, why: str | None = None) -> None:
         tell_failed(self.tally)
 
 
@@ -171,10 +172,11 @@ class JsonLines:
     def notice(self, text: str) -> None:
         self._say("notice", text=text)
 
-    def end(self) -> None:
+    def end(self, why: str | None = None) -> None:
         tally = self.tally
         self._say(
             "end",
+            error=why,
             clips=tally.total,
             baked=tally.baked,
             skipped=tally.skipped,

@@ -39,8 +39,10 @@ def open_character(path: str, name: str = "") -> tuple[bpy.types.Object, list[st
     try:
         bpy.ops.wm.open_mainfile(filepath=path, load_ui=True, use_scripts=False)
     except RuntimeError as error:
-        reason = operator_reason(error)
-        raise SelfTalkError(f"{path} cannot be opened ({reason}). Choose a .blend.") from error
+        raise SelfTalkError(
+            f"{path} cannot be opened ({operator_reason(error)}). Choose a .blend, of Blender "
+            f"{'.'.join(map(str, OURS))} or older."
+        ) from error
     if bpy.data.version[:2] > OURS:
         newer, ours = (".".join(map(str, v[:2])) for v in (bpy.data.version, OURS))
         raise SelfTalkError(
@@ -57,7 +59,10 @@ def open_character(path: str, name: str = "") -> tuple[bpy.types.Object, list[st
     if bpy.app.autoexec_fail:
         what = bpy.app.autoexec_fail_message
         warnings.append(f"{path} holds scripts, which are not run ({what}).")
-    found = _named(path, name) if name else _only_face(path)
+    try:
+        found = _named(path, name) if name else _only_face(path)
+    except SelfTalkError as error:  # what is missing may be why
+        raise SelfTalkError(" ".join([str(error), *warnings])) from error
     scene = next((s for s in (bpy.context.scene, *bpy.data.scenes) if s in found.users_scene), None)
     if scene is None:
         raise SelfTalkError(f"{found.name} is in no scene of {path}. Link it into one.")
@@ -93,6 +98,12 @@ def _only_face(path: str) -> bpy.types.Object:
 
 def _list(candidates: list[bpy.types.Object]) -> str:
     if not candidates:
+        for target in bpy.data.objects:
+            if target.type == "MESH" and target.users_scene and target.data.shape_keys is not None:
+                try:  # one that could, if it might be written
+                    rigs.judge(target)
+                except SelfTalkError as error:
+                    return str(error)
         return "Give a face its shapes first (Create Face Shapes), or map it in the panel Mapping."
     return f"Choose by --object: {', '.join(target.name for target in candidates)}."
 

@@ -131,6 +131,13 @@ def keep_slots(action: bpy.types.Action, numbers: Collection[int]) -> None:
             action.slots.remove(slot)
 
 
+def drop_slots(action: bpy.types.Action, numbers: Collection[int]) -> None:
+    """Remove those of some slots of an action that nothing plays, with their curves."""
+    if SLOTTED_ACTIONS:
+        for slot in [s for s in action.slots if s.handle in numbers and not s.users()]:
+            action.slots.remove(slot)
+
+
 def play_action(
     user: bpy.types.AnimData | bpy.types.NlaStrip, action: bpy.types.Action, number: int
 ) -> None:
@@ -226,16 +233,17 @@ def as_sequencer_scene(context: bpy.types.Context, scene: bpy.types.Scene) -> It
 
 
 def strip_place(strip: Any) -> tuple[float, float, int, int]:
-    """Where a strip stands.
+    """Where a strip stands, of any kind.
 
     Returns:
         Scene frame at which its content would begin untrimmed, frames cut off the content
-        itself, first scene frame, and the scene frame after the last.
+        itself (effects, such as colours and texts, have none), first scene frame, and the scene
+        frame after the last.
     """
+    name = "content_trim_start" if NEW_STRIP_NAMES else "animation_offset_start"
+    trim = getattr(strip, name) if name in strip.bl_rna.properties else 0
     if NEW_STRIP_NAMES:
-        trim = strip.content_trim_start
         return strip.content_start, trim, strip.left_handle, strip.right_handle
-    trim = strip.animation_offset_start
     return strip.frame_start, trim, strip.frame_final_start, strip.frame_final_end
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from selftalk_blender import cli
-from selftalk_blender.batch import command
+from selftalk_blender.batch import command, manifest
 from selftalk_blender.batch.task import Done, Output, Settings, Task
 from selftalk_blender.core.errors import SelfTalkError
 
@@ -58,6 +58,14 @@ def test_a_clip_of_a_table_that_is_not_there_fails_alone(folder: Path) -> None:
     assert list(tasks("-o", "out", "--table", str(table))) == ["b", "none"]
     with pytest.raises(SelfTalkError, match=r"line 4: there is no file .*none\.wav"):
         tasks("clips", "-o", "out", "--table", str(table))
+
+
+def test_films_made_beside_their_clips_are_no_clips(folder: Path) -> None:
+    (task,) = tasks("clips/b.wav", "-o", "clips").values()
+    made = Done(task.clip, "b", (Output("b.mp4", 3, "ab", 5),))
+    manifest.Manifest(folder / "clips").add(task, "", made)
+    (folder / "clips" / "b.mp4").write_text("a film")
+    assert list(tasks("clips", "-o", "clips")) == ["act 1/a", "b"]
 
 
 def test_a_mesh_cache_leaves_out_what_cannot_hold_one(folder: Path) -> None:

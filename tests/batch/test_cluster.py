@@ -117,7 +117,7 @@ class Killer(Told):
     reason="nodes bake by bpy and torch",
 )
 def test_a_node_that_is_lost_midway(nodes: Any, tmp_path: Path) -> None:
-    todo, told = tasks(tmp_path, 8), Killer(nodes.named)
+    todo, told = tasks(tmp_path, 6), Killer(nodes.named)
     crew = cluster.Cluster(nodes.address, 1)
     assert Supervisor(tmp_path / "out", 1, told, crew=crew).run(todo) == 0
 

@@ -204,7 +204,10 @@ def test_interrupted_nothing_half_written_is_left(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals as POSIX does")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_farm_and_a_terminal_end_it_in_good_order(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (clip,) = tasks(tmp_path, "a")
 
@@ -214,8 +217,9 @@ def test_a_farm_and_a_terminal_end_it_in_good_order(
 
     monkeypatch.setattr(Supervisor, "run", killed)
     before = signal.getsignal(getattr(signal, name))
-    bake = ["bake", clip.clip, "-o", str(tmp_path / "out"), "--quiet"]
+    bake = ["bake", clip.clip, "-o", str(tmp_path / "out"), "--json"]
     assert main(bake, blender="/none") == 130
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["error"] == "Interrupted."
     assert signal.getsignal(getattr(signal, name)) == before
     signal.signal(getattr(signal, name), signal.SIG_IGN)  # as by nohup
     try:
@@ -247,9 +251,27 @@ def test_two_bakes_into_one_folder(tmp_path: Path) -> None:
     ):
         pass
     assert not list(out.iterdir())
+    for one, other in ((out, out / "act1"), (out / "act1", out)):
+        with (
+            manifest.lock(one),
+            pytest.raises(SelfTalkError, match=f"Another bake writes into {one}\\."),
+            manifest.lock(other),
+        ):
+            pass
     (out / manifest.LOCK).write_text("999999")  # of one that was killed
     with manifest.lock(out):
         pass
+
+
+def test_a_program_hears_why_nothing_was_baked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (task,) = tasks(tmp_path, "a")
+    with manifest.lock(tmp_path / "out"):
+        bake = ["bake", task.clip, "-o", str(tmp_path / "out"), "--json"]
+        assert main(bake, blender="/none") == 1
+    end = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert end["event"] == "end" and "Another bake writes" in end["error"]
 
 
 def test_ten_thousand_clips_start_at_once(tmp_path: Path) -> None:

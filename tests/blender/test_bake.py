@@ -177,6 +177,19 @@ def test_the_next_clip_is_listened_to_ahead(one, monkeypatch) -> None:
         run(one, listening)
 
 
+def test_the_order_of_the_formats_does_not_matter(one, tmp_path) -> None:
+    """A .blend gets a camera and lights, which are in no other file; nor is there another file."""
+    cache = with_settings(one, method="mesh-cache")
+    bytes_of = []
+    for formats in (("blend", "usd", "mdd", "csv"), ("csv", "mdd", "usd", "blend")):
+        out = tmp_path / formats[0]
+        done = run(replace(with_settings(cache, formats=formats), out=str(out)))
+        made = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
+        assert made == {output.path for output in done.outputs}
+        bytes_of.append({o.path: o.sha256 for o in done.outputs if not o.path.endswith(".blend")})
+    assert bytes_of[0] == bytes_of[1]
+
+
 def test_the_same_bytes_whatever_came_before(one, tmp_path) -> None:
     """Of what Blender's memory has no part in; tests/blender/test_batch.py has the rest."""
     formats = tuple(name for name in task.FORMATS if name not in ("blend", "abc"))

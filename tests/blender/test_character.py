@@ -151,7 +151,8 @@ def test_what_it_said_before_is_not_said_again(ann, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "words"), [("none.blend", "There is no file"), ("bad.blend", "cannot be opened")]
+    ("path", "words"),
+    [("none.blend", "There is no file"), ("bad.blend", r"cannot be opened .* \d\.\d or older")],
 )
 def test_files_that_are_none(tmp_path, path, words) -> None:
     (tmp_path / "bad.blend").write_text("no Blender file")
@@ -175,6 +176,23 @@ def test_a_missing_library_is_told(ann, tmp_path) -> None:
     Path(library).unlink()
     done = run(with_settings(ann, formats=("abc",)))
     assert any("props.blend, which is not there" in warning for warning in done.warnings)
+
+
+def test_a_linked_face_is_named_and_a_missing_one_too(ann, tmp_path) -> None:
+    bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+    head = face.add_head(bpy.context, (0.0, 0.0, 0.0))
+    head.name = "Eve"
+    library = save(tmp_path / "eve.blend")
+    bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+    with bpy.data.libraries.load(library, link=True) as (_, wanted):
+        wanted.objects = ["Eve"]
+    bpy.context.collection.objects.link(wanted.objects[0])
+    shot = save(tmp_path / "shot.blend")
+    with pytest.raises(SelfTalkError, match=r"Eve is linked from //eve\.blend\. Make it local"):
+        character.open_character(shot)
+    Path(library).unlink()
+    with pytest.raises(SelfTalkError, match=r"eve\.blend, which is not there"):
+        character.open_character(shot)
 
 
 def test_the_face_says_who_animates_it(ann, tmp_path) -> None:

@@ -220,6 +220,16 @@ def test_a_retimed_strip_is_mixed_down(scene, tmp_path) -> None:
     assert not any(strip.mute for strip in strips.sound_strips(scene))
 
 
+def test_strips_that_hold_nothing_take_their_channels_too(scene, tmp_path) -> None:
+    """Colours, texts and adjustments have no content that could be cut off."""
+    strips_there = compat.editor_strips(scene.sequence_editor)
+    last = {"length": 100} if bpy.app.version >= (5, 0, 0) else {"frame_end": 101}
+    for channel, kind in enumerate(("COLOR", "TEXT", "ADJUSTMENT"), 2):
+        strips_there.new_effect(kind, kind, channel, 1, **last)
+        assert strips.strip_range(strips_there[kind]) == (1, 100)
+    assert strips.add_strip(scene, tmp_path / "ramp.wav", 20).channel == 5
+
+
 def test_a_new_strip_takes_a_free_channel(scene, tmp_path) -> None:
     clip = tmp_path / "ramp.wav"
     beside = strips.add_strip(scene, clip, 50)

@@ -93,6 +93,8 @@ def write_usd(path: Path, selected: bool, shape_keys: bool, textures: bool) -> s
         only_deform_bones=False,
         evaluation_mode="VIEWPORT",
         allow_unicode=True,
+        # The scene's sky is no part of a face; it would also leave a picture of it beside the file.
+        convert_world_material=False,
         **compat.usd_textures(textures),
     )
 
