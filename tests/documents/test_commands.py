@@ -38,8 +38,12 @@ ELSEWHERE = {
     ".venv/bin/python tools/build_extension.py --torch windows-x64 macos-arm64": (
         "needs the wheels of the command above it; tests/blender/test_extension.py"
     ),
-    ".venv/bin/python tools/fetch_wheels.py --lock": "asks the network; tests/tools/test_fetch_wheels.py",
-    ".venv/bin/python tools/fetch_wheels.py windows-x64 macos-arm64": "loads half a GB; tests/tools/test_fetch_wheels.py",
+    ".venv/bin/python tools/fetch_wheels.py --lock": (
+        "asks the network; tests/tools/test_fetch_wheels.py"
+    ),
+    ".venv/bin/python tools/fetch_wheels.py windows-x64 macos-arm64": (
+        "loads half a GB; tests/tools/test_fetch_wheels.py"
+    ),
     'pip install ".[train]"': "sets up an environment",
     'pip install "selftalk-blender[bake,cluster]"': "sets up an environment",
     "ray start --head --port=6379 --disable-usage-stats": "another program's daemons",
