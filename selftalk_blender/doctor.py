@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ PACKAGES = ("numpy", *FAST, *SOUND)
 TRAINING = ("soxr", "torchmetrics")  # what training and evaluation need beside all those
 ANIMATOR = Path(__file__).resolve().parent / "assets" / "animator.safetensors"
 BY_TORCH, IN_NUMPY = "by PyTorch", "in numpy"  # the two lanes
+OLDEST = (4, 2)  # Blender, as the manifest says
 SECONDS = 120  # longest wait for a program that is asked about itself
 
 
@@ -44,8 +46,8 @@ def main() -> int:
     print(f"Blender      {module}")
     program = shutil.which("blender")
     if program:
-        words = _ask([program, "--version"]).splitlines()
-        print(f"             program: {words[0] if words else 'does not start'}, {program}")
+        words = (_ask([program, "--version"]).splitlines() or ["does not start"])[0]
+        print(f"             program: {words}, {program}{_too_old(words)}")
     worker, worker_runs = _worker(lane)
     print(f"Add-on uses  {worker}")
 
@@ -86,7 +88,10 @@ def _lane() -> tuple[str, str]:
     try:
         from .animator import load_animator  # noqa: F401
     except Exception as error:  # as in `worker.lanes`
-        return IN_NUMPY, f"numpy, on the CPU; PyTorch is installed, but cannot be loaded ({error})"
+        from .worker.lanes import reason
+
+        why = reason(error)
+        return IN_NUMPY, f"numpy, on the CPU; PyTorch is installed, but cannot be loaded ({why})"
     import torch
 
     if torch.cuda.is_available():
@@ -121,9 +126,18 @@ def _bpy_module() -> tuple[str, bool]:
     answer = _ask([sys.executable, "-c", "import bpy; print('bpy', bpy.app.version_string)"])
     found = [line for line in answer.splitlines() if line.startswith("bpy ")]
     if found:
-        return f"module: {found[-1]}", True
+        old = _too_old(found[-1])
+        return f"module: {found[-1]}{old}", not old
     last = (answer.splitlines() or ["no reason given"])[-1]
     return f"module {_version('bpy')} does not start: {last}", False
+
+
+def _too_old(words: str) -> str:
+    """What to say of a version of Blender that the add-on does not run in; "" of others."""
+    found = re.search(r"(\d+)\.(\d+)", words)
+    if found is None or (int(found[1]), int(found[2])) >= OLDEST:
+        return ""
+    return f" - too old: SelfTalk needs {OLDEST[0]}.{OLDEST[1]}"
 
 
 def _worker(lane: str) -> tuple[str, bool]:
@@ -132,20 +146,19 @@ def _worker(lane: str) -> tuple[str, bool]:
     if not chosen:
         here = f"this Python, {sys.executable}, unless Blender is another"
         return here + (f"; {lane}" if lane else "; lacks numpy"), bool(lane)
-    python = shutil.which(os.path.expanduser(chosen))
-    if python is None:
-        return f"SELFTALK_PYTHON={chosen}, which is not there", False
-    code = (
-        "import importlib.util as u, sys; "
-        "print('lacks', *(n for n in sys.argv[1:] if u.find_spec(n) is None))"
-    )
-    answer = _ask([python, "-c", code, "numpy", *FAST]).splitlines()
-    if not answer or not answer[-1].startswith("lacks"):
-        return f"SELFTALK_PYTHON={chosen}, which does not start", False
-    lacks = answer[-1].split()[1:]
-    if "numpy" in lacks:
-        return f"SELFTALK_PYTHON={chosen}, which lacks numpy", False
-    return f"SELFTALK_PYTHON={chosen}; {IN_NUMPY if lacks else BY_TORCH}", True
+    if _version("numpy") is None:
+        return f"SELFTALK_PYTHON={chosen}, which can be asked once numpy is here", False
+    from .core.errors import SelfTalkError
+    from .worker.inquiry import Inquiry
+    from .worker.python import find_python
+
+    try:
+        found = Inquiry(find_python()).wait()
+    except SelfTalkError as error:
+        return str(error), False
+    if not found.usable:
+        return f"SELFTALK_PYTHON={chosen}: {found.text}", False
+    return f"SELFTALK_PYTHON={chosen}; {BY_TORCH if found.torch else IN_NUMPY}: {found.text}", True
 
 
 def _ask(command: list[str]) -> str:

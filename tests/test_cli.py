@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from selftalk_blender import cli
+from selftalk_blender import cli, doctor
 from selftalk_blender.core import FaceTemplate, Motion
 from selftalk_blender.core.progress import ProgressLine
 from selftalk_blender.core.template import ASSETS
@@ -92,6 +92,29 @@ def test_doctor_tells_what_would_run() -> None:
     for words in ("Python", "torch", "Lane", "Reads", "Animator", "Blender", "Add-on uses"):
         assert words in done.stdout
     assert ("selftalk animate   would run" in done.stdout) == (done.returncode == 0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="shell scripts")
+def test_doctor_tells_of_what_does_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A Blender that is too old, and a chosen Python that is none."""
+    for name, says in (("blender", "Blender 3.6.2"), ("python", "hello")):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {says}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(doctor, "_bpy_module", lambda: ("module: bpy 5.0.1", True))
+    monkeypatch.setattr(doctor, "_lane", lambda: (doctor.IN_NUMPY, "numpy"))
+    for chosen, words in (
+        (tmp_path / "python", "It is no Python that runs here (hello)"),
+        (tmp_path / "blender", "is Blender and no Python"),
+        (tmp_path / "none", "There is no Python at"),
+    ):
+        monkeypatch.setenv("SELFTALK_PYTHON", str(chosen))
+        cli.main(["doctor"])
+        told = capsys.readouterr().out
+        assert words in told and "selftalk bake      would not run" in told
+        assert "Blender 3.6.2" in told and "too old: SelfTalk needs 4.2" in told
 
 
 def test_doctor_on_a_bare_python() -> None:

@@ -62,13 +62,25 @@ PROPERTY_MM = 40.0
 CHANGED = "The keys were changed meanwhile. Press Reduce Keys again."
 
 
-def adjust_problem(context: bpy.types.Context) -> str:
-    """Why the controls of the chosen face cannot be changed now, or ""."""
-    face = context.scene.selftalk.face
+def _problem(face: bpy.types.Object | None) -> str:
+    """Why nothing can be done to a face's lines now, or ""."""
     if face is None:
         return operators.NO_FACE
     if jobs.running is not None:
         return jobs.BUSY
+    try:
+        faces.check_own(face)
+    except SelfTalkError as error:
+        return str(error)
+    return ""
+
+
+def adjust_problem(context: bpy.types.Context) -> str:
+    """Why the controls of the chosen face cannot be changed now, or ""."""
+    face = context.scene.selftalk.face
+    problem = _problem(face)
+    if problem:
+        return problem
     if len(face.selftalk.lines) and not any(
         lines.take_of(face, line.id) for line in face.selftalk.lines
     ):
@@ -79,10 +91,9 @@ def adjust_problem(context: bpy.types.Context) -> str:
 def reduce_problem(context: bpy.types.Context) -> str:
     """Why Reduce Keys cannot run now, or ""."""
     face = context.scene.selftalk.face
-    if face is None:
-        return operators.NO_FACE
-    if jobs.running is not None:
-        return jobs.BUSY
+    problem = _problem(face)
+    if problem:
+        return problem
     if not len(face.selftalk.lines):
         return "There are no keys yet. Animate the face first."
     if writers.has_cache(face):
@@ -93,10 +104,9 @@ def reduce_problem(context: bpy.types.Context) -> str:
 def bake_problem(context: bpy.types.Context) -> str:
     """Why Bake Again cannot run now, or ""."""
     face = context.scene.selftalk.face
-    if face is None:
-        return operators.NO_FACE
-    if jobs.running is not None:
-        return jobs.BUSY
+    problem = _problem(face)
+    if problem:
+        return problem
     if not any(lines.take_of(face, line.id) for line in face.selftalk.lines):
         return "No line of this face was kept to be baked again. Animate it first."
     return ""
@@ -135,8 +145,9 @@ def reduce_lines(face: bpy.types.Object, error_mm: float) -> jobs.Steps:
         Keys before, keys after, and the largest error in mm. Nothing is changed before the end.
 
     Raises:
-        SelfTalkError: there is nothing to reduce.
+        SelfTalkError: there is nothing to reduce; as `lines.check_lines`.
     """
+    lines.check_lines(face)
     while WAITING in face:
         yield jobs.Progress(0.0, "Reducing keys")
         controls.bake_slice(face)

@@ -131,6 +131,13 @@ def keep_slots(action: bpy.types.Action, numbers: Collection[int]) -> None:
             action.slots.remove(slot)
 
 
+def drop_slots(action: bpy.types.Action, numbers: Collection[int]) -> None:
+    """Remove those of some slots of an action that nothing plays, with their curves."""
+    if SLOTTED_ACTIONS:
+        for slot in [s for s in action.slots if s.handle in numbers and not s.users()]:
+            action.slots.remove(slot)
+
+
 def play_action(
     user: bpy.types.AnimData | bpy.types.NlaStrip, action: bpy.types.Action, number: int
 ) -> None:

@@ -438,8 +438,7 @@ def _waiting() -> list[bpy.types.Object]:
 def _tick() -> float | None:
     global _seconds
     if jobs.running is not None:
-        rest()
-        return 0.2  # the job is about to write the same lines
+        return 0.2  # the job may be about to write the same lines
     begun = time.monotonic()
     waiting = _waiting()
     if not waiting:

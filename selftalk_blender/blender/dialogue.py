@@ -98,11 +98,22 @@ def cast(sequencer: bpy.types.Scene, scene: bpy.types.Scene) -> dict[str, bpy.ty
         for line in face.selftalk.lines
         if line.scene == sequencer.name
     }
+    names_there = {strip.name for strip in there}
+    renamed = [
+        face
+        for face in candidates
+        if any(
+            line.strip and (line.scene != sequencer.name or line.strip not in names_there)
+            for line in face.selftalk.lines
+        )
+    ]
     known: dict[str, bpy.types.Object | None] = {}
     beside: dict[tuple[str, int], Counter[bpy.types.Object]] = {}
     for strip in there:
         item = sequencer.selftalk.strips.get(strip.name)
         face = (item.face if item is not None else None) or speaks.get(strip.name)
+        if face is None and renamed:
+            face = _says_renamed(sequencer, strip, scene, renamed)
         if face is None:
             names = [_plain(strip.name), _plain(strip.sound.name) if strip.sound else ""]
             named = [f for called, f in plain if any(called in name for name in names)]
@@ -115,6 +126,19 @@ def cast(sequencer: bpy.types.Scene, scene: bpy.types.Scene) -> dict[str, bpy.ty
             others = beside.get(_channel(strip))
             known[strip.name] = others.most_common(1)[0][0] if others else scene.selftalk.face
     return known
+
+
+def _says_renamed(
+    sequencer: bpy.types.Scene, strip: Any, scene: bpy.types.Scene, faces: list[bpy.types.Object]
+) -> bpy.types.Object | None:
+    """The face that says a strip which, or whose scene, was renamed or copied since."""
+    try:
+        heard = strips.heard(sequencer, strip, scene)
+    except SelfTalkError:
+        return None
+    said = [(lines.line_of(face, sequencer.name, strip.name, heard), face) for face in faces]
+    found = [(line.strip != strip.name, face) for line, face in said if line is not None]
+    return min(found, key=lambda one: one[0], default=(None, None))[1]
 
 
 def _channel(strip: Any) -> tuple[str, int]:

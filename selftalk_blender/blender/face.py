@@ -235,6 +235,23 @@ def usable(face: bpy.types.Object | None) -> bpy.types.Object:
         raise SelfTalkError("No face is chosen. Choose the face mesh, or press Add Face.")
     if face.type != "MESH":
         raise SelfTalkError(f"{face.name} is not a mesh. Choose the face mesh, or press Add Face.")
+    check_own(face)
+    if face.mode == "EDIT":
+        raise SelfTalkError(f"{face.name} is in Edit Mode. Leave it (Tab) and try again.")
+    keys = face.data.shape_keys
+    if keys is not None and not keys.use_relative:
+        raise SelfTalkError(
+            f"The shape keys of {face.name} are absolute. Tick Relative in its Shape Keys panel."
+        )
+    return face
+
+
+def check_own(face: bpy.types.Object) -> None:
+    """Whether a mesh object is this file's own, so that what is done to it is saved.
+
+    Raises:
+        SelfTalkError: it is another file's.
+    """
     for block in (face, face.data):
         if block.library is not None:
             raise SelfTalkError(
@@ -249,14 +266,6 @@ def usable(face: bpy.types.Object | None) -> bpy.types.Object:
             )
         if not block.is_editable:
             raise SelfTalkError(f"{face.name} cannot be edited. Choose a mesh of this file.")
-    if face.mode == "EDIT":
-        raise SelfTalkError(f"{face.name} is in Edit Mode. Leave it (Tab) and try again.")
-    keys = face.data.shape_keys
-    if keys is not None and not keys.use_relative:
-        raise SelfTalkError(
-            f"The shape keys of {face.name} are absolute. Tick Relative in its Shape Keys panel."
-        )
-    return face
 
 
 def rest_vertices(face: bpy.types.Object, driven: frozenset[str] = frozenset()) -> np.ndarray:
@@ -273,7 +282,7 @@ def rest_vertices(face: bpy.types.Object, driven: frozenset[str] = frozenset()) 
             continue
         delta = key_offsets(key) * key.value
         if key.vertex_group in face.vertex_groups:
-            delta *= _group_weights(face, key.vertex_group)
+            delta *= group_weights(face, key.vertex_group)
         rest += delta
     return rest
 
@@ -304,7 +313,7 @@ def key_offsets(key: bpy.types.ShapeKey) -> np.ndarray:
     return key_positions(key) - key_positions(key.relative_key)
 
 
-def _group_weights(face: bpy.types.Object, name: str) -> np.ndarray:
+def group_weights(face: bpy.types.Object, name: str) -> np.ndarray:
     """(V, 1) weights of a vertex group."""
     index = face.vertex_groups[name].index
     weights = np.zeros((len(face.data.vertices), 1), np.float32)

@@ -97,6 +97,12 @@ _LATIN = str.maketrans(
 )
 
 
+def usd_name(name: str) -> str:
+    """A name as USD takes it: letters of any script, digits and underscores, no digit first."""
+    plain = re.sub(r"\W", "_", name)
+    return f"_{plain}" if plain[:1].isdigit() else plain
+
+
 @dataclass(frozen=True)
 class Preset:
     """How a program likes its FBX.

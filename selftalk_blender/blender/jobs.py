@@ -73,10 +73,18 @@ waiting: list[Job] = []
 failure = ""  # why the last job failed, for the panel: Blender's own message is soon gone
 
 
+def _rest_controls() -> None:
+    """Have what a slider began be begun anew: the job that comes may change the same lines."""
+    from . import controls  # which imports this module
+
+    controls.rest()
+
+
 def _add(job: Job) -> None:
     global running, failure
     failure = ""
     glance.forget()
+    _rest_controls()
     if running is None:
         running = job
     else:
@@ -87,6 +95,7 @@ def _remove(job: Job) -> None:
     """Close a job; the next in line has its turn."""
     global running
     job.close()
+    _rest_controls()
     glance.forget()
     if job in waiting:
         waiting.remove(job)
@@ -123,6 +132,7 @@ class JobOperator:
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         manager = context.window_manager
+        _rest_controls()
         try:
             steps = self.steps(context)
         except Exception as error:
@@ -205,6 +215,8 @@ class JobOperator:
         global failure
         if isinstance(error, SelfTalkError):
             failure = str(error)
+        elif isinstance(error, ReferenceError):
+            failure = f"{self.bl_label}: what it worked on was removed meanwhile."
         else:
             traceback.print_exception(error)
             failure = (

@@ -40,23 +40,38 @@ def aside(
             raised.append(error)
         ended.set()
 
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(TURN)
+    _share_turns(True)
     try:
-        threading.Thread(target=run, daemon=True, name="SelfTalk numbers").start()
+        # No daemon: with one still at work Blender 4.2 crashes at its end, and 4.5 hangs.
+        threading.Thread(target=run, daemon=False, name="SelfTalk numbers").start()
         while not ended.wait(LOOK):
             yield
     finally:
         unwanted.set()
-        sys.setswitchinterval(usual)
+        _share_turns(False)
     if raised:
         raise raised[0]
     return made[0]
 
 
+_usual: list[float] = []  # the turns before each that runs; they may end in any order
+
+
+def _share_turns(begins: bool) -> None:
+    """Have Python's threads take short turns while anything runs here."""
+    if begins:
+        _usual.append(sys.getswitchinterval())
+        sys.setswitchinterval(TURN)
+    elif len(_usual) > 1:
+        _usual.pop()
+    else:
+        sys.setswitchinterval(_usual.pop())
+
+
 def _unless(unwanted: threading.Event, steps: Generator[Any, None, Result]) -> Result:
     with contextlib.closing(steps):
-        while not unwanted.is_set():
+        # At the end of Python its main thread is done, and waits for this one.
+        while not unwanted.is_set() and threading.main_thread().is_alive():
             try:
                 next(steps)
             except StopIteration as end:

@@ -402,12 +402,12 @@ class _Worker:
                     "that the Python in the SelfTalk preferences is one, and try again."
                 )
             if gone > 0.5:  # whatever it said before has been read
-                code = self._end_process(patience=2.0)
+                starting, code = self._starting, self._end_process(patience=2.0)
                 if task.unwanted.is_set():
                     return
                 if not self._heard:
                     raise _DiedIdleError
-                raise self._failure(self._last_words(code))
+                raise self._failure(self._last_words(code, starting))
             if message is not None:
                 yield message
                 before = time.monotonic()
@@ -500,8 +500,8 @@ class _Worker:
     def _failure(self, words: str) -> SelfTalkError:
         return SelfTalkError(f"{words} The log is {log_file()}.")
 
-    def _last_words(self, code: int) -> str:
-        """What to say of a process that ended without a word."""
+    def _last_words(self, code: int, starting: bool) -> str:
+        """What to say of a process that ended without a word, or before its first."""
         if code < 0:
             known = -code in {int(known) for known in signal.Signals}
             name = signal.Signals(-code).name if known else f"signal {-code}"
@@ -516,7 +516,10 @@ class _Worker:
             log.seek(self._log_begin)
             lines = log.read(LARGEST_LOG).decode("utf-8", "replace").strip().splitlines()
         last = lines[-1].strip() if lines else f"exit code {code}"
-        return f"The animator stopped: {last[:300]}"
+        words = f"The animator stopped: {last[:300].rstrip('.')}."
+        if starting:
+            words += f" Check that {self._python.program} is a Python that runs, or choose another."
+        return words
 
 
 class _DiedIdleError(Exception):

@@ -26,6 +26,8 @@ try:
     else:
         import torch
         said["torch"] = torch.__version__
+        # It refuses an old PyTorch only where something is asked of it.
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder
         if torch.cuda.is_available():
             said["cuda"] = torch.cuda.get_device_name()
 except Exception as error:
@@ -104,11 +106,12 @@ class Inquiry:
             self.text = f"Python {version} lacks numpy ({answer['numpy'][:100]})"
             return
         self.usable = True
-        if "torch" in answer:
+        if "broken" in answer:
+            which = f"PyTorch {answer['torch']}" if "torch" in answer else "PyTorch"
+            self.text = f"Without {which}, which does not load ({answer['broken'][:100]})"
+        elif "torch" in answer:
             self.torch = answer["torch"]
             device = f"CUDA: {answer['cuda']}" if "cuda" in answer else "CPU"
             self.text = f"PyTorch {self.torch}, {device}"
-        elif "broken" in answer:
-            self.text = f"Without PyTorch, which does not load ({answer['broken'][:100]})"
         else:
             self.text = f"Without PyTorch: Python {version} lacks {', '.join(answer['missing'])}"

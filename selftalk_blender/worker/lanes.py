@@ -39,7 +39,7 @@ def load_animator(
         from ..animator import load_animator as load
     except Exception as error:  # a broken installation fails in many ways
         broken = torch_is_there()
-        return _without_torch(path, device, template, _reason(error) if broken else "")
+        return _without_torch(path, device, template, reason(error) if broken else "")
     return load(path, device, template=template)
 
 
@@ -76,6 +76,13 @@ def _without_torch(
     return animator
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why PyTorch, or what stands on it, cannot be imported, in a few words."""
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return first[:200].rstrip(".")
+    words = first[:200].rstrip(".")
+    torch, other = (sys.modules.get(name) for name in ("torch", "transformers"))
+    if torch is None or other is None:
+        return words
+    # PyTorch itself came: mostly the two do not fit each other.
+    versions = (getattr(module, "__version__", "") for module in (torch, other))
+    return "PyTorch {} with transformers {}: ".format(*versions) + words

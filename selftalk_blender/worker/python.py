@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import site
 import subprocess
@@ -17,6 +18,7 @@ from ..core.errors import SelfTalkError
 # What the animator imports where it runs by PyTorch; without one of them it runs without any.
 LIBRARIES = ("torch", "transformers", "safetensors")
 
+_BLENDER = re.compile(r"blender(-?[\d.]+)?(-launcher)?(\.exe)?", re.IGNORECASE)
 _folder: Path | None = None
 
 
@@ -46,21 +48,34 @@ def find_python(chosen: str | None = None) -> Python:
     there are any.
 
     Raises:
-        SelfTalkError: there is no such program.
+        SelfTalkError: there is no such program, or it is Blender.
     """
-    for name, source in (
-        (chosen, "the SelfTalk preferences"),
-        (os.environ.get("SELFTALK_PYTHON"), "the environment variable SELFTALK_PYTHON"),
+    for path, source in (
+        (chosen, "chosen in the SelfTalk preferences"),
+        (os.environ.get("SELFTALK_PYTHON"), "named by the environment variable SELFTALK_PYTHON"),
     ):
+        # Windows copies a path with quotes around it.
+        name = (path or "").strip().strip('"')
         if name:
             found = shutil.which(os.path.expanduser(name))
             if found is None:
                 raise SelfTalkError(
-                    f"There is no Python at {name}, which {source} names. Choose the python "
-                    "program itself (python.exe on Windows, bin/python elsewhere)."
+                    f"There is no Python at {name}, {source}. Choose the python program itself "
+                    "(python.exe on Windows, bin/python elsewhere)."
+                )
+            if _is_blender(Path(found)):
+                raise SelfTalkError(
+                    f"{name}, {source}, is Blender and no Python. Choose a python program "
+                    "(python.exe on Windows, bin/python elsewhere)."
                 )
             return Python(Path(found).absolute())
     return Python(Path(sys.executable), _libraries())
+
+
+def _is_blender(program: Path) -> bool:
+    """By its name, under which it may be a link: asked as a Python is, it would open a window."""
+    names = (program.name, program.resolve().name)
+    return any(_BLENDER.fullmatch(name) for name in names)
 
 
 def process_settings() -> dict[str, Any]:

@@ -11,9 +11,10 @@ import pytest
 from mathutils import Vector
 from scenes import play
 
-from selftalk_blender.blender import adjust, compat, controls, lines, marks, targets, writers
-from selftalk_blender.core import Motion, bundled_template
+from selftalk_blender.blender import adjust, compat, controls, jobs, lines, marks, targets, writers
+from selftalk_blender.core import Motion, aside, bundled_template
 from selftalk_blender.core.controls import Controls, apply
+from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.core.reduce import Keys, reduce_keys
 from selftalk_blender.core.take import Take
 
@@ -576,3 +577,51 @@ def test_a_line_made_again_has_the_faces_new_name(head) -> None:
     head.name = "Anna"
     head.selftalk.controls.strength = 1.5
     assert {p.action.name for p in lines.places_of_line(head, "one")} == {"Anna · one"}
+
+
+def test_a_job_stops_what_a_slider_has_begun(head, monkeypatch) -> None:
+    """Else it would write the line of before over that of the job."""
+    speak(head)
+    monkeypatch.setattr(controls, "SLICE", 0.0)
+    monkeypatch.setattr(aside, "LOOK", 0.0)
+    head[marks.WAITING] = "one"
+    for _ in range(3):  # its numbers are crunched now
+        controls.bake_slice(head)
+    bpy.ops.selftalk.remove_line(face=head.name, line="one")
+    while marks.WAITING in head:
+        controls.bake_slice(head)
+    assert not len(head.selftalk.lines) and not lines.places_of(head.data.shape_keys)
+
+
+def test_a_slider_lets_a_job_that_makes_its_line_come_to_an_end(head, monkeypatch) -> None:
+    """Reduce Keys makes the lines that wait first; the slider's timer looks at it meanwhile."""
+    speak(head)
+    head[marks.WAITING] = "one"
+    monkeypatch.setattr(jobs, "running", object())
+    monkeypatch.setattr(controls, "SLICE", 0.0)
+    steps = adjust.reduce_lines(head, 0.5)
+    for _ in range(10_000):
+        if next(steps, None) is None:
+            break
+        controls._tick()
+    assert marks.REDUCED in head
+
+
+def test_an_overridden_face_is_refused_with_the_reason_on_each_button(head, tmp_path) -> None:
+    """Blender would save none of it."""
+    speak(head)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "cast.blend"))
+    bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+    with bpy.data.libraries.load(str(tmp_path / "cast.blend"), link=True) as (_, chosen):
+        chosen.objects = ["SelfTalk Head"]
+    bpy.context.collection.objects.link(chosen.objects[0])
+    face = chosen.objects[0].override_create(remap_local_usages=True)
+    bpy.context.scene.selftalk.face = face
+    for button in ("reduce_keys", "bake_again", "controls_preset", "reset_controls"):
+        assert not getattr(bpy.ops.selftalk, button).poll()
+    for problem in (adjust.reduce_problem, adjust.bake_problem, adjust.adjust_problem):
+        assert "library override" in problem(bpy.context)
+    for work in (adjust.reduce_lines(face, 0.5), lines.removing(face, "one")):
+        with pytest.raises(SelfTalkError, match="library override"):
+            list(work)
+    assert [line.id for line in face.selftalk.lines] == ["one"]

@@ -274,6 +274,20 @@ def test_a_renamed_strip_keeps_its_line_and_a_removed_one_offers_removal(scene, 
     assert seen(head, 198) < 1e-3 and seen(head, 59) == pytest.approx(2.0, abs=1e-3)
 
 
+def test_a_strip_or_scene_that_was_renamed_is_said_by_the_same_face(scene, head) -> None:
+    anna = add_face("Anna")
+    strip("ramp").channel = 2
+    bpy.ops.selftalk.assign_strip(strip="ramp", face="Anna")
+    bpy.ops.selftalk.animate_all()
+    strip("ramp").name = "Opening"
+    assert dialogue.face_of(scene, strip("Opening"), scene) == anna
+    strip("Opening").name = "ramp"
+    bpy.ops.selftalk.assign_strip(strip="ramp", face="")
+    scene.name = "Shot 12"
+    assert dialogue.face_of(scene, strip("ramp"), scene) == anna
+    assert kinds() == {"ramp": "CURRENT", "reply": "CURRENT"}
+
+
 def test_a_pause_in_the_volume_rests_the_mouth(scene, head) -> None:
     sound = strip("ramp")
     for frame, volume in ((1, 1.0), (49, 1.0), (50, 0.0), (80, 0.0), (81, 1.0)):

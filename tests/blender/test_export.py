@@ -357,6 +357,62 @@ def test_a_parent_that_shears_and_a_scene_in_centimetres(tmp_path) -> None:
         assert apart(positions, expected) < CLOSE, name
 
 
+def test_moving_points_in_usd_say_that_a_unit_is_a_metre(tmp_path) -> None:
+    head = small_head()
+    animate(head, "MESH_CACHE", tmp_path)
+    bpy.context.scene.unit_settings.scale_length = 0.01
+    done = export.export(bpy.context, [head], tmp_path / "line.usdc")
+    (notice,) = done.notices
+    assert "scale the file by 0.01" in notice
+    expected = seen([head])
+    ((positions, _),) = other_readers(tmp_path / "line.usdc").values()
+    assert apart(positions, expected) < CLOSE
+
+
+def test_keys_of_a_vertex_group_and_relative_to_another_key(tmp_path) -> None:
+    """A shape split by a vertex group moves its half alone, in every program."""
+    head = small_head()
+    animate(head)
+    half = head.vertex_groups.new(name="left")
+    half.add([v.index for v in head.data.vertices if v.co.x > 0], 0.5, "REPLACE")
+    keys = head.data.shape_keys.key_blocks
+    for key in keys[2:5]:
+        key.vertex_group = "left"
+    keys[3].relative_key = keys[1]
+    expected = seen([head])
+    files = [tmp_path / "UNREAL.fbx", tmp_path / "line.glb", tmp_path / "line.usdc"]
+    for path in files:
+        export.export(bpy.context, [head], path, preset="UNREAL")
+    for name, (positions, _) in other_readers(*files).items():
+        assert apart(positions, expected) < CLOSE, name
+    assert keys[3].vertex_group == "left" and keys[3].relative_key == keys[1]
+
+
+def test_names_that_become_one_are_told_apart(tmp_path) -> None:
+    """Names as the program takes them, each its own; each shape key moves as it did."""
+    head = small_head()
+    head.name = "Zähne oben"
+    animate(head)
+    bpy.data.meshes.new("Zaehne_oben")
+    bpy.data.objects.new("Zaehne_oben", None)
+    for number, name in enumerate(("a.b", "a_b", "ä 1", "ae_1", "1")):
+        key = head.shape_key_add(name=name, from_mix=False)
+        key.data[number * 50].co.x += 0.01
+        key.driver_add("value").driver.expression = f"(frame - {FIRST}) / {COUNT + number}"
+    expected = seen([head])
+    files = [tmp_path / "MAYA.fbx", tmp_path / "line.usdc"]
+    for path in files:
+        export.export(bpy.context, [head], path, preset="MAYA")
+    for name, (positions, told) in other_readers(*files).items():
+        assert apart(positions, expected) < CLOSE, name
+        keys = {*told["shapes"]} - set(NAMES)
+        if name == "MAYA.fbx":
+            assert "Zaehne_oben_2" in told["models"]
+            assert keys == {"a_b_2", "a_b", "ae_1_2", "ae_1", "_1"}
+        else:
+            assert keys == {"a_b_2", "a_b", "ä_1", "ae_1", "_1"}
+
+
 def test_modifiers_that_a_format_cannot_hold_are_told_of(tmp_path) -> None:
     head = small_head()
     animate(head)
@@ -487,6 +543,20 @@ def test_a_moved_and_a_muted_line_count_as_they_are_seen(head, tmp_path) -> None
     export.export(bpy.context, [head], tmp_path / "line.json", (1, 60))
     told = json.loads((tmp_path / "line.json").read_text())
     assert np.abs(np.array(told["weights"]) - expected).max() < 2e-6
+
+
+def test_a_muted_and_a_driven_key_count_as_they_are_seen(tmp_path) -> None:
+    head = small_head()
+    say(head, "one", FIRST, take(0.5))
+    keys = head.data.shape_keys.key_blocks
+    keys["jawOpen"].mute = True
+    keys["mouthClose"].driver_remove("value")
+    keys["mouthClose"].driver_add("value").driver.expression = "0.25"
+    export.export(bpy.context, [head], tmp_path / "line.json")
+    told = json.loads((tmp_path / "line.json").read_text())
+    weights = np.array(told["weights"])
+    assert not weights[:, told["names"].index("jawOpen")].any()
+    assert np.all(weights[:, told["names"].index("mouthClose")] == 0.25)
 
 
 def test_names_and_columns_are_each_there_once() -> None:

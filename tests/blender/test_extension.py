@@ -204,7 +204,9 @@ def blender(python: Path, script: str, user: Path, *arguments: object) -> dict[s
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four seconds of "ah, ah, ah": pulses through the formants of that vowel."""
+    """The sample, which Blender decodes; where it cannot, pulses through a vowel's formants."""
+    if bpy.app.build_options.audaspace:
+        return ROOT / "selftalk_blender" / "assets" / "sample.ogg"
     rate = 16000
     seconds = np.arange(4 * rate) / rate
     turns = np.cumsum(120 + 20 * np.sin(2 * np.pi * 0.7 * seconds)) / rate
@@ -231,7 +233,8 @@ def test_installed_used_opened_again_and_removed(
     """With nothing but Blender: no Python is named, nothing is installed into it."""
     blend = tmp_path / "scene.blend"
     first = blender(bare, FIRST, user, built, clip, blend)
-    assert "4.0 s of sound" in first["RESULT"]
+    seconds = 5.4 if clip.suffix == ".ogg" else 4.0
+    assert f"{seconds} s of sound" in first["RESULT"]
     assert first["LEFT BY DISABLE"] == "[]" and first["NOT AS BEFORE"] == "[]"
     assert first["TORCH"] == "False"
     spoken = json.loads(first["MOUTH"])
@@ -253,7 +256,9 @@ def test_installed_used_opened_again_and_removed(
     assert second["FILES"] == "False False"
 
 
+# As a release is found and installed; what follows it has the extension.
 REPOSITORY = """
+name = "bl_ext.selftalk.selftalk_blender"
 address = "file://" + os.path.join(os.path.dirname(zip_file), "repository", "index.json")
 repos = bpy.context.preferences.extensions.repos
 bpy.context.preferences.system.use_online_access = True
@@ -262,22 +267,31 @@ repo.use_remote_url, repo.remote_url = True, address
 index = list(repos).index(repo)
 bpy.ops.extensions.repo_sync(repo_index=index)
 bpy.ops.extensions.package_install(repo_index=index, pkg_id="selftalk_blender")
-print("ENABLED", "bl_ext.selftalk.selftalk_blender" in bpy.context.preferences.addons)
-addon_utils.disable("bl_ext.selftalk.selftalk_blender")
+bpy.context.preferences.system.use_online_access = False
+print("ENABLED", name in bpy.context.preferences.addons)
+"""
+
+DISABLE = """
+addon_utils.disable(name)
 """
 
 
-def test_blender_installs_it_from_the_repository(
-    bare: Path, built: Path, clip: Path, tmp_path: Path
-) -> None:
-    said = blender(bare, REPOSITORY, tmp_path / "user", built, clip, "")
+@pytest.mark.skipif(bpy.app.version >= (5, 0, 0), reason="the test of PyTorch's buttons does it")
+def test_blender_installs_it_from_the_repository(bare: Path, built: Path, tmp_path: Path) -> None:
+    said = blender(bare, REPOSITORY + DISABLE, tmp_path / "user", built, "", "")
     assert said["ENABLED"] == "True"
 
 
 def test_what_is_in_the_zip(built: Path) -> None:
     """All that is needed, each asset with its licence; not training, and not too much."""
     assert built.stat().st_size < LARGEST
-    names = zipfile.ZipFile(built).namelist()
+    with zipfile.ZipFile(built) as archive:
+        names = archive.namelist()
+        texts = [archive.read(n).decode() for n in names if n.endswith((".md", ".txt", "LICENSE"))]
+    for licence in ("GNU GENERAL PUBLIC LICENSE", "Permission is hereby granted", "CC0 1.0",
+                    "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION",
+                    "creativecommons.org/licenses/by/4.0"):  # fmt: skip
+        assert any(licence in text for text in texts), licence
     for asset in ("animator.safetensors", "head.npz", "sample.ogg"):
         assert {f"assets/{asset}", f"assets/{Path(asset).stem}.md"} <= set(names)
     assert {"__init__.py", "blender_manifest.toml", "LICENSE"} <= set(names)
@@ -324,9 +338,6 @@ def test_one_version_everywhere() -> None:
 
 
 PYTORCH = """
-bpy.ops.extensions.package_install_files(
-    filepath=zip_file, repo="user_default", enable_on_install=True
-)
 pytorch, preferences = module("worker.pytorch"), module("blender.preferences")
 folder, lock = preferences.torch_folder(), pytorch.LOCK
 assert lock.is_file()  # in the zip
@@ -379,13 +390,12 @@ settings.python = sys.executable
 print("CHOSEN", lane())
 settle()
 print("THREADS", threading.active_count())
-addon_utils.disable(name)
 """
 
 
 def tiny_wheels(folder: Path) -> None:
     """Libraries of a few lines each, as wheels, with a lock that fits and one that does not."""
-    bodies = {"torch": TINY_TORCH, "transformers": "", "safetensors": ""}
+    bodies = {"torch": TINY_TORCH, "transformers": TINY_TRANSFORMERS, "safetensors": ""}
     lock = wrong = ""
     for name, body in bodies.items():
         wheel = folder / f"{name}-1.0-py3-none-any.whl"
@@ -415,6 +425,15 @@ class cuda:
 """
 
 
+TINY_TRANSFORMERS = """
+import sys, types
+whisper = types.ModuleType("modeling_whisper")
+whisper.WhisperEncoder = None
+for name in ("models", "models.whisper", "models.whisper.modeling_whisper"):
+    sys.modules["transformers." + name] = whisper
+"""
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs a shell script")
 @pytest.mark.skipif(bpy.app.version < (5, 0, 0), reason="pip is that of Blender 5.0's Python")
 def test_pytorch_is_installed_and_removed(
@@ -426,7 +445,9 @@ def test_pytorch_is_installed_and_removed(
     tiny_wheels(wheels)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
-    said = blender(bare, PYTORCH, tmp_path / "user", built, wheels, "")
+    script = REPOSITORY + PYTORCH + DISABLE
+    said = blender(bare, script, tmp_path / "user", built, wheels, "")
+    assert said["ENABLED"] == "True"
     assert "may not go online. Allow it in Preferences" in said["OFFLINE"]
     assert "could not be installed" in said["WRONG HASH"] and "HASHES" in said["WRONG HASH"]
     assert "Free some space" in said["NO ROOM"]

@@ -5,6 +5,8 @@ The window is a stand-in that presses buttons and keys; tests/window has a real 
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -310,3 +312,30 @@ def test_disabling_the_addon_ends_the_animator(
         process.wait(2)
     finally:
         selftalk_blender.register()
+
+
+def test_blender_ends_in_good_order_while_numbers_are_crunched() -> None:
+    """4.2 crashed and 4.5 hung."""
+    script = (
+        "import time, bpy, selftalk_blender\n"
+        "from selftalk_blender.core.aside import aside\n"
+        "next(aside(lambda: time.sleep(0.3)))\n"
+        "def steps():\n"
+        "    while True:\n"
+        "        yield time.sleep(0.01)\n"
+        "next(aside(steps))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], timeout=30, check=False)
+    assert ended.returncode == 0
+
+
+def test_what_is_removed_under_a_jobs_feet_is_a_sentence(window: Window) -> None:
+    class Removed(Button):
+        def work(self) -> jobs.Steps:
+            yield animate.Progress(0.0, "Working")
+            raise ReferenceError
+
+    window.press(Removed())
+    while jobs.running is not None:
+        window.event("TIMER")
+    assert jobs.failure.endswith("what it worked on was removed meanwhile.")

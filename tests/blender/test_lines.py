@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import bpy
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from scenes import play
 
-from selftalk_blender.blender import compat, lines, marks, targets, writers
+from selftalk_blender.blender import adjust, compat, controls, lines, marks, targets, writers
 from selftalk_blender.core import bundled_template
 from selftalk_blender.core.drive import Channel, Drive
 from selftalk_blender.core.errors import SelfTalkError
@@ -319,6 +320,7 @@ def test_while_a_strip_is_tweaked_nothing_is_changed(head) -> None:
         lambda: say(head, "one", 11),
         lambda: lines.rebake(head),
         lambda: list(lines.removing(head, "id-one")),
+        lambda: list(adjust.reduce_lines(head, 0.5)),
     ):
         with pytest.raises(SelfTalkError, match="being tweaked. Leave Tweak Mode"):
             act()
@@ -487,3 +489,69 @@ def test_a_line_taken_off_a_linked_duplicate_stays_with_the_original(head) -> No
     assert not len(twin.selftalk.lines) and weights(head, 35)[JAW] > 0.4
     list(lines.removing(head, "id-one"))
     assert weights(head, 35)[JAW] == 0.0
+
+
+def later(face, frames: int):
+    line = lines.find(face, "id-one")
+    return replace(lines.Spoken.of(line), first_frame=line.first_frame + frames)
+
+
+def test_a_line_moves_without_that_of_a_duplicate_that_shares_its_action(head) -> None:
+    say(head, "one")
+    other = head.copy()
+    other.data = head.data.copy()
+    bpy.context.collection.objects.link(other)
+    if compat.SLOTTED_ACTIONS:  # else it has none, or one of its own
+        assert lines.places_of(other.data.shape_keys)
+    before, actions = weights(other, 35)[JAW], set(bpy.data.actions)
+    steps = lines.moving(head, "id-one", later(head, 50))
+    next(steps), next(steps)
+    steps.close()
+    assert set(bpy.data.actions) == actions and weights(head, 35)[JAW] > 0.45
+    list(lines.moving(head, "id-one", later(head, 50)))
+    assert weights(head, 85)[JAW] > 0.45 and weights(head, 35)[JAW] == 0.0
+    assert weights(other, 35)[JAW] == before
+    assert controls.touched(head) == controls.touched(other) == []
+
+
+def test_a_linked_duplicate_knows_where_its_line_went(head) -> None:
+    say(head, "one")
+    twin = head.copy()
+    bpy.context.collection.objects.link(twin)
+    list(lines.moving(head, "id-one", later(head, 50)))
+    assert lines.find(twin, "id-one").first_frame == 61 and controls.touched(twin) == []
+
+
+def test_what_the_artist_keyed_beside_a_reduced_line_stays_alone(head) -> None:
+    """Blender puts keys of the object into the action of its shape keys."""
+    say(head, "one")
+    head.keyframe_insert("location", frame=1)
+    list(adjust.reduce_lines(head, 0.5))
+    own = compat.playing_curves(head)
+    assert {curve.data_path for curve in own} == {"location"}
+    if compat.SLOTTED_ACTIONS:
+        assert all(slot.users() for action in bpy.data.actions for slot in action.slots)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.08, 0.5])
+def test_a_face_that_is_removed_while_it_is_written_is_a_sentence(head, share) -> None:
+    steps = lines.write(head, targets.drive_of(head), spoken("one"), take())
+    while next(steps) < share:
+        pass
+    bpy.data.objects.remove(head)
+    with pytest.raises(SelfTalkError, match="removed while"):
+        list(steps)
+    assert not bpy.data.actions
+
+
+def test_a_line_taken_off_a_duplicate_leaves_the_values_of_its_original(head) -> None:
+    """What stays of the duplicate's leaves the NLA, and tells the channels' own values then."""
+    say(head, "one")
+    say(head, "two", 100)
+    other = head.copy()
+    other.data = head.data.copy()
+    bpy.context.collection.objects.link(other)
+    before = weights(head, 35)
+    list(lines.removing(other, "id-two"))
+    assert np.abs(weights(head, 35) - before).max() < 1e-6
+    assert np.abs(weights(other, 35) - before).max() < 1e-6

@@ -39,3 +39,13 @@ def test_closed_it_ends_steps_early_and_leaves_the_interpreter_as_it_was() -> No
     steps.close()
     assert ended.wait(10.0)
     assert sys.getswitchinterval() == usual
+
+
+def test_two_at_once_leave_the_interpreter_as_it_was_in_whatever_order_they_end() -> None:
+    usual, go = sys.getswitchinterval(), threading.Event()
+    first, second = aside(lambda: go.wait(10.0)), aside(lambda: go.wait(10.0))
+    next(first), next(second)
+    first.close()
+    go.set()
+    at_last(second)
+    assert sys.getswitchinterval() == usual

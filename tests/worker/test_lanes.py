@@ -9,6 +9,7 @@ import time
 import wave
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.core.template import ASSETS
 from selftalk_blender.worker import client
 from selftalk_blender.worker.client import AnimateJob
+from selftalk_blender.worker.lanes import reason
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="makes symbolic links")
@@ -106,6 +108,14 @@ def test_a_broken_torch_is_done_without(speech: Path, numpy_alone: Path, error: 
     assert len(notices) == 1 and "DLL" in notices[0] and "takes longer" in notices[0]
     with pytest.raises(SelfTalkError, match="device cuda needs PyTorch.*cannot load.*DLL"):
         run(speech, numpy_alone, device="cuda")
+
+
+def test_an_old_torch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It loads, the libraries on it do not; what they say for it alone helps nobody."""
+    for name, version in (("torch", "2.0.1"), ("transformers", "5.1.0")):
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(__version__=version))
+    error = NameError("name 'nn' is not defined")
+    assert reason(error) == "PyTorch 2.0.1 with transformers 5.1.0: name 'nn' is not defined"
 
 
 def test_the_command_runs_with_numpy_alone(numpy_alone: Path, tmp_path: Path) -> None:

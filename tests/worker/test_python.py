@@ -34,11 +34,27 @@ def libraries(folder: Path, names: tuple[str, ...] = LIBRARIES) -> Path:
 
 
 def test_no_such_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(SelfTalkError, match="no Python at .*nowhere.*preferences"):
+    with pytest.raises(SelfTalkError, match="no Python at .*nowhere, chosen in .*preferences"):
         find_python(str(tmp_path / "nowhere"))
     monkeypatch.setenv("SELFTALK_PYTHON", str(tmp_path / "elsewhere"))
     with pytest.raises(SelfTalkError, match="no Python at .*elsewhere.*SELFTALK_PYTHON"):
         find_python()
+
+
+def test_a_path_as_windows_copies_it() -> None:
+    assert find_python(f'"{sys.executable}" ').program == Path(sys.executable)
+    assert find_python('""').program == Path(sys.executable)
+
+
+def test_blender_is_no_python(tmp_path: Path) -> None:
+    for name in ("blender", "Blender", "blender-4.5"):
+        program = tmp_path / name
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+        with pytest.raises(SelfTalkError, match="is Blender and no Python. Choose a python"):
+            find_python(str(program))
+    (tmp_path / "python").symlink_to(sys.executable)
+    assert find_python(str(tmp_path / "python")).program == tmp_path / "python"
 
 
 def test_the_chosen_one_comes_first_then_the_environment_then_our_own(

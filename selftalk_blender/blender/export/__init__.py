@@ -11,7 +11,7 @@ import contextlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from ...core.files import atomic_path, check_writable
 from ...core.livelink import write_livelink
 from ...core.progress import Progress
 from .. import compat, lines, strips, writers
-from ..formats import FORMATS, PRESETS, format_of
+from ..formats import FORMATS, PRESETS, format_of, usd_name
 from . import caches, curves, exporters, package, sound
 from .cast import Cast, cast_of, left_out, over_four
 from .stage import Sampled, sample, staged
@@ -255,6 +255,12 @@ def _exporting(
                 yield Progress(0.1 + 0.9 * done, "Writing")
         elif name == "abc" or (name == "usd" and _as_points(faces)):
             job.seen(cast_of(context, faces, with_parts), name)
+            metre = context.scene.unit_settings.scale_length
+            if name == "usd" and abs(metre - 1.0) > 1e-6:
+                notices.append(
+                    "Blender's USD exporter writes one unit of the scene as a metre where vertices "
+                    f"move; scale the file by {metre:.6g} where it goes."
+                )
         else:
             yield from job.shapes(cast_of(context, faces, with_parts), name, preset, notices)
     return Exported(tuple(files), tuple(notices))
@@ -314,9 +320,12 @@ class _Job:
             yield Progress(0.1 + 0.6 * done, "Reading the motion")
         yield Progress(0.75, f"Writing {self.path.name}")
         metre = self.context.scene.unit_settings.scale_length
-        basis, rename = Matrix.Scale(metre, 4), str
+        basis: Matrix = Matrix.Scale(metre, 4)
+        rename: Callable[[str], str] = str
         if name == "fbx":
             basis, rename = basis @ PRESETS[preset].basis, PRESETS[preset].rename
+        elif name == "usd":
+            rename = usd_name  # its exporter would give two shape keys one name
         first = 0 if name == "glb" else self.first  # a glTF begins at 0 seconds
         with staged(self.context, found, first, self.path.stem, basis, rename) as stage:
             if name == "fbx":

@@ -33,7 +33,7 @@ def weights_of(
     """ARKit weights of a face in scene frames; appends (weights, head, notices) to `found`.
 
     A shape that has a key of its own on the face is read from that, as it is played: edited,
-    moved in the NLA or by hand. The others come from the lines' takes after the controls, and are
+    moved in the NLA, by hand or a driver, or muted. The others come from the lines' takes after the controls, and are
     at rest where no line is.
 
     Yields:
@@ -72,7 +72,9 @@ def weights_of(
         blocks = face.data.shape_keys.key_blocks
         for number in range(count):
             context.scene.frame_set(first + number)
-            weights[number, columns] = [blocks[key].value for key in direct.values()]
+            weights[number, columns] = [
+                0.0 if blocks[key].mute else blocks[key].value for key in direct.values()
+            ]
             yield 0.1 + 0.9 * (number + 1) / count
     found.append((weights, head, notices))
 
@@ -98,12 +100,9 @@ def _own_keys(face: bpy.types.Object) -> dict[str, str]:
     if keys is None:
         return {}
     shapes = set(bundled_template().shape_names)
-    entries, _ = targets.usable_entries(face)
-    moved = {c.path for c in targets.drive_of(face).channels if c.kind == "KEY"
-             and c.object == face.name}  # fmt: skip
     by_key: dict[str, list] = {}
     by_shape: dict[str, list] = {}
-    for entry in entries:
+    for entry in targets.entries_of(face):
         channel = entry.channel
         if channel.kind == "KEY" and channel.object == face.name:
             by_key.setdefault(channel.path, []).append(entry)
@@ -115,6 +114,5 @@ def _own_keys(face: bpy.types.Object) -> dict[str, str]:
         and not more
         and (entry.gain, entry.offset) == (1.0, 0.0)
         and len(by_key.get(entry.channel.path, ())) == 1
-        and entry.channel.path in moved
-        and entry.channel.path in keys.key_blocks
+        and keys.key_blocks.get(entry.channel.path) not in (None, keys.reference_key)
     }

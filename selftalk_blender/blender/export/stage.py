@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import bpy
 import numpy as np
 from mathutils import Matrix
 
 from .. import compat
+from ..face import group_weights, key_positions, set_key
 from ..fcurves import fill_keys, key_path
 from .cast import Cast
 
@@ -129,7 +131,7 @@ def staged(
         if original.library is None and original not in borrowed:
             borrowed[original] = wanted
             original.name = "SelfTalk export"
-        copy.name = rename(wanted)
+        _call(copy, wanted, rename(wanted), _blocks(copy))
 
     try:
         for each in found:
@@ -144,8 +146,7 @@ def staged(
             if copy.type == "MESH" and copy.data.shape_keys is not None:
                 names = copy.data.shape_keys.key_blocks
             for part in names:
-                if rename(part.name) != part.name:
-                    part.name = rename(part.name)
+                _call(part, part.name, rename(part.name), names)
         stage.frame_set(first)
         # Exporters look at the scene of the context, some of them at the window's.
         view = {"window": window, "scene": stage, "view_layer": stage.view_layers[0]}
@@ -160,9 +161,27 @@ def staged(
             original.name = wanted
 
 
-def _remove(block: bpy.types.ID) -> None:
+def _blocks(block: bpy.types.ID) -> Any:
+    """All of its kind in this file."""
     kinds = {"OBJECT": "objects", "MESH": "meshes", "ARMATURE": "armatures", "ACTION": "actions"}
-    getattr(bpy.data, kinds[block.id_type]).remove(block)
+    return getattr(bpy.data, kinds[block.id_type])
+
+
+def _remove(block: bpy.types.ID) -> None:
+    _blocks(block).remove(block)
+
+
+def _call(thing: Any, name: str, wanted: str, others: Any) -> None:
+    """Give a thing its new name, with a number where one of the others has it.
+
+    Blender's own number would come with a dot, which renaming is there to avoid.
+    """
+    free, number = wanted, 1
+    while wanted != name and free in others:
+        number += 1
+        free = f"{wanted[:58]}_{number}"
+    if thing.name != free:
+        thing.name = free
 
 
 def _copy(
@@ -191,6 +210,7 @@ def _copy(
         for key in data.shape_keys.key_blocks:
             key.mute = False
             key.slider_min, key.slider_max = -10.0, 10.0  # a slider's end is no end of the motion
+        _make_plain(copy)
     data.transform(basis @ shear, shape_keys=True)
     for slot, own in zip(copy.material_slots, thing.material_slots, strict=False):
         if own.link == "OBJECT":
@@ -205,6 +225,29 @@ def _copy(
                 setattr(modifier, setting, getattr(own, setting))
             modifier.use_deform_preserve_volume = own.use_deform_preserve_volume
     return copy
+
+
+def _make_plain(copy: bpy.types.Object) -> None:
+    """Have each shape key hold all that it does: relative to the basis, without a vertex group.
+
+    No exporter knows a shape key's vertex group, and not all of them its relative key.
+    """
+    keys = copy.data.shape_keys
+    basis, groups = keys.reference_key, copy.vertex_groups
+    uneven = [
+        key
+        for key in keys.key_blocks
+        if key != basis and (key.vertex_group in groups or key.relative_key != basis)
+    ]
+    names = {key.vertex_group for key in uneven if key.vertex_group in groups}
+    shares = {name: group_weights(copy, name) for name in names}
+    start = key_positions(basis)
+    moved = [key_positions(key) - key_positions(key.relative_key) for key in uneven]
+    for key, offsets in zip(uneven, moved, strict=True):
+        if key.vertex_group in groups:
+            offsets *= shares[key.vertex_group]
+        set_key(key, start + offsets)
+        key.relative_key, key.vertex_group = basis, ""
 
 
 def _animate(

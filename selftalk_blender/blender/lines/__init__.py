@@ -23,6 +23,7 @@ action is no channel of a drive in the first place (`targets`).
 
 from ..properties import Line
 from .actions import REST_LINE, curves, places_of, places_of_line, rest_values
+from .copies import Copies
 from .entries import (
     Spoken,
     change,
@@ -35,7 +36,7 @@ from .entries import (
     spoken,
     take_of,
 )
-from .playing import TRACK, arrange
+from .playing import TRACK, arrange, check_lines
 from .renewing import (
     EDITED,
     is_edited,
@@ -47,7 +48,7 @@ from .renewing import (
     written_frames,
 )
 from .values import head_angles, speaking
-from .writing import Copies, New, check, keep_dense, write, write_cache
+from .writing import New, check, keep_dense, write, write_cache
 
 __all__ = [
     "EDITED",
@@ -60,6 +61,7 @@ __all__ = [
     "arrange",
     "change",
     "check",
+    "check_lines",
     "curves",
     "find",
     "find_id",

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...core.errors import SelfTalkError
 from .. import compat, writers
+from .. import face as faces
 from ..fcurves import discard, fill_keys, key_name
 from ..marks import LINE, RELATIVE
 from ..properties import Line
@@ -26,11 +27,18 @@ from .actions import (
     set_relative,
     set_value,
 )
+from .copies import Copies, are_shared
 
 TRACK = "SelfTalk"
 
 
-def check_tweaking(face: bpy.types.Object) -> None:
+def check_lines(face: bpy.types.Object) -> None:
+    """Whether a face's lines may be changed.
+
+    Raises:
+        SelfTalkError: the face is another file's, or an NLA strip is being tweaked.
+    """
+    faces.check_own(face)
     for line in face.selftalk.lines:
         for owner in owners_of(face, line):
             check_owner(face, owner)
@@ -73,29 +81,36 @@ def _has_own_action(owner: bpy.types.ID) -> bool:
 def arrange(face: bpy.types.Object) -> None:
     """Have all lines of a face played as they should be now; the rest strip follows.
 
-    Nothing while an NLA strip of theirs is being tweaked; the next line that is written does it.
+    Nothing where `check_lines` refuses; the next line that is written does it.
     """
     try:
-        check_tweaking(face)
+        check_lines(face)
     except SelfTalkError:
         return
     nla = plays_in_nla(face)
-    moved = [
-        place
-        for line in face.selftalk.lines
-        for place in places_of_line(face, line.id)
-        # The artist may have pushed it down by hand.
-        if (place.strip is not None, bool(place.action.get(RELATIVE))) != (nla, nla)
-    ]
-    for place in moved:
-        muted = place.strip is not None and place.strip.mute
-        unplug(place)
-        attach(face, place.owner, place.action, place.slot, nla, muted)
+    for line in face.selftalk.lines:
+        if not _elsewhere(face, line, nla):
+            continue
+        if are_shared(places_of_line(face, line.id)):
+            Copies(face, line.id).swap()
+        for place in _elsewhere(face, line, nla):
+            muted = place.strip is not None and place.strip.mute
+            unplug(place)
+            attach(face, place.owner, place.action, place.slot, nla, muted)
     if not nla:
         for owner in {o for line in face.selftalk.lines for o in owners_of(face, line)} | set(
             owners_of(face, None)
         ):
             _drop_rest(owner)
+
+
+def _elsewhere(face: bpy.types.Object, line: Line, nla: bool) -> list[Place]:
+    """Where a line plays that is to be in the NLA, or not to be; the artist may have moved it."""
+    return [
+        place
+        for place in places_of_line(face, line.id)
+        if (place.strip is not None, bool(place.action.get(RELATIVE))) != (nla, nla)
+    ]
 
 
 def attach(

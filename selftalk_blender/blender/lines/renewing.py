@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Collection, Generator, Iterator, Mapping
 
@@ -27,6 +28,7 @@ from .actions import (
     shift_keys,
     write_curves,
 )
+from .copies import Copies, are_shared
 from .entries import (
     Spoken,
     change,
@@ -38,7 +40,7 @@ from .entries import (
     take_of,
     twins_of,
 )
-from .playing import add_strip, arrange, check_tweaking, clear_line, hold_rest, unplug
+from .playing import add_strip, arrange, check_lines, clear_line, hold_rest, unplug
 from .values import Baked, baking
 from .writing import Made, check, create_keys, write_cache
 
@@ -94,12 +96,7 @@ def _renewing(face: bpy.types.Object, drive: Drive, spoken: Spoken, take: Take) 
     columns = columns_of(baked)
     line = find(face, spoken.id)
     same = line is not None and tuple(line.key_range) == baked.key_range
-    shared = any(
-        place.action.users - place.action.use_fake_user
-        > sum(other.action == place.action for other in places.values())
-        for place in places.values()
-    )
-    if not same or shared or not set(columns) <= set(places):
+    if not same or are_shared(places.values()) or not set(columns) <= set(places):
         made = Made(spoken, baked)
         try:
             for _ in made.fill(face):
@@ -180,6 +177,9 @@ def moving(face: bpy.types.Object, line_id: str, spoken: Spoken) -> Iterator[flo
         by = spoken.first_frame - line.first_frame
         yield from _moving_keys(face, line_id, by)
         first, last = line.key_range
+        for twin in twins_of(face, line):
+            if twin.data == face.data:  # and so are the keys
+                keep_entry(twin, spoken, (first + by, last + by))
         keep_entry(face, spoken, (first + by, last + by))
     else:
         if is_edited(face, line):
@@ -204,25 +204,29 @@ def take_to_move(face: bpy.types.Object, line_id: str, spoken: Spoken) -> Take:
     line, take = find(face, line_id), take_of(face, line_id)
     if line is None or take is None or not reaches(line, spoken):
         raise SelfTalkError(f"{spoken.name} is not animated that far. Animate it again.")
-    check_tweaking(face)
+    check_lines(face)
     return take
 
 
 def _moving_keys(face: bpy.types.Object, line_id: str, by: int) -> Iterator[float]:
     """Have all of a line's curves, also the artist's among them, come `by` frames later."""
     places = places_of_line(face, line_id)
-    todo = [curve for place in places for curve in place.curves]
-    done = 0
-    try:
-        for curve in todo:
+    with contextlib.ExitStack() as unless_moved:
+        if are_shared(places):
+            copies = Copies(face, line_id)
+            unless_moved.callback(copies.discard)
+            todo = copies.curves
+        else:
+            copies, todo = None, [curve for place in places for curve in place.curves]
+        for done, curve in enumerate(todo):
             yield done / len(todo)
             shift_keys(curve, by, 0.0)
-            done += 1
-    except BaseException:
-        for curve in todo[:done]:
-            shift_keys(curve, -by, 0.0)
-        raise
-    for place in places:
+            if copies is None:
+                unless_moved.callback(shift_keys, curve, -by, 0.0)
+        unless_moved.pop_all()
+    if copies is not None:
+        copies.swap()
+    for place in places_of_line(face, line_id):
         if place.strip is not None:
             muted = place.strip.mute
             unplug(place)
@@ -236,13 +240,13 @@ def removing(face: bpy.types.Object, line_id: str) -> Iterator[float]:
         Progress, 0 to 1; where this is closed, the line stays.
 
     Raises:
-        SelfTalkError: an NLA strip is being tweaked, or the mesh cache of the other lines cannot
+        SelfTalkError: as `check_lines`, or the mesh cache of the other lines cannot
             be written.
     """
     line = find(face, line_id)
     if line is None:
         return
-    check_tweaking(face)
+    check_lines(face)
     if any(twin.data == face.data for twin in twins_of(face, line)):
         forget(face, line)  # its curves are also the other's
         return

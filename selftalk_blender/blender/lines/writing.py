@@ -19,7 +19,6 @@ from ...core.take import Take
 from ...core.template import bundled_template
 from .. import compat, controls, writers
 from .. import face as faces
-from ..fcurves import discard
 from ..marks import LINE, RELATIVE, TAKES
 from .actions import (
     STILL,
@@ -116,6 +115,7 @@ def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iter
         for number, line in enumerate(made):
             for done in line.fill(face):
                 yield 0.1 + 0.85 * (number + done) / len(made)
+        faces.usable(face)
     except ReferenceError as error:
         _undo(face, had_keys, created, made)
         raise SelfTalkError("The face was removed while it was being animated.") from error
@@ -259,41 +259,6 @@ class Made:
         """Remove the actions, which nothing plays."""
         for action in self.unique:
             bpy.data.actions.remove(action)
-
-
-class Copies:
-    """Copies of a line's actions, to be changed bit by bit and played at once."""
-
-    def __init__(self, face: bpy.types.Object, line_id: str) -> None:
-        self._face, self._id = face, line_id
-        self._places = places_of_line(face, line_id)
-        actions = dict.fromkeys(place.action for place in self._places)
-        self._copies = {action: action.copy() for action in actions}
-
-    def find(self, owner: str, path: str, index: int) -> bpy.types.FCurve | None:
-        """The copy of an owner's curve; None where there is none."""
-        for place in self._places:
-            if place.owner.name == owner:
-                curves = compat.slot_curves(self._copies[place.action], place.slot)
-                found = curves.find(path, index=index)
-                if found is not None:
-                    return found
-        return None
-
-    def swap(self) -> None:
-        """Have the copies played in the place of the actions, which go."""
-        for place in places_of_line(self._face, self._id):
-            user = place.strip or place.owner.animation_data
-            compat.play_action(user, self._copies[place.action], place.slot)
-        for action, copy in self._copies.items():
-            name = action.name
-            discard(action)
-            copy.name = name
-
-    def discard(self) -> None:
-        """Remove the copies."""
-        for copy in self._copies.values():
-            bpy.data.actions.remove(copy)
 
 
 def create_keys(
