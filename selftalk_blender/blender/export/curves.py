@@ -33,8 +33,8 @@ def weights_of(
     """ARKit weights of a face in scene frames; appends (weights, head, notices) to `found`.
 
     A shape that has a key of its own on the face is read from that, as it is played: edited,
-    moved in the NLA, by hand or a driver, or muted. The others come from the lines' takes after the controls, and are
-    at rest where no line is.
+    moved in the NLA, by hand or a driver, or muted. The others come from the lines' takes after
+    the controls, and are at rest where no line is.
 
     Yields:
         How much is done, 0..1.
