@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 
-@pytest.fixture
-def numpy_alone(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def numpy_alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python that has numpy and nothing else."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
-    bare = tmp_path / "bare" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    home = tmp_path_factory.mktemp("bare")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
+    bare = home / ("Scripts" if os.name == "nt" else "bin") / "python"
     ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
     own = subprocess.run([bare, "-c", ask], check=True, capture_output=True, text=True)
     packages, numpy = Path(own.stdout.strip()), Path(np.__file__).parent

@@ -26,12 +26,15 @@ POSIX = pytest.mark.skipif(os.name != "posix", reason="needs signals and shell s
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where the log goes, and whatever a job might leave; every test has processes of its own."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numpy_alone: Path) -> Iterator[Path]:
+    """Where the log goes, and whatever a job might leave; every test has processes of its own.
+
+    They are of a Python without PyTorch, which is there at once.
+    """
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    monkeypatch.delenv("SELFTALK_PYTHON", raising=False)
+    monkeypatch.setenv("SELFTALK_PYTHON", str(numpy_alone))
     yield folder
     client.stop_workers()
 
@@ -436,7 +439,7 @@ def test_a_device_that_is_not_there(clip: Path, tiny_animator: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
     with pytest.raises(SelfTalkError, match=r"device cuda cannot be used.*choose CPU.*The log is"):
-        run(AnimateJob(clip, animator=tiny_animator, device="cuda"))
+        run(AnimateJob(clip, animator=tiny_animator, device="cuda", python=sys.executable))
 
 
 def test_cancelled_in_the_middle_the_process_stays_warm(
