@@ -26,6 +26,7 @@ from .python import Python, process_settings
 
 LOCK = Path(__file__).with_name("pytorch.lock")
 CPU, CUDA = "CPU", "CUDA"
+ADDRESSES = ("https://", "http://", "file://")
 # Which of them pip's usual index has for a system; the other lies on PyTorch's own index.
 USUAL = {"linux": CUDA, "win32": CPU, "darwin": CPU}
 # Bytes of what is downloaded and unpacked together, about.
@@ -145,6 +146,11 @@ class Installation(Work):
                 "address of PyTorch's own in Index (the page Get Started of pytorch.org tells "
                 f"it), or choose {usual_build()}."
             )
+        if index and not os.path.isdir(index) and not index.startswith(ADDRESSES):
+            raise SelfTalkError(
+                f"{index} is neither an address nor a folder that is there. Enter the address of "
+                "a package index, which begins with https://, or a folder of wheels."
+            )
         self._build, self._index = build, index
         existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
         free = shutil.disk_usage(existing).free
@@ -161,11 +167,12 @@ class Installation(Work):
         command = [sys.executable, "-m", "pip", "install", "--no-deps", "--only-binary", ":all:"]
         command += ["--no-input", "--no-cache-dir", "--disable-pip-version-check"]
         command += ["--no-warn-script-location", "--target", str(site)]
-        extra = [] if self._index else ["--require-hashes"]
-        if os.path.isdir(self._index):
-            extra = ["--no-index", "--find-links", self._index]
-        elif self._index:
-            extra = ["--index-url", self._index]
+        extra = ["--require-hashes"]
+        if self._index:
+            here = os.path.isdir(self._index)
+            extra = ["--no-index", "--find-links"] if here else ["--index-url"]
+            # No hash tells where it came from: what else pip was told to look through is left out.
+            extra = ["--isolated", *extra, self._index]
         environment = {"TMPDIR": str(work), "TEMP": str(work), "TMP": str(work)}
         if _unpack_pip(pip):
             environment["PYTHONPATH"] = str(pip)

@@ -18,6 +18,7 @@ import bpy
 import numpy as np
 import pytest
 
+IN_5_0 = bpy.app.version[:2] == (5, 0)
 ROOT = Path(__file__).parents[2]
 LARGEST = 35e6  # bytes
 # What Blender's own Python has, and the module bpy needs.
@@ -276,7 +277,7 @@ addon_utils.disable(name)
 """
 
 
-@pytest.mark.skipif(bpy.app.version >= (5, 0, 0), reason="the test of PyTorch's buttons does it")
+@pytest.mark.skipif(IN_5_0, reason="the test of PyTorch's buttons does it")
 def test_blender_installs_it_from_the_repository(bare: Path, built: Path, tmp_path: Path) -> None:
     said = blender(bare, REPOSITORY + DISABLE, tmp_path / "user", built, "", "")
     assert said["ENABLED"] == "True"
@@ -435,7 +436,7 @@ for name in ("models", "models.whisper", "models.whisper.modeling_whisper"):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a shell script")
-@pytest.mark.skipif(bpy.app.version < (5, 0, 0), reason="pip is that of Blender 5.0's Python")
+@pytest.mark.skipif(not IN_5_0, reason="runs in 5.0 alone: it takes long, and pip does the work")
 def test_pytorch_is_installed_and_removed(
     bare: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

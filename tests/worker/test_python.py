@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from selftalk_blender.core.errors import SelfTalkError
-from selftalk_blender.worker import python
+from selftalk_blender.worker import python, pytorch
 from selftalk_blender.worker.client import AnimateJob, stop_workers
 from selftalk_blender.worker.python import LIBRARIES, Python, find_python, look_for_libraries_in
 
@@ -115,3 +115,9 @@ def test_the_process_finds_the_libraries(monkeypatch: pytest.MonkeyPatch, tmp_pa
     with pytest.raises(SelfTalkError, match="that one"):
         job.result()
     assert python.find_python().libraries == ()
+
+
+def test_an_index_that_is_none_is_refused(tmp_path: Path) -> None:
+    """pip would take it for an address, and look elsewhere."""
+    with pytest.raises(SelfTalkError, match="neither an address nor a folder"):
+        pytorch.Installation(tmp_path, pytorch.usual_build(), str(tmp_path / "nowhere"))
