@@ -29,7 +29,7 @@ from ..core.errors import SelfTalkError
 from ..core.names import recognise
 from ..core.take import SILENCE
 from ..core.template import bundled_template
-from . import artist, glance, jobs, lines, parts, writers
+from . import artist, glance, jobs, lines, parts, undoing, writers
 from . import face as faces
 from .marks import REDUCED, SEALS, WAITING
 from .properties import ControlSettings
@@ -450,6 +450,11 @@ def _tick() -> float | None:
 
 def bake_slice(face: bpy.types.Object) -> None:
     """Work for SLICE seconds on the lines of a face that wait."""
+    with undoing.without_step():
+        _work_on(face)
+
+
+def _work_on(face: bpy.types.Object) -> None:
     global _work
     begun = time.monotonic()
     while WAITING in face:
@@ -490,7 +495,8 @@ def rest() -> None:
     """Leave the line that is made now as it is: it waits, and is begun anew later."""
     global _work
     if _work is not None:
-        _work.close()
+        with undoing.without_step():
+            _work.close()
         _work = None
 
 
