@@ -29,7 +29,7 @@ from ..core.errors import SelfTalkError
 from ..core.names import recognise
 from ..core.take import SILENCE
 from ..core.template import bundled_template
-from . import artist, glance, jobs, lines, parts, writers
+from . import artist, glance, jobs, lines, parts, undoing, writers
 from . import face as faces
 from .marks import REDUCED, SEALS, WAITING
 from .properties import ControlSettings
@@ -451,6 +451,7 @@ def _tick() -> float | None:
 def bake_slice(face: bpy.types.Object) -> None:
     """Work for SLICE seconds on the lines of a face that wait."""
     global _work
+    undoing.no_step()
     begun = time.monotonic()
     while WAITING in face:
         _work = _work or _baking_nearest(face)

@@ -25,6 +25,7 @@ from . import (
     properties,
     pytorch,
     rig_panel,
+    undoing,
     use_next,
     used,
 )
@@ -59,7 +60,24 @@ def _rest(*_: Any) -> None:
 
 
 @bpy.app.handlers.persistent
-def _resume(*_: Any) -> None:
+def _before_undo(*_: Any) -> None:
+    _rest()
+    undoing.begin()
+
+
+@bpy.app.handlers.persistent
+def _after_undo(*_: Any) -> None:
+    undoing.end()
+    _resume()
+
+
+@bpy.app.handlers.persistent
+def _after_load(*_: Any) -> None:
+    undoing.forget()
+    _resume()
+
+
+def _resume() -> None:
     if any(WAITING in face for face in bpy.data.objects):
         controls.resume()
 
@@ -67,9 +85,12 @@ def _resume(*_: Any) -> None:
 def _handlers() -> tuple[tuple[list[Any], Any], ...]:
     """Lines that wait for their controls go on, also after undo and in a file that is opened."""
     known = bpy.app.handlers
-    before = known.undo_pre, known.redo_pre, known.load_pre
-    after = known.undo_post, known.redo_post, known.load_post
-    return *((h, _rest) for h in before), *((h, _resume) for h in after)
+    return (
+        *((handlers, _before_undo) for handlers in (known.undo_pre, known.redo_pre)),
+        *((handlers, _after_undo) for handlers in (known.undo_post, known.redo_post)),
+        (known.load_pre, _rest),
+        (known.load_post, _after_load),
+    )
 
 
 def register() -> None:

@@ -625,3 +625,43 @@ def test_an_overridden_face_is_refused_with_the_reason_on_each_button(head, tmp_
         with pytest.raises(SelfTalkError, match="library override"):
             list(work)
     assert [line.id for line in face.selftalk.lines] == ["one"]
+
+
+@pytest.mark.parametrize("changed", ["use_head", "strength"])
+@pytest.mark.parametrize("way", ["undo", "redo"])
+def test_undo_takes_back_what_a_slider_did_without_a_step(head, monkeypatch, changed, way) -> None:
+    """New actions, as for a head that moves, crashed Blender; keys written in place stayed."""
+    preferences = bpy.context.preferences
+    preferences.edit.use_global_undo = True
+    preferences.view.show_developer_ui = False
+    value = {"use_head": True, "strength": 0.5}[changed]
+
+    def again() -> bpy.types.Object:
+        return bpy.data.objects["SelfTalk Head"]
+
+    def settle() -> None:
+        while marks.WAITING in again():
+            controls.bake_slice(again())
+
+    speak(head)
+    for step in ("spoken", "then", "later"):  # the first has nothing to share with another
+        bpy.ops.ed.undo_push(message=step)
+    if way == "redo":
+        bpy.ops.ed.undo()
+    before = dense(again())
+    with monkeypatch.context() as window:
+        window.setattr(controls, "bake_now", lambda face: None)
+        setattr(again().selftalk.controls, changed, value)
+        again()[marks.WAITING] = "one"
+        if way == "undo":
+            bpy.ops.ed.undo_push(message="slider")
+        settle()
+    assert dense(again()) != before
+    getattr(bpy.ops.ed, way)()
+    alive = {action.as_pointer() for action in bpy.data.actions}
+    played = [keys.animation_data for keys in bpy.data.shape_keys if keys.animation_data]
+    assert played and all(data.action.as_pointer() in alive for data in played)
+    assert dense(again()) == before and controls.touched(again()) == []
+    assert getattr(again().selftalk.controls, changed) != value
+    experimental = preferences.experimental
+    assert not preferences.view.show_developer_ui and not experimental.use_undo_legacy

@@ -1,0 +1,57 @@
+"""Undo after work that is no undo step of its own: the lines that follow a slider.
+
+Blender's undo keeps the data-blocks in memory that are the same in two of its steps. What was
+changed since the later one stays changed in them: curves keep their new keys, and data that was
+given another action plays one that undo has freed, and Blender crashes. After such work undo
+therefore reads all data anew, once.
+"""
+
+from __future__ import annotations
+
+import bpy
+
+_changed = False  # since all data was last read
+_before: tuple[bool, bool, bool] | None = None  # preferences, while undo reads all
+_witness: bpy.types.Object | None = None  # gone where it did
+
+
+def no_step() -> None:
+    """Data is about to be changed though no undo step follows."""
+    global _changed
+    _changed = True
+
+
+def begin() -> None:
+    """Before undo or redo: have it read all data anew where that is needed."""
+    global _before, _witness
+    if not _changed or _before is not None:
+        return
+    preferences = bpy.context.preferences
+    view, experimental = preferences.view, preferences.experimental
+    _before = view.show_developer_ui, experimental.use_undo_legacy, preferences.is_dirty
+    _witness = next((found for found in bpy.data.objects if found.library is None), None)
+    # Blender heeds the experimental ones only beside the other.
+    view.show_developer_ui = experimental.use_undo_legacy = True
+
+
+def end() -> None:
+    """After undo or redo: set the preferences back."""
+    global _changed, _before, _witness
+    if _before is None:
+        return
+    preferences = bpy.context.preferences
+    preferences.view.show_developer_ui, preferences.experimental.use_undo_legacy = _before[:2]
+    preferences.is_dirty = _before[2]
+    try:
+        # Undo in Edit Mode and the like reads none of it.
+        _changed = _witness is not None and bool(_witness.name)
+    except ReferenceError:
+        _changed = False
+    _before = _witness = None
+
+
+def forget() -> None:
+    """A file was loaded: all data is new."""
+    global _changed
+    end()
+    _changed = False
