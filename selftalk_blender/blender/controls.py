@@ -450,8 +450,12 @@ def _tick() -> float | None:
 
 def bake_slice(face: bpy.types.Object) -> None:
     """Work for SLICE seconds on the lines of a face that wait."""
+    with undoing.without_step():
+        _work_on(face)
+
+
+def _work_on(face: bpy.types.Object) -> None:
     global _work
-    undoing.no_step()
     begun = time.monotonic()
     while WAITING in face:
         _work = _work or _baking_nearest(face)
@@ -491,7 +495,8 @@ def rest() -> None:
     """Leave the line that is made now as it is: it waits, and is begun anew later."""
     global _work
     if _work is not None:
-        _work.close()
+        with undoing.without_step():
+            _work.close()
         _work = None
 
 

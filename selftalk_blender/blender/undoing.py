@@ -1,12 +1,14 @@
 """Undo after work that is no undo step of its own: the lines that follow a slider.
 
-Blender's undo keeps the data-blocks in memory that are the same in two of its steps. What was
-changed since the later one stays changed in them: curves keep their new keys, and data that was
-given another action plays one that undo has freed, and Blender crashes. After such work undo
-therefore reads all data anew, once.
+Blender's undo keeps the data-blocks in memory that are the same in two of its steps. One that we
+have given another action since the last step would be kept, too, and play an action that undo has
+freed: Blender crashes. After such work undo therefore reads all data anew, once.
 """
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
 
 import bpy
 
@@ -15,10 +17,19 @@ _before: tuple[bool, bool, bool] | None = None  # preferences, while undo reads 
 _witness: bpy.types.Object | None = None  # gone where it did
 
 
-def no_step() -> None:
-    """Data is about to be changed though no undo step follows."""
+def _blocks() -> set[int]:
+    return {block.session_uid for kind in (bpy.data.actions, bpy.data.shape_keys) for block in kind}
+
+
+@contextlib.contextmanager
+def without_step() -> Iterator[None]:
+    """Work in this block may make or remove data-blocks though no undo step follows."""
     global _changed
-    _changed = True
+    before = _blocks()
+    try:
+        yield
+    finally:
+        _changed = _changed or _blocks() != before
 
 
 def begin() -> None:
