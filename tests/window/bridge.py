@@ -18,6 +18,7 @@ def bridge() -> None:
     """Give 3.4 the few newer functions that the add-on calls."""
     bpy.types.ID.is_editable = property(lambda block: block.library is None)
     bpy.types.ID.id_type = property(lambda block: type(block).__name__.upper())
+    bpy.types.ID.session_uid = property(lambda block: block.as_pointer())
     bpy.types.Mesh.shade_smooth = lambda mesh: mesh.polygons.foreach_set(
         "use_smooth", [True] * len(mesh.polygons)
     )
