@@ -35,14 +35,6 @@ def selftalk(*arguments: object, **options: object) -> subprocess.CompletedProce
     )  # fmt: skip
 
 
-def touch(folder: Path, *names: str) -> Path:
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x")
-    return folder
-
-
 def test_the_progress_line_tells_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -179,7 +171,7 @@ def test_one_bad_clip_does_not_stop_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clips = tmp_path / "clips"
-    touch(clips, "bad.wav")
+    (clips / "bad.wav").write_bytes(b"x")
     (clips / "act 1").mkdir()
     shutil.copy(ASSETS / "sample.ogg", clips / "act 1" / "good.ogg")
     soundfile.write(clips / "silent.wav", np.zeros(16000), 16000)

@@ -13,8 +13,9 @@ import numpy as np
 from bl_operators.presets import AddPresetBase
 
 from ..core import reduce
-from ..core.aside import aside, paced
+from ..core.aside import aside
 from ..core.errors import SelfTalkError
+from ..core.steps import paced
 from ..core.template import bundled_template
 from . import controls, fcurves, jobs, lines, operators, panels, writers
 from . import face as faces
@@ -343,7 +344,7 @@ def bake_lines(face: bpy.types.Object) -> jobs.Steps:
 # --- Operators ------------------------------------------------------------------------------
 
 
-class SELFTALK_OT_reduce_keys(jobs.JobOperator, bpy.types.Operator):
+class SELFTALK_OT_reduce_keys(jobs.Refusable, jobs.JobOperator, bpy.types.Operator):
     """Replace the keys of all lines of the face by few that can be edited by hand"""
 
     bl_idname = "selftalk.reduce_keys"
@@ -363,12 +364,7 @@ class SELFTALK_OT_reduce_keys(jobs.JobOperator, bpy.types.Operator):
         step=10,
     )
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        problem = reduce_problem(context)
-        if problem:
-            cls.poll_message_set(problem)
-        return not problem
+    problem = staticmethod(reduce_problem)
 
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
         return reduce_lines(context.scene.selftalk.face, self.error_mm)
@@ -378,7 +374,7 @@ class SELFTALK_OT_reduce_keys(jobs.JobOperator, bpy.types.Operator):
         self.report({"INFO"}, f"{before} keys became {after}; largest error {error:.2f} mm")
 
 
-class SELFTALK_OT_bake_again(jobs.JobOperator, bpy.types.Operator):
+class SELFTALK_OT_bake_again(jobs.Refusable, jobs.JobOperator, bpy.types.Operator):
     """Make the keys of all lines of the face again, from the recording and the controls. What was
     edited by hand or reduced in them is lost"""
 
@@ -386,12 +382,7 @@ class SELFTALK_OT_bake_again(jobs.JobOperator, bpy.types.Operator):
     bl_label = "Bake Again"
     bl_options = {"REGISTER", "UNDO"}
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        problem = bake_problem(context)
-        if problem:
-            cls.poll_message_set(problem)
-        return not problem
+    problem = staticmethod(bake_problem)
 
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
         return bake_lines(context.scene.selftalk.face)
@@ -404,15 +395,10 @@ class SELFTALK_OT_bake_again(jobs.JobOperator, bpy.types.Operator):
         return {"FINISHED"}  # and so one undo step takes them back
 
 
-class _ControlsOperator:
+class _ControlsOperator(jobs.Refusable):
     bl_options = {"REGISTER", "UNDO"}
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        problem = adjust_problem(context)
-        if problem:
-            cls.poll_message_set(problem)
-        return not problem
+    problem = staticmethod(adjust_problem)
 
 
 class SELFTALK_OT_controls_preset(_ControlsOperator, bpy.types.Operator):

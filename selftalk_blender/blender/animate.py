@@ -19,11 +19,12 @@ import bpy
 import numpy as np
 
 from ..core import Motion
-from ..core.aside import aside, paced
+from ..core.aside import aside
 from ..core.errors import SelfTalkError
 from ..core.inference import CONTEXT
 from ..core.principal import principal_shapes
 from ..core.progress import Progress
+from ..core.steps import paced
 from ..core.take import Take
 from ..worker import STARTING
 from ..worker.client import AnimateJob

@@ -19,6 +19,7 @@ from ..batch.manifest import output_of
 from ..batch.task import Done, Task
 from ..core.errors import SelfTalkError, operator_reason
 from ..core.files import atomic_path, check_writable
+from ..core.steps import paced
 from . import animate, character, export, face, interface, preview
 
 FIRST_FRAME = 1  # of the bundled head; a character speaks from its scene's first frame on
@@ -221,14 +222,9 @@ def _export(
     patience: float,
 ) -> Generator[Step, None, export.Exported]:
     exporting = export.exporting(bpy.context, [talker], path, frames)
-    with _one_fbx_date(), contextlib.closing(exporting):
-        while True:
-            try:
-                next(exporting)
-            except StopIteration as end:
-                made: export.Exported = end.value
-                break
-            yield Step(done, f"Writing {path.name}", patience, heard=True)
+    with _one_fbx_date():
+        now = Step(done, f"Writing {path.name}", patience, heard=True)
+        made = yield from paced(exporting, now)
     if path.suffix == ".abc":
         _fix_alembic_date(path)
     return made

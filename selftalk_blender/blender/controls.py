@@ -23,10 +23,10 @@ from mathutils import Euler, Matrix, Quaternion, Vector
 
 from ..core import controls as core
 from ..core import rhythm
-from ..core.aside import at_last
 from ..core.drive import Channel
 from ..core.errors import SelfTalkError
 from ..core.names import recognise
+from ..core.steps import at_last
 from ..core.take import SILENCE
 from ..core.template import bundled_template
 from . import artist, glance, jobs, lines, parts, undoing, writers

@@ -447,7 +447,7 @@ def all_problem(context: bpy.types.Context) -> str:
     return ""
 
 
-class SELFTALK_OT_animate_all(jobs.JobOperator, bpy.types.Operator):
+class SELFTALK_OT_animate_all(jobs.Refusable, jobs.JobOperator, bpy.types.Operator):
     """Animate all sound strips that are not up to date, each with its face. Muted ones are left \
 out. When cancelled, lines that are done stay"""
 
@@ -461,12 +461,7 @@ out. When cancelled, lines that are done stay"""
         options={"SKIP_SAVE"},
     )
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        problem = all_problem(context)
-        if problem:
-            cls.poll_message_set(problem)
-        return not problem
+    problem = staticmethod(all_problem)
 
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
         return animate_all(context, self.everything)
@@ -481,19 +476,14 @@ out. When cancelled, lines that are done stay"""
         return {"FINISHED"}  # and so one undo step takes them back
 
 
-class SELFTALK_OT_place_lines(jobs.JobOperator, bpy.types.Operator):
+class SELFTALK_OT_place_lines(jobs.Refusable, jobs.JobOperator, bpy.types.Operator):
     """Have lines follow their sound strips that were moved or trimmed; nothing is animated again"""
 
     bl_idname = "selftalk.place_lines"
     bl_label = "Place Lines"
     bl_options = {"REGISTER", "UNDO"}
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        problem = all_problem(context)
-        if problem:
-            cls.poll_message_set(problem)
-        return not problem
+    problem = staticmethod(all_problem)
 
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
         return self._place(compat.sequencer_scene(context).name, context.scene.name)

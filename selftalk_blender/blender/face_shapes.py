@@ -23,9 +23,10 @@ import bpy
 import numpy as np
 
 from ..core import landmarks, surface
-from ..core.aside import aside, paced
+from ..core.aside import aside
 from ..core.errors import SelfTalkError
 from ..core.progress import Progress
+from ..core.steps import paced
 from ..core.template import bundled_template
 from . import face, jobs, writers
 from .marks import CREATED_KEYS, LANDMARK, SHAPES_RESULT
@@ -439,7 +440,7 @@ def problem(context: bpy.types.Context) -> str:
     return ""
 
 
-class SELFTALK_OT_create_face_shapes(jobs.JobOperator, bpy.types.Operator):
+class SELFTALK_OT_create_face_shapes(jobs.Refusable, jobs.JobOperator, bpy.types.Operator):
     """Make the 52 ARKit shape keys on the chosen face, whatever its topology. Eyes, teeth, \
 tongue, lashes of the same character, and selected meshes, get those that move them. \
 Landmarks are looked for where none are placed. Keys that were not made here stay as they are"""
@@ -448,12 +449,7 @@ Landmarks are looked for where none are placed. Keys that were not made here sta
     bl_label = "Create Face Shapes"
     bl_options = {"REGISTER", "UNDO"}
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        reason = problem(context)
-        if reason:
-            cls.poll_message_set(reason)
-        return not reason
+    problem = staticmethod(problem)
 
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
         chosen = plan(context, context.scene.selftalk.face)
@@ -468,7 +464,7 @@ Landmarks are looked for where none are placed. Keys that were not made here sta
         bpy.data.objects[self.face][SHAPES_RESULT] = result
 
 
-class SELFTALK_OT_place_landmarks(jobs.JobOperator, bpy.types.Operator):
+class SELFTALK_OT_place_landmarks(jobs.Refusable, jobs.JobOperator, bpy.types.Operator):
     """Find the ten landmarks of the chosen face and mark them with empties, which you may then \
 move. Create Face Shapes uses them where they are"""
 
@@ -476,9 +472,7 @@ move. Create Face Shapes uses them where they are"""
     bl_label = "Place Landmarks"
     bl_options = {"REGISTER", "UNDO"}
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return SELFTALK_OT_create_face_shapes.poll.__func__(cls, context)
+    problem = staticmethod(problem)
 
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
         chosen = plan(context, context.scene.selftalk.face)

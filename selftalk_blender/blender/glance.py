@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import bpy
 
-from ..core.aside import at_last
+from ..core.steps import at_last
 
 # Of files on the disk and of other scenes' strips Blender tells nothing.
 LONGEST = 2.0  # seconds

@@ -110,6 +110,20 @@ def stop() -> None:
             _remove(job)
 
 
+class Refusable:
+    """Mixed into an operator that `problem` greys out, with the reason: "" where there is none."""
+
+    problem: Callable[[bpy.types.Context], str]
+    poll_message_set: Callable[[str], None]  # of bpy.types.Operator
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        reason = cls.problem(context)
+        if reason:
+            cls.poll_message_set(reason)
+        return not reason
+
+
 class JobOperator:
     """Mixed into an operator: `steps` does the work, `finish` tells what came of it.
 

@@ -6,7 +6,7 @@ import bpy
 
 from ..core.errors import SelfTalkError
 from . import face as faces
-from . import glance, parts, targets
+from . import glance, jobs, parts, targets
 from .panels import paragraph
 
 
@@ -45,17 +45,12 @@ def _mapping_words(target: bpy.types.Object) -> tuple[list[str], str]:
     )
 
 
-class FaceOperator:
+class FaceOperator(jobs.Refusable):
     """An operator on the chosen face, which it must be possible to write."""
 
     bl_options = {"REGISTER", "UNDO"}
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        problem = problem_of(context)
-        if problem:
-            cls.poll_message_set(problem)
-        return not problem
+    problem = staticmethod(problem_of)
 
 
 class SELFTALK_OT_analyse_face(FaceOperator, bpy.types.Operator):

@@ -10,7 +10,19 @@ from typing import Any
 import bpy
 
 from ..core.errors import SelfTalkError
-from . import animate, compat, export, face, formats, glance, jobs, neutral, preferences, strips
+from . import (
+    animate,
+    compat,
+    export,
+    face,
+    formats,
+    glance,
+    jobs,
+    neutral,
+    preferences,
+    properties,
+    strips,
+)
 
 NO_FACE = "No face is chosen. Choose the face mesh, or press Add Face."
 
@@ -135,19 +147,14 @@ class SELFTALK_OT_add_face(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class SELFTALK_OT_animate_from_audio(jobs.JobOperator, bpy.types.Operator):
+class SELFTALK_OT_animate_from_audio(jobs.Refusable, jobs.JobOperator, bpy.types.Operator):
     """Animate the face from the chosen sound. A line of the same sound strip is replaced"""
 
     bl_idname = "selftalk.animate_from_audio"
     bl_label = "Animate from Audio"
     bl_options = {"REGISTER", "UNDO"}
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        problem = animate_problem(context)
-        if problem:
-            cls.poll_message_set(problem)
-        return not problem
+    problem = staticmethod(animate_problem)
 
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
         plan = plan_from_settings(context)
@@ -162,15 +169,7 @@ class SELFTALK_OT_animate_from_audio(jobs.JobOperator, bpy.types.Operator):
             self.report({"WARNING"}, notice)
 
 
-FORMAT_ITEMS = tuple(
-    (name, known.label, known.description) for name, known in formats.FORMATS.items()
-)
-PRESET_ITEMS = tuple(
-    (name, known.label, known.description) for name, known in formats.PRESETS.items()
-)
-
-
-class SELFTALK_OT_export(jobs.JobOperator, bpy.types.Operator):
+class SELFTALK_OT_export(properties.ExportOptions, jobs.JobOperator, bpy.types.Operator):
     """Write the face and its motion to a file for another program"""
 
     bl_idname = "selftalk.export"
@@ -179,34 +178,8 @@ class SELFTALK_OT_export(jobs.JobOperator, bpy.types.Operator):
     filepath: bpy.props.StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE"})
     filter_glob: bpy.props.StringProperty(options={"HIDDEN", "SKIP_SAVE"})
     check_existing: bpy.props.BoolProperty(default=True, options={"HIDDEN"})
-    file_format: bpy.props.EnumProperty(name="Format", items=FORMAT_ITEMS, options={"HIDDEN"})
-    preset: bpy.props.EnumProperty(
-        name="For",
-        description="The program that reads the FBX: its unit, axes and names",
-        items=PRESET_ITEMS,
-        default="BLENDER",
-    )
-    frames: bpy.props.EnumProperty(
-        name="Frames",
-        description="Which frames of the scene are in the file",
-        items=(
-            ("LINES", "Lines", "From the first to the last frame of the face's lines"),
-            ("SCENE", "Scene", "The scene's frame range, or its preview range"),
-        ),
-    )
-    with_parts: bpy.props.BoolProperty(
-        name="Parts and Armature",
-        description=(
-            "Also the meshes that follow the face or hang on it, and the armature that bends them"
-        ),
-        default=True,
-    )
-    with_sound: bpy.props.BoolProperty(
-        name="Sound",
-        description=(
-            "Also what is heard in these frames: in a .usdz itself, else as a WAV file beside it"
-        ),
-        default=True,
+    file_format: bpy.props.EnumProperty(
+        name="Format", items=properties.FORMAT_ITEMS, options={"HIDDEN"}
     )
 
     @classmethod

@@ -172,25 +172,24 @@ class SELFTALK_PT_export(SidebarPanel, bpy.types.Panel):
     bl_order = 100  # behind Adjust, which is registered later
 
     def draw(self, context: bpy.types.Context) -> None:
-        layout, settings = self.layout, context.scene.selftalk
-        problem = operators.export_problem(context, settings.export_format)
-        known = formats.FORMATS[settings.export_format]
-        layout.prop(settings, "export_format", text="")
+        layout, settings = self.layout, context.scene.selftalk.export
+        problem = operators.export_problem(context, settings.file_format)
+        known = formats.FORMATS[settings.file_format]
+        layout.prop(settings, "file_format", text="")
         column = layout.column()
         column.use_property_split = True
         column.use_property_decorate = False
-        if settings.export_format == "fbx":
-            column.prop(settings, "export_preset")
-        column.row().prop(settings, "export_frames", expand=True)
+        if settings.file_format == "fbx":
+            column.prop(settings, "preset")
+        column.row().prop(settings, "frames", expand=True)
         if known.several:
-            column.prop(settings, "export_parts")
-        column.prop(settings, "export_sound")
+            column.prop(settings, "with_parts")
+        column.prop(settings, "with_sound")
         row = layout.row()
         row.enabled = not problem
         button = row.operator("selftalk.export", text=f"Export {known.label}", icon="EXPORT")
-        button.file_format, button.preset = settings.export_format, settings.export_preset
-        button.frames = settings.export_frames
-        button.with_parts, button.with_sound = settings.export_parts, settings.export_sound
+        for name in ("file_format", "preset", "frames", "with_parts", "with_sound"):
+            setattr(button, name, getattr(settings, name))
         if jobs.running is not None or not problem:
             return  # the bar above says why; so does the button's tooltip
         if problem == operators.NO_FACE:

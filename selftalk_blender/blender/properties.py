@@ -9,6 +9,10 @@ import bpy
 from ..core.template import bundled_template
 from . import compat, controls, formats, lines, preferences, strips
 
+FORMAT_ITEMS = tuple(
+    (name, known.label, known.description) for name, known in formats.FORMATS.items()
+)
+
 
 def _is_mesh_here(settings: SceneSettings, candidate: bpy.types.Object) -> bool:
     return candidate.type == "MESH" and settings.id_data.objects.get(candidate.name) == candidate
@@ -56,6 +60,49 @@ class StripSettings(bpy.types.PropertyGroup):
     )
 
 
+class ExportOptions:
+    """What can be chosen of an export, in the panel as in the file browser."""
+
+    preset: bpy.props.EnumProperty(
+        name="For",
+        description="The program that reads the FBX: its unit, axes and names",
+        items=[(name, known.label, known.description) for name, known in formats.PRESETS.items()],
+        default="BLENDER",
+    )
+    frames: bpy.props.EnumProperty(
+        name="Frames",
+        description="Which frames of the scene are in the file",
+        items=(
+            ("LINES", "Lines", "From the first to the last frame of the face's lines"),
+            ("SCENE", "Scene", "The scene's frame range, or its preview range"),
+        ),
+    )
+    with_parts: bpy.props.BoolProperty(
+        name="Parts and Armature",
+        description=(
+            "Also the meshes that follow the face or hang on it, and the armature that bends them"
+        ),
+        default=True,
+    )
+    with_sound: bpy.props.BoolProperty(
+        name="Sound",
+        description=(
+            "Also what is heard in these frames: in a .usdz itself, else as a WAV file beside it"
+        ),
+        default=True,
+    )
+
+
+class ExportSettings(ExportOptions, bpy.types.PropertyGroup):
+    """`Scene.selftalk.export`: what the panel Export writes."""
+
+    file_format: bpy.props.EnumProperty(
+        name="Format",
+        description="The kind of file that Export writes",
+        items=FORMAT_ITEMS,
+    )
+
+
 class SceneSettings(bpy.types.PropertyGroup):
     """`Scene.selftalk`: the face and the sound."""
 
@@ -94,39 +141,7 @@ class SceneSettings(bpy.types.PropertyGroup):
         description="The scene frame at which the sound file begins",
         default=1,
     )
-    export_format: bpy.props.EnumProperty(
-        name="Format",
-        description="The kind of file that Export writes",
-        items=[(name, known.label, known.description) for name, known in formats.FORMATS.items()],
-    )
-    export_preset: bpy.props.EnumProperty(
-        name="For",
-        description="The program that reads the FBX: its unit, axes and names",
-        items=[(name, known.label, known.description) for name, known in formats.PRESETS.items()],
-        default="BLENDER",
-    )
-    export_frames: bpy.props.EnumProperty(
-        name="Frames",
-        description="Which frames of the scene are in the file",
-        items=(
-            ("LINES", "Lines", "From the first to the last frame of the face's lines"),
-            ("SCENE", "Scene", "The scene's frame range, or its preview range"),
-        ),
-    )
-    export_parts: bpy.props.BoolProperty(
-        name="Parts and Armature",
-        description=(
-            "Also the meshes that follow the face or hang on it, and the armature that bends them"
-        ),
-        default=True,
-    )
-    export_sound: bpy.props.BoolProperty(
-        name="Sound",
-        description=(
-            "Also what is heard in these frames: in a .usdz itself, else as a WAV file beside it"
-        ),
-        default=True,
-    )
+    export: bpy.props.PointerProperty(type=ExportSettings)
     strips: bpy.props.CollectionProperty(type=StripSettings)
     listed_strip: bpy.props.IntProperty(
         name="Strip", description="The strip that is chosen in the list", update=_strip_listed
@@ -435,6 +450,7 @@ CLASSES = (
     ControlSettings,
     MappingItem,
     StripSettings,
+    ExportSettings,
     SceneSettings,
     FaceSettings,
 )

@@ -33,7 +33,7 @@ def _look(target: bpy.types.Object) -> rigs.Found | str:
     return glance.once("rig", (target,), ask)
 
 
-class SELFTALK_OT_measure_rig(jobs.JobOperator, bpy.types.Operator):
+class SELFTALK_OT_measure_rig(jobs.Refusable, jobs.JobOperator, bpy.types.Operator):
     """Move each face control of the rig once, see where the mesh goes, and put it back.
     Done by itself before the first animation; do it again after changing vertex groups"""
 
@@ -41,12 +41,7 @@ class SELFTALK_OT_measure_rig(jobs.JobOperator, bpy.types.Operator):
     bl_label = "Measure Rig"
     bl_options = {"REGISTER", "UNDO"}
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        problem = measure_problem(context)
-        if problem:
-            cls.poll_message_set(problem)
-        return not problem
+    problem = staticmethod(measure_problem)
 
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
         target = context.scene.selftalk.face

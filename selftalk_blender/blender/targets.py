@@ -8,12 +8,13 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 import bpy
 import numpy as np
 
-from ..core.aside import aside, at_last, paced
+from ..core.aside import aside
 from ..core.drive import Channel, Drive, join
 from ..core.errors import SelfTalkError
 from ..core.mapping import Entry, build_drive, entries_by_name, follow
 from ..core.mouth import find_mouth
 from ..core.names import Names, recognise
+from ..core.steps import at_last, paced
 from ..core.template import bundled_template
 from . import artist, rigs
 from . import face as faces

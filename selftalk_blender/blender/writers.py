@@ -19,12 +19,13 @@ from typing import Any
 import bpy
 import numpy as np
 
-from ..core.aside import aside, paced
+from ..core.aside import aside
 from ..core.errors import SelfTalkError
 from ..core.files import atomic_path, check_writable
 from ..core.mdd import write_mdd
 from ..core.motion import Motion
 from ..core.principal import MOST, NAME
+from ..core.steps import paced
 from ..core.template import bundled_template
 from . import compat, face
 from .fcurves import discard, fill_keys, key_name, key_path

@@ -9,7 +9,6 @@ from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
-Told = TypeVar("Told")
 LOOK = 0.005  # seconds between two looks at it
 # Seconds after which the thread lets Blender's Python have its turn: a panel asks for dozens.
 TURN = 0.0005
@@ -78,25 +77,3 @@ def _unless(unwanted: threading.Event, steps: Generator[Any, None, Result]) -> R
                 result: Result = end.value
                 return result
     raise GeneratorExit
-
-
-def at_last(steps: Generator[Any, None, Result]) -> Result:
-    """What a generator returns, at once."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
-
-
-def paced(steps: Generator[Any, None, Result], now: Told) -> Generator[Told, None, Result]:
-    """What a generator returns; yields `now` as often as it yields."""
-    with contextlib.closing(steps):
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                result: Result = end.value
-                return result
-            yield now

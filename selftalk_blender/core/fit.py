@@ -10,7 +10,8 @@ import numpy as np
 from .errors import SelfTalkError
 from .landmarks import LANDMARKS, eye_rims, front_view, skin_of, template_landmarks
 from .retarget import Correspondence, similarity
-from .sparse import Sparse, finished
+from .sparse import Sparse
+from .steps import at_last
 from .surface import border_of, edges_of, nearest, normals_of, triangulate, weld_borders
 from .template import FaceTemplate, bundled_template
 
@@ -272,7 +273,7 @@ def _lay(
             np.add.at(right, index, firm * (goal - base[index]))
             values = np.concatenate([-hold, -hold, total + held])
             system = Sparse(count, rows, columns, values)
-            laid = base + finished(system.solve(right, laid - base))
+            laid = base + at_last(system.solve(right, laid - base))
     return laid
 
 

@@ -38,11 +38,18 @@ def write_mdd(
     """
     file.write(np.array([frames, vertices], ">i4").tobytes())
     file.write((start + np.arange(frames) / fps).astype(">f4").tobytes())
+    yield from write_positions(file, frames, vertices, ">f4", chunks)
+
+
+def write_positions(
+    file: BinaryIO, frames: int, vertices: int, kind: str, chunks: Iterable[np.ndarray]
+) -> Iterator[int]:
+    """Write the positions of a cache as floats of a kind, ">f4" or "<f4"; else as `write_mdd`."""
     written = 0
     for chunk in chunks:
         if chunk.shape[1:] != (vertices, 3):
             raise ValueError(f"frames of {chunk.shape[1:]} in a cache of {vertices} vertices")
-        file.write(chunk.astype(">f4").tobytes())
+        file.write(chunk.astype(kind).tobytes())
         written += len(chunk)
         yield written
     if written != frames:

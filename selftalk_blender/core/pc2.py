@@ -8,6 +8,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from .mdd import write_positions
+
 HEADER = struct.Struct("<12siiffi")
 
 
@@ -33,12 +35,4 @@ def write_pc2(
         OSError: the disk is full.
     """
     file.write(HEADER.pack(b"POINTCACHE2\0", 1, vertices, first_frame, 1.0, frames))
-    written = 0
-    for chunk in chunks:
-        if chunk.shape[1:] != (vertices, 3):
-            raise ValueError(f"frames of {chunk.shape[1:]} in a cache of {vertices} vertices")
-        file.write(chunk.astype("<f4").tobytes())
-        written += len(chunk)
-        yield written
-    if written != frames:
-        raise ValueError(f"{written} frames written, {frames} announced")
+    yield from write_positions(file, frames, vertices, "<f4", chunks)

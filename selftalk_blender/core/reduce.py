@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .steps import at_last
+
 # How much the slope of the frames themselves counts, against one frame's error: keys beside each
 # other leave no frame between that would tell.
 SLOPE_WEIGHT = 0.01
@@ -82,12 +84,7 @@ class Reduced:
 
 def reduce_keys(values: np.ndarray, deltas: np.ndarray, error_mm: float | np.ndarray) -> Reduced:
     """As `reducing`, at once."""
-    steps = reducing(values, deltas, error_mm)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
+    return at_last(reducing(values, deltas, error_mm))
 
 
 def reducing(
@@ -186,12 +183,7 @@ def _farthest(error: np.ndarray, deltas: np.ndarray) -> tuple[np.ndarray, np.nda
         error: (C, T) of the curves.
         deltas: (C, V, 3) mm.
     """
-    looking = _looking(error, deltas)
-    while True:
-        try:
-            next(looking)
-        except StopIteration as end:
-            return end.value
+    return at_last(_looking(error, deltas))
 
 
 def _looking(

@@ -95,12 +95,3 @@ class Sparse:
             direction *= energy / np.where(before == 0, 1.0, before)
             direction += scaled
         return x[self._back]
-
-
-def finished(steps: Generator[float, None, np.ndarray]) -> np.ndarray:
-    """The result of `solve`, without looking on."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value

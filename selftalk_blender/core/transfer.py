@@ -10,6 +10,7 @@ import numpy as np
 from .fit import EYES, MOUTH_PARTS, Fit, part_vertices, template_triangles
 from .landmarks import LANDMARKS, eye_rims, front_view, template_landmarks
 from .sparse import Sparse
+from .steps import paced
 from .surface import (
     barycentric,
     edges_of,
@@ -141,7 +142,7 @@ def _on_laid(template: FaceTemplate, laid: np.ndarray) -> Generator[float, None,
                 )
         start = shapes[chosen].transpose(1, 0, 2).reshape(skin, -1)
         steps = system.solve(right.reshape(skin, -1), start, tolerance=1e-4, most=300)
-        solved = yield from _relayed(steps, number / (len(batches) + len(MEETING)))
+        solved = yield from paced(steps, number / (len(batches) + len(MEETING)))
         moved[chosen, :skin] = solved.reshape(skin, -1, 3).transpose(1, 0, 2)
     for part in (*MOUTH_PARTS, *EYES):
         index = part_vertices(template, part)
@@ -151,18 +152,6 @@ def _on_laid(template: FaceTemplate, laid: np.ndarray) -> Generator[float, None,
         )
         moved[:, index] *= np.float32(size)
     return moved
-
-
-def _relayed(
-    steps: Generator[float, None, np.ndarray], done: float
-) -> Generator[float, None, np.ndarray]:
-    """The result of a solver, whose steps count as one and the same share done."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
-        yield done
 
 
 def _meetings(

@@ -7,6 +7,7 @@ left is removed by the next one.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import json
 import os
@@ -64,7 +65,7 @@ def about(folder: Path) -> tuple[str, int]:
         return "", 0
 
 
-class Work(threading.Thread):
+class Work(threading.Thread, abc.ABC):
     """Something with many files, in a thread of its own.
 
     Attributes:
@@ -106,8 +107,9 @@ class Work(threading.Thread):
         with contextlib.suppress(OSError):
             self._folder.rmdir()  # where nothing is in it
 
+    @abc.abstractmethod
     def _work(self, work: Path) -> None:
-        raise NotImplementedError
+        """Do it, with a folder of ours for what is half-done; `run` removes that afterwards."""
 
 
 class Removal(Work):

@@ -22,10 +22,10 @@ from test_lines import say, spoken, take
 from selftalk_blender.blender import compat, export, face, lines, strips, targets, writers
 from selftalk_blender.blender.export import exporters
 from selftalk_blender.core import bundled_template
-from selftalk_blender.core.aside import at_last
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.core.livelink import COLUMNS
 from selftalk_blender.core.mdd import read_mdd
+from selftalk_blender.core.steps import at_last
 
 FIRST, COUNT = 3, 6
 NAMES = bundled_template().shape_names

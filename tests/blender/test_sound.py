@@ -54,7 +54,7 @@ def encoded(path: Path, samples: np.ndarray) -> Path:
 
 
 def by_ffmpeg(path: Path, samples: np.ndarray | None, video: bool) -> Path:
-    av = pytest.importorskip("av")
+    av = pytest.importorskip("av", reason="encodes the sounds; it is in 5.0's environment")
     with av.open(str(path), "w") as container:
         if samples is not None:
             stream = container.add_stream("aac", rate=48000)
@@ -201,7 +201,9 @@ def test_a_file_that_may_be_longer_than_it_is_gets_a_notice(
 
 
 def test_wav_files_are_left_to_the_animator(tmp_path: Path) -> None:
-    soundfile = pytest.importorskip("soundfile")
+    soundfile = pytest.importorskip(
+        "soundfile", reason="writes a file; it is in 5.0's environment"
+    )
     soundfile.write(tmp_path / "a.wav", np.zeros(100), 8000)
     assert not sound.needs_reading(tmp_path / "a.wav")
     soundfile.write(tmp_path / "phone.wav", np.zeros(16000), 8000, subtype="ALAW")

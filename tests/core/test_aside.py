@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from selftalk_blender.core.aside import aside, at_last, paced
+from selftalk_blender.core.aside import aside
+from selftalk_blender.core.steps import at_last, paced
 
 
 def test_the_caller_goes_on_while_it_works_and_has_the_result() -> None:

@@ -9,7 +9,8 @@ from heads import ICT_LANDMARKS, TEMPLATE, TRIANGLES, VERTICES, finer, ict_head,
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.core.fit import fit_template
 from selftalk_blender.core.landmarks import template_landmarks
-from selftalk_blender.core.sparse import Sparse, finished
+from selftalk_blender.core.sparse import Sparse
+from selftalk_blender.core.steps import at_last
 from selftalk_blender.core.surface import edges_of, islands_of, nearest, weld_borders
 
 PLACES = VERTICES[template_landmarks()]
@@ -53,7 +54,7 @@ def test_the_solver_gives_what_scipy_gives() -> None:
     right = np.random.default_rng(1).normal(size=(count, 5))
     system = Sparse(count, rows, columns, values)
     assert np.allclose(system @ right, reference @ right)
-    solved = finished(system.solve(right, tolerance=1e-8))
+    solved = at_last(system.solve(right, tolerance=1e-8))
     assert np.allclose(solved, linalg.splu(reference).solve(right), atol=1e-6)
 
 

@@ -11,7 +11,7 @@ import pytest
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.core.wav import NotWavError, open_wav
 
-soundfile = pytest.importorskip("soundfile")
+soundfile = pytest.importorskip("soundfile", reason="reads and writes for comparison")
 SOUND = np.random.default_rng(0).uniform(-0.9, 0.9, (40000, 2)).astype(np.float32)
 
 

@@ -36,8 +36,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample clip as 44.1 kHz stereo WAV of 16 bits, over several windows."""
-    soundfile = pytest.importorskip("soundfile")
-    soxr = pytest.importorskip("soxr")
+    soundfile = pytest.importorskip("soundfile", reason="reads for comparison")
+    soxr = pytest.importorskip("soxr", reason="resamples for comparison")
     samples, rate = soundfile.read(ASSETS / "sample.ogg", dtype="float32")
     samples = soxr.resample(np.tile(samples, 4), rate, 44100)
     path = tmp_path_factory.mktemp("speech") / "speech.wav"
@@ -67,7 +67,7 @@ def apart(ours: Motion, theirs: Motion) -> float:
 
 
 def test_with_numpy_alone_lips_move_as_with_torch(speech: Path, numpy_alone: Path) -> None:
-    pytest.importorskip("torch")
+    pytest.importorskip("torch", reason="compares both lanes")
     ours, notices, stages = run(speech, numpy_alone)
     theirs, _, _ = run(speech, Path(sys.executable), device="cpu")
     assert len(ours) == len(theirs) and ours.fps == theirs.fps

@@ -23,6 +23,7 @@ from ...core.errors import SelfTalkError, operator_reason
 from ...core.files import atomic_path, check_writable
 from ...core.livelink import write_livelink
 from ...core.progress import Progress
+from ...core.steps import at_last
 from .. import compat, lines, strips, writers
 from ..formats import FORMATS, PRESETS, format_of, usd_name
 from . import caches, curves, exporters, package, sound
@@ -182,12 +183,7 @@ def export(
     with_sound: bool = False,
 ) -> Exported:
     """`exporting` from beginning to end."""
-    steps = exporting(context, faces, path, frames, preset, with_parts, with_sound)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
+    return at_last(exporting(context, faces, path, frames, preset, with_parts, with_sound))
 
 
 def exporting(

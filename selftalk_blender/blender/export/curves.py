@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import bpy
 import numpy as np
 
-from ...core.aside import paced
 from ...core.errors import SelfTalkError
 from ...core.lips import rest_weights
+from ...core.steps import paced
 from ...core.template import bundled_template
 from .. import controls, lines, targets, writers
 

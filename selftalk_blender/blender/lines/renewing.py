@@ -10,6 +10,7 @@ import bpy
 
 from ...core.drive import Drive
 from ...core.errors import SelfTalkError
+from ...core.steps import paced
 from ...core.take import Take
 from .. import controls, targets, writers
 from ..fcurves import discard, key_name
@@ -144,13 +145,7 @@ def _renewing_curves(
         return {}
     relative = bool(place.action.get(RELATIVE))
     writing = write_curves(place.action, place.slot, baked, columns, relative)
-    while True:
-        try:
-            next(writing)
-        except StopIteration as end:
-            written: Mapping[Curve, float] = end.value
-            break
-        yield
+    written = yield from paced(writing, None)
     if relative:
         hold_rest(face, owner, written)
     return written

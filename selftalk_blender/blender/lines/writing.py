@@ -11,10 +11,11 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from ...core.aside import aside, paced
+from ...core.aside import aside
 from ...core.drive import Channel, Drive
 from ...core.errors import SelfTalkError
 from ...core.motion import Motion
+from ...core.steps import paced
 from ...core.take import Take
 from ...core.template import bundled_template
 from .. import compat, controls, writers
