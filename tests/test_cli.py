@@ -171,6 +171,7 @@ def test_one_bad_clip_does_not_stop_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clips = tmp_path / "clips"
+    clips.mkdir()
     (clips / "bad.wav").write_bytes(b"x")
     (clips / "act 1").mkdir()
     shutil.copy(ASSETS / "sample.ogg", clips / "act 1" / "good.ogg")

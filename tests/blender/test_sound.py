@@ -201,9 +201,7 @@ def test_a_file_that_may_be_longer_than_it_is_gets_a_notice(
 
 
 def test_wav_files_are_left_to_the_animator(tmp_path: Path) -> None:
-    soundfile = pytest.importorskip(
-        "soundfile", reason="writes a file; it is in 5.0's environment"
-    )
+    soundfile = pytest.importorskip("soundfile", reason="writes a file; it is in 5.0's environment")
     soundfile.write(tmp_path / "a.wav", np.zeros(100), 8000)
     assert not sound.needs_reading(tmp_path / "a.wav")
     soundfile.write(tmp_path / "phone.wav", np.zeros(16000), 8000, subtype="ALAW")
