@@ -152,7 +152,7 @@ def _environment(blender: str) -> Path:
             f"python{version} (with its venv module) and run this again."
         )
     begun = time.monotonic()
-    print(f"Setting up {folder} for Blender {blender}: once, some minutes and some 2 GB of disk.")
+    print(f"Setting up {folder} for Blender {blender}: once, some minutes and up to 3 GB of disk.")
     if home.exists():
         shutil.rmtree(home)
     venv(base, version, home)
