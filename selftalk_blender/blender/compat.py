@@ -21,6 +21,13 @@ NEW_STRIPS = bpy.app.version >= (4, 4, 0)
 SEQUENCER_SCENES = bpy.app.version >= (5, 0, 0)
 # The wheel of 4.2 is built without sound; every Blender with a window has it.
 HAS_SOUND: bool = bpy.app.build_options.audaspace
+# Debian's Blender plays sound, but its Python has no module for it.
+try:
+    import aud as _  # noqa: F401
+except ImportError:
+    READS_SOUND = False
+else:
+    READS_SOUND = True
 
 
 def use_nodes(block: bpy.types.Material | bpy.types.World) -> bpy.types.NodeTree:

@@ -281,7 +281,7 @@ def _plot_gap(
 
 def _samples(clip: Path | None, seconds: float) -> tuple[np.ndarray, float]:
     """(n,) samples of one channel of the first seconds of a file, and their rate in Hz."""
-    if clip is None or not compat.HAS_SOUND:
+    if clip is None or not compat.READS_SOUND:
         return np.zeros(0, np.float32), 1.0
     import aud
 

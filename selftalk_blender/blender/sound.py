@@ -1,6 +1,7 @@
 """Sound by Blender's own decoders, for the animator's process: whatever Blender plays, as WAV.
 
-WAV files need no decoder, and a Blender without sound has none: the process reads the file itself.
+WAV files need no decoder, and a Blender whose Python lacks the module `aud` has none: the process
+reads the file itself.
 
 Blender's module for sound, `aud`, can only be asked for whole parts of a file, and holds the window
 meanwhile. So a file is read in short parts, each of which begins with a seek. Where a seek leads is
@@ -26,7 +27,7 @@ from ..core.sound import CUT_SHORT, RATES, check_file, cut_short, mixed, not_num
 from ..core.wav import NotWavError, open_wav, wav_header
 from . import compat
 
-if compat.HAS_SOUND:
+if compat.READS_SOUND:
     import aud
 
 PART = 4.0  # seconds read at once, some 20 ms of work
@@ -49,7 +50,7 @@ def needs_reading(clip: Path) -> bool:
     Raises:
         SelfTalkError: the file is missing, empty, or a damaged WAV.
     """
-    if not compat.HAS_SOUND:
+    if not compat.READS_SOUND:
         return False
     try:
         open_wav(clip)
