@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import SelfTalkError
-from .task import METHODS, Settings, formats, number, rate
+from .task import METHODS, Settings, formats, number, preset, rate
 
 # The artist's controls by their names in `core.controls`, with the values that they take. `offset`
 # is in frames, as in the panel; `head` is the size of the head's motion; 0 leaves out what is not
@@ -209,6 +209,7 @@ COLUMNS: dict[str, Callable[[str], Any]] = {
     "fps": rate,
     "method": _method,
     "format": formats,
+    "fbx_preset": preset,
     "animator": str,
     "device": _device,
     "template": str,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import bpy
 
-from ..batch.manifest import output_of
+from ..batch.manifest import ANIMATOR, content, output_of, read_of
 from ..batch.task import Done, Task
 from ..core.errors import SelfTalkError, operator_reason
 from ..core.files import atomic_path, check_writable
@@ -118,6 +118,7 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
     settings = task.settings
     begun = time.monotonic()
     times, warnings = {}, []
+    also: list[str] = []  # is read, and not named by the task
     interface.register()  # lines are kept in our own properties
     with contextlib.closing(listening) if listening else contextlib.nullcontext():
         check_writable(task.path("png"))
@@ -132,12 +133,16 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
             own = talker.selftalk
             who = _Animator(*map(_absolute, (own.animator, own.template)), own.subject)
             _own[task.mesh, task.object] = who
+            also += character.libraries()
         else:
             scene = _new_scene(settings.fps or 30.0)
             talker = face.add_head(bpy.context, (0.0, 0.0, 0.0))
             first = FIRST_FRAME
             who = _Animator("", "", "")
-        who = _chosen(task) or who
+        chosen = _chosen(task)
+        if chosen is None:
+            also += filter(None, (who.animator, who.template))
+        who = chosen or who
         character.set_controls(talker, settings.controls)
         if settings.controls and who.template:
             warnings.append(
@@ -156,6 +161,7 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
             subject=who.subject,
             device=settings.device,
         )
+        animator = content(who.animator or str(ANIMATOR))
         share = 1.0 - PREVIEW_SHARE if settings.preview else 1.0
         done = yield from _animate(plan, listening, 0.8 * share)
     warnings += done.notices
@@ -175,7 +181,8 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
             _save(scene, talker, path, task)
             files.append(path)
         else:
-            made = yield from _export(talker, path, (first, last), part, patience)
+            preset = settings.fbx_preset.upper()
+            made = yield from _export(talker, path, (first, last), preset, part, patience)
             files += made.files
             warnings += made.notices
     times["writing"] = round(time.monotonic() - begun, 3)
@@ -192,6 +199,9 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
         clip=task.clip,
         place=task.place,
         outputs=tuple(output_of(Path(task.out), path) for path in files),
+        blender="{}.{}.{}".format(*bpy.app.version),
+        animator=animator,
+        read=tuple(map(read_of, also)),
         duration=round(duration, 3),
         times=times,
         warnings=tuple(warnings),
@@ -218,10 +228,11 @@ def _export(
     talker: bpy.types.Object,
     path: Path,
     frames: tuple[int, int],
+    preset: str,
     done: float,
     patience: float,
 ) -> Generator[Step, None, export.Exported]:
-    exporting = export.exporting(bpy.context, [talker], path, frames)
+    exporting = export.exporting(bpy.context, [talker], path, frames, preset)
     with _one_fbx_date():
         now = Step(done, f"Writing {path.name}", patience, heard=True)
         made = yield from paced(exporting, now)

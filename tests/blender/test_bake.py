@@ -1,5 +1,6 @@
 """Clips become files that play by themselves; what came before a clip does not matter."""
 
+import hashlib
 import shutil
 import wave
 from dataclasses import replace
@@ -82,6 +83,8 @@ def test_every_format_is_written_and_told_of(one, tmp_path) -> None:
         path = tmp_path / "out" / output.path
         assert output.size == path.stat().st_size > 1000
         assert output.changed == path.stat().st_mtime_ns and len(output.sha256) == 64
+    assert done.blender == "{}.{}.{}".format(*bpy.app.version) and not done.read
+    assert done.animator == hashlib.sha256(b"").hexdigest()  # of the empty file
     assert done.duration == pytest.approx(0.5) and done.times["writing"] > 0
     assert done.warnings[0] == f"Spoken by {me}."
     assert {p.name for p in (tmp_path / "out" / "act").iterdir()} == {
@@ -95,6 +98,7 @@ def test_every_format_is_written_and_told_of(one, tmp_path) -> None:
 
 def test_what_the_command_line_knows_is_what_there_is() -> None:
     assert set(task.FORMATS) == {"blend", *export.FORMATS}
+    assert {name.upper() for name in task.FBX_PRESETS} == set(export.PRESETS)
     known = controls.ControlSettings.bl_rna.properties
     for name, limits in table.CONTROLS.items():
         assert (known[name].hard_min, known[name].hard_max) == pytest.approx(limits), name
@@ -124,6 +128,14 @@ def test_the_blend_plays_by_itself_wherever_it_is_moved(one, tmp_path, method, f
             moved / "clips" / "one.wav"
         )
         assert compat.strip_place(strip)[2] == 1
+
+
+def test_fbx_is_as_its_program_likes_it(one, tmp_path) -> None:
+    path = tmp_path / "out" / "act" / "one.fbx"
+    run(with_settings(one, formats=("fbx",)))
+    assert b"SelfTalk Head" in path.read_bytes()
+    run(with_settings(one, formats=("fbx",), fbx_preset="maya"))
+    assert b"SelfTalk_Head" in path.read_bytes()
 
 
 def test_a_preview_stands_beside_the_files(one, tmp_path, monkeypatch) -> None:

@@ -203,5 +203,7 @@ def test_the_face_says_who_animates_it(ann, tmp_path) -> None:
     bake._own.clear()
     assert bake.listen(ann) is None and not Talks.started  # nobody knows yet
     done = run(with_settings(ann, formats=("abc",)))
-    assert f"Spoken by {tmp_path / 'cast' / 'own.safetensors'}." in done.warnings
+    own = tmp_path / "cast" / "own.safetensors"
+    assert f"Spoken by {own}." in done.warnings
+    assert [file.path for file in done.read] == [str(own)]
     assert bake.listen(ann) is not None
