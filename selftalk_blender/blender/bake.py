@@ -9,7 +9,7 @@ import math
 import os
 import time
 import types
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,8 +59,14 @@ class _Animator:
 _own: dict[tuple[str, str], _Animator] = {}  # of the characters opened so far, by file and object
 
 
-def listen(task: Task) -> animate.Listening | None:
+def listen(task: Task, tell: Callable[[], None]) -> animate.Listening | None:
     """Begin to listen to a clip whose turn comes soon; to be given to `bake`.
+
+    Blender decodes the sound at once, although it holds up what we are at: 17 s for an hour of
+    stereo OGG, where the animator, which begins after it, takes a minute and more.
+
+    Args:
+        tell: called again and again meanwhile, as a sign of life.
 
     Returns:
         None where the face's own file has to be opened first to know who animates it.
@@ -80,7 +86,7 @@ def listen(task: Task) -> animate.Listening | None:
             subject=who.subject,
         )
         while not next(listening).waiting:
-            pass
+            tell()
     except StopIteration as end:
         return _ended(end.value)
     except Exception as error:  # told when its turn comes: the clip in hand has no part in it

@@ -16,6 +16,7 @@ from selftalk_blender.batch.task import Done, Settings, Task
 from selftalk_blender.blender import animate, bake, compat, controls, export, preview, writers
 from selftalk_blender.core.controls import LONGEST_SMOOTHING
 from selftalk_blender.core.errors import SelfTalkError
+from selftalk_blender.core.template import ASSETS
 
 
 class Talks:
@@ -56,6 +57,10 @@ def one(tmp_path, monkeypatch) -> Task:
             file.setparams((1, 2, 16000, 0, "NONE", ""))
             file.writeframes(sound)
     return Task(str(folder / "one.wav"), str(tmp_path / "out"), "act/one", Settings(task.USUAL))
+
+
+def no_news() -> None:
+    pass
 
 
 def run(todo: Task, listening=None, steps: list | None = None) -> Done:
@@ -175,18 +180,26 @@ def test_the_next_clip_is_listened_to_ahead(one, monkeypatch) -> None:
         raise OSError("the disk is full")
         yield
 
-    listening = bake.listen(one)
+    listening = bake.listen(one, no_news)
     assert Talks.started == ["one.wav"]
     assert run(with_settings(one, formats=("csv",)), listening).error is None
     assert Talks.started == ["one.wav"]
     broken = replace(one, clip=one.clip.replace("one", "broken"))
-    listening = bake.listen(broken)
+    listening = bake.listen(broken, no_news)
     with pytest.raises(SelfTalkError, match="is no sound"):
         run(broken, listening)
     monkeypatch.setattr(animate, "listen", full)
-    listening = bake.listen(one)
+    listening = bake.listen(one, no_news)
     with pytest.raises(OSError, match="full"):
         run(one, listening)
+
+
+@pytest.mark.skipif(not compat.READS_SOUND, reason="this Blender decodes no sound")
+def test_there_are_signs_of_life_while_the_next_clip_is_decoded(one) -> None:
+    signs: list[int] = []
+    long = replace(one, clip=str(ASSETS / "sample.ogg"))
+    bake.listen(long, lambda: signs.append(len(Talks.started)))
+    assert len(signs) > 1 and not any(signs) and Talks.started == ["sound.wav"]
 
 
 def test_the_order_of_the_formats_does_not_matter(one, tmp_path) -> None:
