@@ -149,6 +149,7 @@ def plan(
         source = strips.absolute(os.fspath(clip))
         if not source.is_file():
             raise SelfTalkError(f"There is no file {source}. Choose a sound file.")
+        strips.check_name(source)
         sequencer, strip = scene, ""
         heard = Heard(
             clip=source,

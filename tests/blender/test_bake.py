@@ -1,6 +1,7 @@
 """Clips become files that play by themselves; what came before a clip does not matter."""
 
 import hashlib
+import os
 import shutil
 import wave
 from dataclasses import replace
@@ -171,6 +172,15 @@ def test_ending_early_leaves_nothing_half_written(one, tmp_path) -> None:
         assert any(step.text == text for step in work)
         work.close()
         assert not list((tmp_path / "out").rglob("*.*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names as Windows has none")
+@pytest.mark.parametrize("name", [b"back\\slash.wav", b"no text \xff.wav"])
+def test_names_that_blender_cannot_open(one, name) -> None:
+    clip = Path(one.clip).with_name(os.fsdecode(name))
+    shutil.copyfile(one.clip, clip)
+    with pytest.raises(SelfTalkError, match="Blender cannot open"):
+        run(replace(one, clip=str(clip)))
 
 
 def test_the_next_clip_is_listened_to_ahead(one, monkeypatch) -> None:
