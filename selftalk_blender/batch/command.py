@@ -70,21 +70,28 @@ def run(options: argparse.Namespace, blender: str = "") -> int:
 
 @contextlib.contextmanager
 def _orderly() -> Iterator[None]:
-    """Have whoever ends us be as orderly as Ctrl-C.
+    """Have whoever ends us be as orderly as Ctrl-C, and twice as orderly as once.
 
     A farm that takes the machine back sends SIGTERM, a terminal that closes SIGHUP, which `nohup`
     has us ignore.
     """
-    before = {
-        number: signal.signal(number, signal.default_int_handler)
-        for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
-        if signal.getsignal(number) != signal.SIG_IGN
-    }
+    numbers = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+    # Of a handler that is not Python's, such as Blender's own, nothing is known.
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
+    ours = [number for number, handler in before.items() if handler != signal.SIG_IGN]
+
+    def end(*_: object) -> None:
+        for number in ours:  # to clean up takes seconds, and must not be interrupted
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
     try:
+        for number in ours:
+            signal.signal(number, end)
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in ours:
+            signal.signal(number, before[number])
 
 
 def tasks_of(options: argparse.Namespace) -> list[Task]:

@@ -234,7 +234,7 @@ def test_interrupted_nothing_half_written_is_left(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals as POSIX does")
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_farm_and_a_terminal_end_it_in_good_order(
     tmp_path: Path,
     name: str,
@@ -243,14 +243,20 @@ def test_a_farm_and_a_terminal_end_it_in_good_order(
 ) -> None:
     (clip,) = tasks(tmp_path, "a")
 
+    cleaned = []
+
     def killed(*_: object) -> int:
-        signal.raise_signal(getattr(signal, name))
+        try:
+            signal.raise_signal(getattr(signal, name))
+        finally:
+            signal.raise_signal(getattr(signal, name))  # of one who is impatient
+            cleaned.append(name)
         return 0
 
     monkeypatch.setattr(Supervisor, "run", killed)
     before = signal.getsignal(getattr(signal, name))
     bake = ["bake", clip.clip, "-o", str(tmp_path / "out"), "--json"]
-    assert main(bake, blender="/none") == 130
+    assert main(bake, blender="/none") == 130 and cleaned
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["error"] == "Interrupted."
     assert signal.getsignal(getattr(signal, name)) == before
     signal.signal(getattr(signal, name), signal.SIG_IGN)  # as by nohup
