@@ -65,6 +65,8 @@ def read_table(path: Path) -> list[Row]:
             there is no such thing.
     """
     text = _text(path)
+    if "\0" in text:
+        raise SelfTalkError(f"{path} is no CSV. Export the table as CSV, in UTF-8.")
     if text.lower().startswith("sep="):  # Excel's own hint
         text = "\n" + text.partition("\n")[2]
     head = next((line for line in text.splitlines() if line.strip()), "")
@@ -109,9 +111,9 @@ def _names(path: Path, cells: list[str]) -> list[str]:
         names.pop()
     unknown = [cell for cell, name in zip(cells, names, strict=False) if name not in COLUMNS]
     if unknown:
+        told = ", ".join(repr(cell[:40]) for cell in unknown[:5])
         raise SelfTalkError(
-            f"{path} has columns that are unknown: {', '.join(map(repr, unknown))}. Known are "
-            f"{', '.join(COLUMNS)}."
+            f"{path} has columns that are unknown: {told}. Known are {', '.join(COLUMNS)}."
         )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
