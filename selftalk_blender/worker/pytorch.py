@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -142,6 +143,11 @@ class Installation(Work):
             SelfTalkError: this cannot be done here, and what to do instead.
         """
         super().__init__(folder)
+        if not any(map(importlib.util.find_spec, ("ensurepip", "pip"))):
+            raise SelfTalkError(
+                "Blender's Python has no pip, which installs PyTorch. Have the system install it "
+                "(Debian: python3-pip), or choose an existing Python that has PyTorch."
+            )
         if not index and build != usual_build():
             raise SelfTalkError(
                 f"The usual package index has no PyTorch for {build} on this system. Enter the "
