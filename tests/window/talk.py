@@ -1,4 +1,4 @@
-"""Runs inside Debian's Blender 3.4: presses Animate from Audio in a real window.
+"""Runs inside a Blender with a window: presses Animate from Audio there.
 
     blender --factory-startup -P tests/window/talk.py -- REPORT CLIP (finish|cancel|queue|drag|show)
 
@@ -17,9 +17,11 @@ from collections.abc import Iterator
 
 import bpy
 
-sys.path.insert(0, os.path.dirname(__file__))
-import bridge
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(__file__))))
+import selftalk_blender
+from selftalk_blender.blender import adjust, interface
 
+TAB = "SelfTalk"
 REPORT, CLIP, MODE = sys.argv[sys.argv.index("--") + 1 :]
 report: dict[str, object] = {}
 
@@ -39,6 +41,9 @@ def steps() -> Iterator[float]:
     scene = bpy.context.scene
     space = bpy.context.area.spaces[0]
     space.show_region_ui = True
+    yield 1.0  # a sidebar has tabs when it was drawn
+    sidebar = next(region for region in bpy.context.area.regions if region.type == "UI")
+    sidebar.active_panel_category = TAB
     space.shading.color_type = "MATERIAL"
     space.overlay.show_cursor = space.overlay.show_floor = False
     space.overlay.show_axis_x = space.overlay.show_axis_y = False
@@ -54,8 +59,6 @@ def steps() -> Iterator[float]:
     if MODE == "drag":
         yield from drag(scene)
         return
-    if MODE == "show":
-        yield from wait_for("clicked")  # the tab, while the window is quick
     report["operator"] = list(bpy.ops.selftalk.animate_from_audio("INVOKE_DEFAULT"))
     if MODE == "queue":
         bpy.ops.selftalk.animate_from_audio("INVOKE_DEFAULT")
@@ -96,7 +99,7 @@ def steps() -> Iterator[float]:
     yield from wait_for("photographed")
 
 
-SLIDER = (965, 407)  # where Strength is in the panel Adjust, alone of ours in its tab
+SLIDER = (949, 151)  # where Strength is
 
 
 def drag(scene: bpy.types.Scene) -> Iterator[float]:
@@ -206,8 +209,11 @@ def tick() -> float:
 
 running = work()
 bpy.context.preferences.view.show_splash = False
-# All panels in the tab that is open at the start, so that they are drawn; a picture has them apart.
-alone = "SELFTALK_PT_adjust" if MODE == "drag" else ""
-tab = "Tool" if alone else "Item"
-bridge.enable(None if MODE == "show" else tab, alone)
+if MODE == "drag":  # in a tab by itself, so that its sliders have a known place
+    TAB = adjust.SELFTALK_PT_adjust.bl_category = "Adjust"
+elif MODE != "show":
+    for cls in interface.CLASSES:
+        if issubclass(cls, bpy.types.Panel):  # sub-panels open, so that they are drawn, too
+            cls.bl_options = getattr(cls, "bl_options", set()) - {"DEFAULT_CLOSED"}
+selftalk_blender.register()
 bpy.app.timers.register(tick, first_interval=1.0)
