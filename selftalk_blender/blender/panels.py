@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ..worker.log import log_file
 from . import compat, face, formats, glance, jobs, operators, preferences, properties, rigs, strips
 
 SEVERAL_FACES = (".pkl", ".npz")  # endings of template files that may hold several
+UNIT = re.compile(r"(?<=\d) (?=(s|mm|MB|GB|fps|Hz)\b)")  # the space between a number and its unit
 CHARACTER = 6.2  # mean width in pixels at interface scale 1; a bit wide, so that no line is cut
 
 
@@ -24,7 +26,8 @@ def paragraph(
     width = max(int((context.region.width / scale - 60) / CHARACTER), 20)
     column = layout.column(align=True)
     column.scale_y = 0.8
-    for line in textwrap.wrap(text, width):
+    together = UNIT.sub("\u00a0", text)
+    for line in textwrap.wrap(together, width):
         column.label(text=line, icon=icon)
         icon = "BLANK1" if icon != "NONE" else icon
 

@@ -30,7 +30,7 @@ ELSEWHERE = {
     "python3.11 tools/run.py test --blender 4.5 tests/blender/test_lines.py -k overlap": (
         "sets up another environment; .ci/run does it with all tests"
     ),
-    "python3.11 tools/run.py test tests/window": "needs packages of the system and a screen",
+    "python3.11 tools/run.py test tests/window": "sets up another Blender; .ci/run does",
     "python3.11 tools/run.py bake line.wav -o baked --preview": (
         "a minute; tests/blender/test_preview.py"
     ),

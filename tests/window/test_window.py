@@ -71,8 +71,9 @@ def test_the_button_animates_while_the_window_lives(display: str, tmp_path: Path
     assert seen["actions after undo"] == 0  # one step back is before the button
 
 
-def test_cancel_leaves_nothing(display: str, tmp_path: Path) -> None:
+def test_escape_cancels_and_leaves_nothing(display: str, tmp_path: Path) -> None:
     seen = press(display, tmp_path, "cancel")
+    assert seen["cancelled in"] < 1.0  # half a second where the machine is quiet
     assert (seen["result"], seen["actions"], seen["strips"]) == ("", 0, 0)
 
 
@@ -84,7 +85,7 @@ def test_a_dragged_slider_and_its_keys_are_one_undo_step(display: str, tmp_path:
     assert all(after["keys"][name] != value for name, value in before["keys"].items())
     assert seen["undone"] == before
     assert seen["redone"] == after
-    assert seen["slices"] > 5
+    assert seen["slices"] > 1
     assert seen["held"] < 0.1  # 0.03 where the machine is quiet
 
 
