@@ -26,6 +26,7 @@ from ..core.principal import principal_shapes
 from ..core.progress import Progress
 from ..core.steps import paced
 from ..core.take import Take
+from ..core.words import counted
 from ..worker import STARTING
 from ..worker.client import AnimateJob
 from ..worker.python import find_python
@@ -85,7 +86,7 @@ class Result:
 
     @property
     def summary(self) -> str:
-        return f"{self.frames} frames, {self.seconds:.1f} s of sound in {self.elapsed:.1f} s"
+        return f"{counted(self.frames, 'frame')}, {self.seconds:.1f} s of sound in {self.elapsed:.1f} s"
 
     @property
     def text(self) -> str:
@@ -148,6 +149,7 @@ def plan(
         source = strips.absolute(os.fspath(clip))
         if not source.is_file():
             raise SelfTalkError(f"There is no file {source}. Choose a sound file.")
+        strips.check_name(source)
         sequencer, strip = scene, ""
         heard = Heard(
             clip=source,
@@ -462,7 +464,7 @@ def _for_template(
     metres = bpy.data.scenes[plan.scene].unit_settings.scale_length
     unit = abs(np.linalg.det(world)) ** (1 / 3) * metres
     notices.append(
-        f"As {len(motion.template.shape_names)} shape keys: no vertex is more than "
+        f"As {counted(len(motion.template.shape_names), 'shape key')}: no vertex is more than "
         f"{max(error * unit * 1000, 0.001):.2g} mm from its place. A Mesh Cache is exact."
     )
     return motion

@@ -9,13 +9,13 @@ import math
 import os
 import time
 import types
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import bpy
 
-from ..batch.manifest import output_of
+from ..batch.manifest import ANIMATOR, content, output_of, read_of
 from ..batch.task import Done, Task
 from ..core.errors import SelfTalkError, operator_reason
 from ..core.files import atomic_path, check_writable
@@ -59,8 +59,14 @@ class _Animator:
 _own: dict[tuple[str, str], _Animator] = {}  # of the characters opened so far, by file and object
 
 
-def listen(task: Task) -> animate.Listening | None:
+def listen(task: Task, tell: Callable[[], None]) -> animate.Listening | None:
     """Begin to listen to a clip whose turn comes soon; to be given to `bake`.
+
+    Blender decodes the sound at once, although it holds up what we are at: 17 s for an hour of
+    stereo OGG, where the animator, which begins after it, takes a minute and more.
+
+    Args:
+        tell: called again and again meanwhile, as a sign of life.
 
     Returns:
         None where the face's own file has to be opened first to know who animates it.
@@ -80,7 +86,7 @@ def listen(task: Task) -> animate.Listening | None:
             subject=who.subject,
         )
         while not next(listening).waiting:
-            pass
+            tell()
     except StopIteration as end:
         return _ended(end.value)
     except Exception as error:  # told when its turn comes: the clip in hand has no part in it
@@ -118,6 +124,7 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
     settings = task.settings
     begun = time.monotonic()
     times, warnings = {}, []
+    also: list[str] = []  # is read, and not named by the task
     interface.register()  # lines are kept in our own properties
     with contextlib.closing(listening) if listening else contextlib.nullcontext():
         check_writable(task.path("png"))
@@ -132,12 +139,16 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
             own = talker.selftalk
             who = _Animator(*map(_absolute, (own.animator, own.template)), own.subject)
             _own[task.mesh, task.object] = who
+            also += character.libraries()
         else:
             scene = _new_scene(settings.fps or 30.0)
             talker = face.add_head(bpy.context, (0.0, 0.0, 0.0))
             first = FIRST_FRAME
             who = _Animator("", "", "")
-        who = _chosen(task) or who
+        chosen = _chosen(task)
+        if chosen is None:
+            also += filter(None, (who.animator, who.template))
+        who = chosen or who
         character.set_controls(talker, settings.controls)
         if settings.controls and who.template:
             warnings.append(
@@ -156,6 +167,7 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
             subject=who.subject,
             device=settings.device,
         )
+        animator = content(who.animator or str(ANIMATOR))
         share = 1.0 - PREVIEW_SHARE if settings.preview else 1.0
         done = yield from _animate(plan, listening, 0.8 * share)
     warnings += done.notices
@@ -175,7 +187,8 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
             _save(scene, talker, path, task)
             files.append(path)
         else:
-            made = yield from _export(talker, path, (first, last), part, patience)
+            preset = settings.fbx_preset.upper()
+            made = yield from _export(talker, path, (first, last), preset, part, patience)
             files += made.files
             warnings += made.notices
     times["writing"] = round(time.monotonic() - begun, 3)
@@ -192,6 +205,9 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
         clip=task.clip,
         place=task.place,
         outputs=tuple(output_of(Path(task.out), path) for path in files),
+        blender="{}.{}.{}".format(*bpy.app.version),
+        animator=animator,
+        read=tuple(map(read_of, also)),
         duration=round(duration, 3),
         times=times,
         warnings=tuple(warnings),
@@ -218,10 +234,11 @@ def _export(
     talker: bpy.types.Object,
     path: Path,
     frames: tuple[int, int],
+    preset: str,
     done: float,
     patience: float,
 ) -> Generator[Step, None, export.Exported]:
-    exporting = export.exporting(bpy.context, [talker], path, frames)
+    exporting = export.exporting(bpy.context, [talker], path, frames, preset)
     with _one_fbx_date():
         now = Step(done, f"Writing {path.name}", patience, heard=True)
         made = yield from paced(exporting, now)

@@ -13,6 +13,7 @@ from typing import Any
 import bpy
 
 from ..core.errors import SelfTalkError
+from ..core.words import counted
 from . import animate, compat, glance, jobs, lines, operators, panels, strips, writers
 
 NEW, CURRENT, MOVED, OLD, MUTED, UNFIT = "NEW", "CURRENT", "MOVED", "OLD", "MUTED", "UNFIT"
@@ -498,7 +499,8 @@ class SELFTALK_OT_place_lines(jobs.Refusable, jobs.JobOperator, bpy.types.Operat
         for strip, reason in result.failed.items():
             self.report({"WARNING"}, f"{strip}: {reason}")
         count = len(result.placed)
-        self.report({"INFO"}, f"{count} lines placed" if count else "All lines are in their places")
+        text = f"{counted(count, 'line')} placed" if count else "All lines are in their places"
+        self.report({"INFO"}, text)
         return {"FINISHED"} if count else {"CANCELLED"}
 
     def cancelled(self, context: bpy.types.Context, kind: str = "INFO") -> set[str]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from selftalk_blender.batch import cluster, manifest, node
+from selftalk_blender.batch import cluster, manifest, node, process
 from selftalk_blender.batch.supervisor import Supervisor
 from selftalk_blender.batch.task import Settings, Task
 from selftalk_blender.cli import main
@@ -147,14 +147,17 @@ def test_a_node_tells_what_is_wrong_with_it(
     look = node.Node(str(tmp_path), str(tmp_path / "log"), 1).look
     there = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "bpy" or there(name))
-    assert look(VERSION, "lock", "123") is None
-    assert look(VERSION, "lock", "124") == f"does not share the folder {tmp_path}"
-    assert look(VERSION, "other", "123") == f"does not share the folder {tmp_path}"
-    assert look("0.0.9", "lock", "123") == f"has SelfTalk {VERSION} instead of 0.0.9"
+    assert look(VERSION, "", "lock", "123") is None
+    assert look(VERSION, "", "lock", "124") == f"does not share the folder {tmp_path}"
+    assert look(VERSION, "", "other", "123") == f"does not share the folder {tmp_path}"
+    assert look("0.0.9", "", "lock", "123") == f"has SelfTalk {VERSION} instead of 0.0.9"
+    monkeypatch.setattr(process, "version", lambda: "4.5.1")
+    assert look(VERSION, "4.5.1", "lock", "123") is None
+    assert look(VERSION, "5.0.1", "lock", "123") == "has Blender 4.5.1 instead of 5.0.1"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert "lacks the bpy module" in str(look(VERSION, "lock", "123"))
+    assert "lacks the bpy module" in str(look(VERSION, "", "lock", "123"))
     monkeypatch.setitem(sys.modules, "selftalk_blender.core.version", None)
-    assert "lacks SelfTalk" in str(look(VERSION, "lock", "123"))
+    assert "lacks SelfTalk" in str(look(VERSION, "", "lock", "123"))
 
 
 # --- The gate, without Ray --------------------------------------------------------------------
@@ -224,7 +227,7 @@ assert asked_for() == {"at": 0, "do": "refuse"}
 say("vacant", at=1, node="right"); say("nodes", coming=0)
 asked_for(); say("ready", at=1)
 assert asked_for()["task"] == task
-done = {"clip": task["clip"], "place": task["place"], "outputs": [], "warnings": []}
+done = {"clip": task["clip"], "place": task["place"], "outputs": [], "read": [], "warnings": []}
 say("done", at=1, result=done)
 assert asked_for() == {"at": 1, "do": "leave"}
 say("ended", at=1, how="")

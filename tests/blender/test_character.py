@@ -8,7 +8,7 @@ import characters
 import numpy as np
 import pytest
 from scenes import play
-from test_bake import Talks, one, run, with_settings
+from test_bake import Talks, no_news, one, run, with_settings
 
 from selftalk_blender.batch.task import Task
 from selftalk_blender.blender import bake, character, compat, face, lines
@@ -201,7 +201,9 @@ def test_the_face_says_who_animates_it(ann, tmp_path) -> None:
     bpy.data.objects["Ann"].selftalk.animator = "//own.safetensors"
     save(Path(ann.mesh))
     bake._own.clear()
-    assert bake.listen(ann) is None and not Talks.started  # nobody knows yet
+    assert bake.listen(ann, no_news) is None and not Talks.started  # nobody knows yet
     done = run(with_settings(ann, formats=("abc",)))
-    assert f"Spoken by {tmp_path / 'cast' / 'own.safetensors'}." in done.warnings
-    assert bake.listen(ann) is not None
+    own = tmp_path / "cast" / "own.safetensors"
+    assert f"Spoken by {own}." in done.warnings
+    assert [file.path for file in done.read] == [str(own)]
+    assert bake.listen(ann, no_news) is not None

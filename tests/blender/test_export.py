@@ -720,6 +720,7 @@ def test_cancelled_or_failed_nothing_is_left(tmp_path, name, monkeypatch) -> Non
         assert state() == before and not list(tmp_path.iterdir())
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", list(export.FORMATS))
 def test_a_full_disk_leaves_the_old_file(head, full_disk, name) -> None:
     say(head, "hello", FIRST, take(200.0 if name in ("csv", "json") else 1.0))

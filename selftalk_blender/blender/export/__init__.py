@@ -11,6 +11,7 @@ import contextlib
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -363,10 +364,11 @@ class _Job:
         except RuntimeError as error:
             reason = operator_reason(error)
             # Blender keeps the exporter's traceback, and so its file stays open, which Windows
-            # would not remove.
-            for name in ("last_traceback", "last_value", "last_exc"):
-                if hasattr(sys, name):
-                    delattr(sys, name)
+            # would not remove. That the exporter does not close it is no news to anyone.
+            with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+                for name in ("last_traceback", "last_value", "last_exc"):
+                    if hasattr(sys, name):
+                        delattr(sys, name)
             raise SelfTalkError(f"Cannot write {self.path}: {reason}.") from error
         if "FINISHED" not in finished or not _is_whole(made or self.temporary):
             raise SelfTalkError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import bpy
 
+from ...core.words import counted
 from .. import parts
 
 # Modifiers that FBX, glTF and USD can do without: smoothing is made again where the file goes.
@@ -72,8 +73,8 @@ def over_four(cast: Cast) -> list[str]:
         )
         if many:
             notices.append(
-                f"{many} vertices of {mesh.name} are bent by more than four bones; glTF keeps the "
-                "four strongest of each."
+                f"More than four bones bend {counted(many, 'vertex', 'vertices')} of {mesh.name}; "
+                "glTF keeps the four strongest of each."
             )
     return notices
 
