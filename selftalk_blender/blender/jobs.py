@@ -217,8 +217,11 @@ class JobOperator:
         return {"CANCELLED"}
 
     def cancel(self, context: bpy.types.Context) -> None:
-        """Blender ends us: another file is loaded, or it closes."""
-        self._leave(context)
+        """Blender ends us: another file is loaded, or it closes, or a window does."""
+        _remove(self._job)
+        context.window_manager.event_timer_remove(self._timer)
+        # Later: Blender crashes where the context is overridden while a window closes.
+        bpy.app.timers.register(_show, first_interval=0.0, persistent=True)
 
     def _blocked(self, event: bpy.types.Event) -> bool:
         """Undo replaces all data under a job's feet, and writing must not be interfered with."""
