@@ -432,6 +432,23 @@ def test_modifiers_that_a_format_cannot_hold_are_told_of(tmp_path) -> None:
     assert not export.export(bpy.context, [head], tmp_path / "line.abc").notices
 
 
+def test_alembic_holds_colours_of_corners_and_tells_of_others(tmp_path) -> None:
+    head = small_head()
+    animate(head)
+    corners = head.data.color_attributes.new("Paint", "BYTE_COLOR", "CORNER")
+    corners.data.foreach_set("color", np.random.default_rng(0).random(4 * len(corners.data)))
+    painted = np.empty(4 * len(corners.data), np.float32)
+    corners.data.foreach_get("color", painted)
+    head.data.color_attributes.new("Heat", "FLOAT_COLOR", "POINT")
+    (notice,) = export.export(bpy.context, [head], tmp_path / "line.abc").notices
+    assert "the colours Heat of SelfTalk Head" in notice
+    (again,) = read_back(tmp_path / "line.abc")
+    (colours,) = again.data.color_attributes
+    read = np.empty_like(painted)
+    colours.data.foreach_get("color", read)
+    assert colours.name == "Paint" and np.array_equal(read, painted)
+
+
 # --- Frames -----------------------------------------------------------------------------------
 
 

@@ -28,7 +28,7 @@ from ...core.steps import at_last
 from .. import compat, lines, strips, writers
 from ..formats import FORMATS, PRESETS, format_of, usd_name
 from . import caches, curves, exporters, package, sound
-from .cast import Cast, cast_of, left_out, over_four
+from .cast import COLOURS, Cast, cast_of, left_out, over_four, uncoloured
 from .stage import Sampled, sample, staged
 
 __all__ = [
@@ -161,6 +161,8 @@ def _check_room(context: bpy.types.Context, cast: Cast, path: Path, frames: int)
         # Measured: 12 bytes a vertex and frame, and once 72 a vertex for all that stands still.
         need += len(mesh.vertices) * (12 * frames + 100)
         need += len(mesh.loops) * 12 * frames * mesh.has_custom_normals
+        colours = sum((c.data_type, c.domain) == COLOURS for c in mesh.color_attributes)
+        need += len(mesh.loops) * 20 * colours
     _check_free(path, need)
 
 
@@ -257,7 +259,9 @@ def _exporting(
             for done in caches.write(context, faces[0], temporary, suffix, first, last):
                 yield Progress(0.1 + 0.9 * done, "Writing")
         elif name == "abc" or (name == "usd" and _as_points(faces)):
-            job.seen(cast_of(context, faces, with_parts), name)
+            cast = cast_of(context, faces, with_parts)
+            notices += uncoloured(cast) if name == "abc" else []
+            job.seen(cast, name)
             metre = context.scene.unit_settings.scale_length
             if name == "usd" and abs(metre - 1.0) > 1e-6 and not compat.usd_knows_units():
                 notices.append(
