@@ -110,7 +110,7 @@ def other_readers(*paths: Path) -> dict[str, tuple[np.ndarray, dict]]:
     """What programs other than Blender read in files, by name; see readers.py."""
     python = os.environ.get("SELFTALK_PYTHON") or sys.executable
     if not has_readers(python):
-        pytest.skip(f"{python} lacks usd-core, pygltflib, trimesh or pyufbx")
+        pytest.skip(f"{python} lacks usd-core, pygltflib, trimesh or ufbx")
     reader = Path(__file__).with_name("readers.py")
     subprocess.run([python, str(reader), *map(str, paths)], check=True)
     found = {}
