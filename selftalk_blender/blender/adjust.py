@@ -380,7 +380,7 @@ class SELFTALK_OT_bake_again(jobs.Refusable, jobs.JobOperator, bpy.types.Operato
 
     bl_idname = "selftalk.bake_again"
     bl_label = "Bake Again"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"UNDO"}
 
     problem = staticmethod(bake_problem)
 

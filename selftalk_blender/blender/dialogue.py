@@ -454,7 +454,7 @@ out. When cancelled, lines that are done stay"""
 
     bl_idname = "selftalk.animate_all"
     bl_label = "Animate All"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"UNDO"}
 
     everything: bpy.props.BoolProperty(
         name="All Again",
@@ -482,7 +482,7 @@ class SELFTALK_OT_place_lines(jobs.Refusable, jobs.JobOperator, bpy.types.Operat
 
     bl_idname = "selftalk.place_lines"
     bl_label = "Place Lines"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"UNDO"}
 
     problem = staticmethod(all_problem)
 
@@ -513,7 +513,7 @@ class SELFTALK_OT_remove_line(jobs.JobOperator, bpy.types.Operator):
 
     bl_idname = "selftalk.remove_line"
     bl_label = "Remove Line"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"UNDO"}
 
     face: bpy.props.StringProperty(name="Face", description="Name of the face")
     line: bpy.props.StringProperty(name="Line", description="Id of its line")

@@ -447,7 +447,7 @@ Landmarks are looked for where none are placed. Keys that were not made here sta
 
     bl_idname = "selftalk.create_face_shapes"
     bl_label = "Create Face Shapes"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"UNDO"}
 
     problem = staticmethod(problem)
 
@@ -470,7 +470,7 @@ move. Create Face Shapes uses them where they are"""
 
     bl_idname = "selftalk.place_landmarks"
     bl_label = "Place Landmarks"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"UNDO"}
 
     problem = staticmethod(problem)
 

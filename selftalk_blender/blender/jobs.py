@@ -128,7 +128,9 @@ class Refusable:
 class JobOperator:
     """Mixed into an operator: `steps` does the work, `finish` tells what came of it.
 
-    Called by a script or without a window it runs to its end; as a button it is modal.
+    Called by a script or without a window it runs to its end; as a button it is modal. One whose
+    `bl_options` have REGISTER is also run to its end by Repeat Last and by its redo panel, while
+    the window stands still: that is for what takes seconds.
     """
 
     # Of bpy.types.Operator.
