@@ -30,7 +30,7 @@ from ..core.words import counted
 from ..worker import STARTING
 from ..worker.client import AnimateJob
 from ..worker.python import find_python
-from . import compat, lines, sound, strips, targets, writers
+from . import compat, dense, lines, mesh_cache, sound, strips, targets
 from .face import chosen_template, correspondence, driven_keys
 from .neutral import Neutral, read_neutral
 from .strips import Heard
@@ -120,7 +120,7 @@ def plan(
         clip: a sound file; it gets a strip of its own unless it has one at that frame already.
         first_frame: where the clip begins.
         output: "SHAPE_KEYS" or "MESH_CACHE".
-        cache_folder: of the mesh cache; see `writers.cache_path`.
+        cache_folder: of the mesh cache; see `mesh_cache.default_path`.
         animator: a file; the bundled animator where empty.
         template: the neutral face of the mesh, for an animator that needs one.
         python, device, subject: see `worker.client.AnimateJob`.
@@ -138,10 +138,10 @@ def plan(
     neutral = chosen_template(face, animator_file, template_file, subject)
     cache = None
     if output == "MESH_CACHE":
-        cache = writers.cache_path(face, cache_folder)
-        writers.check_mesh_cache(face, cache, neutral)
+        cache = mesh_cache.default_path(face, cache_folder)
+        mesh_cache.check(face, cache, neutral)
     elif neutral is not None:
-        writers.check_shape_keys(face, neutral)
+        dense.check(face, neutral)
     else:
         lines.check(face, targets.drive_of(face, measure=False))
     find_python(python)
@@ -433,12 +433,14 @@ def _write_dense(
     """The one line of a face that an animator of its own moves: no take, nothing eased."""
     first = spoken.first_frame
     if plan.cache is None:
-        writing = writers.write_shape_keys(face, motion, first, neutral)
+        writing = dense.write(face, motion, first, neutral)
     else:
-        writing = writers.write_mesh_cache(face, motion, first, plan.cache, neutral)
+        writing = mesh_cache.write(face, motion, first, plan.cache, neutral)
     with contextlib.closing(writing):
         for done in writing:
             if done == 1.0:
+                if plan.cache is not None:
+                    dense.remove(face, neutral)
                 lines.keep_dense(face, spoken, (first, first + len(motion) - 1))
             yield done
 
@@ -457,9 +459,9 @@ def _for_template(
         notices.append(fit.notice)
     if plan.cache is not None:
         return motion
-    dense = motion
+    whole = motion
     now = Progress(ANIMATOR_SHARE, "Making shape keys")
-    motion, error = yield from paced(aside(lambda: principal_shapes(dense)), now)
+    motion, error = yield from paced(aside(lambda: principal_shapes(whole)), now)
     world = np.array(face.matrix_world.to_3x3()) @ fit.linear
     metres = bpy.data.scenes[plan.scene].unit_settings.scale_length
     unit = abs(np.linalg.det(world)) ** (1 / 3) * metres

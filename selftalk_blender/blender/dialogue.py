@@ -14,7 +14,7 @@ import bpy
 
 from ..core.errors import SelfTalkError
 from ..core.words import counted
-from . import animate, compat, glance, jobs, lines, operators, panels, strips, writers
+from . import animate, compat, glance, jobs, lines, mesh_cache, operators, panels, strips
 
 NEW, CURRENT, MOVED, OLD, MUTED, UNFIT = "NEW", "CURRENT", "MOVED", "OLD", "MUTED", "UNFIT"
 ICONS = {
@@ -299,7 +299,7 @@ def _cache(face: str, todo: list[Task]) -> Path | None:
     if plans:
         return plans[0].cache
     target = bpy.data.objects[face]
-    return writers.played_cache(target) if writers.has_cache(target) else None
+    return mesh_cache.played(target) if mesh_cache.plays(target) else None
 
 
 def _write_cache(

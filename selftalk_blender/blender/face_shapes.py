@@ -28,7 +28,7 @@ from ..core.errors import SelfTalkError
 from ..core.progress import Progress
 from ..core.steps import paced
 from ..core.template import bundled_template
-from . import face, jobs, writers
+from . import face, jobs, shape_keys
 from .marks import CREATED_KEYS, LANDMARK, SHAPES_RESULT
 from .panels import SidebarPanel, paragraph
 
@@ -364,9 +364,9 @@ def _write(
     keys = target.data.shape_keys
     had_keys, present = keys is not None, set(keys.key_blocks.keys()) if keys is not None else set()
     created: list[str] = []
-    unless_done.callback(writers.remove_keys, target, had_keys, created)
+    unless_done.callback(shape_keys.take_back, target, had_keys, created)
     shapes = ((name, deltas[names.index(name)] @ back.T) for name in chosen)
-    yield from writers.add_keys(target, (s for s in shapes if s[0] not in present), created)
+    yield from shape_keys.add(target, (s for s in shapes if s[0] not in present), created)
     keys = target.data.shape_keys
     for name in chosen:
         if name in present:

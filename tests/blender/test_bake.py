@@ -14,7 +14,7 @@ from scenes import play, talking
 
 from selftalk_blender.batch import table, task
 from selftalk_blender.batch.task import Done, Settings, Task
-from selftalk_blender.blender import animate, bake, compat, controls, export, preview, writers
+from selftalk_blender.blender import animate, bake, compat, controls, export, mesh_cache, preview
 from selftalk_blender.core.controls import LONGEST_SMOOTHING
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.core.template import ASSETS
@@ -126,7 +126,7 @@ def test_the_blend_plays_by_itself_wherever_it_is_moved(one, tmp_path, method, f
     spoken = talking(25, 50.0).at(np.arange(12) * rate[1] / rate[0], 24.0).vertices()
     for frame in (1, 9):  # nearer to its end it eases to rest
         assert np.abs(play(head, frame) - spoken[frame - 1]).max() < 1e-5
-    assert writers.has_cache(head) == (method == "mesh-cache")
+    assert mesh_cache.plays(head) == (method == "mesh-cache")
     if compat.HAS_SOUND:
         (strip,) = compat.editor_strips(scene.sequence_editor)
         assert strip.sound.filepath.startswith("//")
