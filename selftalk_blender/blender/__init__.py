@@ -26,6 +26,8 @@ LATER = (
     ".lines",
     ".sound",
     ".animate",
+    ".casting",
+    ".dialogue",
     ".export",
 )
 

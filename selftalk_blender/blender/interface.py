@@ -14,7 +14,7 @@ from . import (
     adjust,
     command,
     controls,
-    dialogue,
+    dialogue_panel,
     face_shapes,
     glance,
     jobs,
@@ -40,7 +40,7 @@ CLASSES: tuple[type, ...] = (
     *face_shapes.CLASSES,
     *rig_panel.CLASSES,
     *adjust.CLASSES,
-    *dialogue.CLASSES,
+    *dialogue_panel.CLASSES,
     *mapping_panel.CLASSES,
     *pytorch.CLASSES,
 )
