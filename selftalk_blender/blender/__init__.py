@@ -28,6 +28,8 @@ LATER = (
     ".animate",
     ".casting",
     ".dialogue",
+    ".landmark_empties",
+    ".face_shapes",
     ".export",
 )
 
