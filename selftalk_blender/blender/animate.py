@@ -343,7 +343,7 @@ def _animate(job: AnimateJob) -> Iterator[Progress]:
     while not job.finished:
         yield now
         for step in job.poll():
-            now = Progress(ANIMATOR_SHARE * step.done, step.stage, waiting=True)
+            now = Progress(ANIMATOR_SHARE * step.done, step.text, waiting=True)
 
 
 def _write(
