@@ -167,6 +167,8 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
             subject=who.subject,
             device=settings.device,
         )
+        for suffix in set(settings.formats) - {"blend"}:  # before the animator's work is in vain
+            export.check_faces(bpy.context, [talker], f".{suffix}")
         animator = content(who.animator or str(ANIMATOR))
         share = 1.0 - PREVIEW_SHARE if settings.preview else 1.0
         done = yield from _animate(plan, listening, 0.8 * share)

@@ -146,15 +146,20 @@ def _place_modifier(target: bpy.types.Object, path: Path, first_frame: int) -> N
         target.modifiers.move(len(target.modifiers) - 1, 0)
         modifier = target.modifiers[0]
         target[MARK] = modifier.name
-    modifier.cache_format = "MDD"
+    have_play(modifier, path, first_frame)
     modifier.filepath = _blend_relative(path)
+    target.update_tag()
+
+
+def have_play(modifier: bpy.types.MeshCacheModifier, path: Path, first_frame: int) -> None:
+    """Have a modifier play an .mdd from a scene frame on, a sample for each frame."""
+    modifier.cache_format, modifier.filepath = "MDD", str(path)
     modifier.deform_mode = "OVERWRITE"
     modifier.interpolation = "LINEAR"
     modifier.play_mode, modifier.time_mode = "SCENE", "FRAME"
     modifier.frame_start, modifier.frame_scale = first_frame, 1.0
     # The identity: caches are in object space, and object space is the mesh's own.
     modifier.forward_axis, modifier.up_axis = "POS_Y", "POS_Z"
-    target.update_tag()
 
 
 def _blend_relative(path: Path) -> str:

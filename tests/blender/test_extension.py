@@ -142,6 +142,7 @@ begun = time.process_time()
 root.register()
 print("REGISTERED", 1000 * (time.process_time() - begun))
 print("TORCH", "torch" in sys.modules)
+addon_utils._extensions_warnings_get()  # as the preferences ask
 bundled = sys.modules[name + ".core.template"].bundled_template
 print("HEAD READ", bundled.cache_info().currsize)
 longest, more = 0.0, True

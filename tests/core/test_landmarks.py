@@ -47,13 +47,11 @@ def joined(*meshes: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarr
 @pytest.mark.parametrize(
     ("linear", "mirrored"),
     [
-        (np.eye(3), False),
         (100 * Y_UP, False),
         (FACING_Y, False),
-        (np.diag([-1.0, 1.0, 1.0]), True),
-        (np.diag([1.15, 1.0, 0.92]), False),
+        (np.diag([-1.15, 1.0, 0.92]), True),
     ],
-    ids=["as it is", "Y up in cm", "facing +Y", "mirrored", "wider"],
+    ids=["Y up in cm", "facing +Y", "mirrored and wider"],
 )
 def test_found_in_any_axes_and_units(linear, mirrored) -> None:
     places, triangles = PLACES @ linear.T, TRIANGLES

@@ -124,8 +124,13 @@ def alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    status = Path(f"/proc/{process}/stat")  # a zombie has ended
-    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+    if not Path("/proc/self/stat").exists():
+        return True
+    try:
+        status = Path(f"/proc/{process}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"  # a zombie has ended
 
 
 def test_part_of_a_clip_becomes_a_motion(clip: Path, tiny_animator: Path, folder: Path) -> None:
@@ -446,10 +451,10 @@ def test_a_device_that_is_not_there(clip: Path, tiny_animator: Path) -> None:
 def test_cancelled_in_the_middle_the_process_stays_warm(
     clip: Path, tiny_animator: Path, tmp_path: Path
 ) -> None:
-    """Within half a second, in the middle of ten minutes; nothing more comes of it."""
+    """Within half a second, in the middle of two minutes; nothing more comes of it."""
     soundfile = pytest.importorskip("soundfile")
     samples, rate = soundfile.read(clip, dtype="float32")
-    soundfile.write(tmp_path / "long.wav", np.tile(samples, 200), rate)
+    soundfile.write(tmp_path / "long.wav", np.tile(samples, 40), rate)
     job = AnimateJob(tmp_path / "long.wav", animator=tiny_animator)
     job.start()
     wait_for(lambda: any(step.text == "Animating" for step in job.poll()), 60)
@@ -500,7 +505,7 @@ def test_stopped_nothing_runs_on(quick: str) -> None:
 
 
 @POSIX
-@pytest.mark.parametrize("wait", [0.0, 4.0])
+@pytest.mark.parametrize("wait", [0.0, 2.0])
 @pytest.mark.parametrize("end", ["kill", "exit"])
 def test_the_process_ends_with_blender(
     clip: Path, tiny_animator: Path, tmp_path: Path, end: str, wait: float

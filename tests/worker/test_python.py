@@ -121,3 +121,9 @@ def test_an_index_that_is_none_is_refused(tmp_path: Path) -> None:
     """pip would take it for an address, and look elsewhere."""
     with pytest.raises(SelfTalkError, match="neither an address nor a folder"):
         pytorch.Installation(tmp_path, pytorch.usual_build(), str(tmp_path / "nowhere"))
+
+
+def test_a_python_without_pip_is_told(tmp_path: Path) -> None:
+    """As in Debian, where pip comes apart from Python."""
+    with pytest.raises(SelfTalkError, match="has no pip"):
+        pytorch.Installation(tmp_path, pytorch.usual_build())
