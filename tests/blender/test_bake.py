@@ -14,7 +14,15 @@ from scenes import play, talking
 
 from selftalk_blender.batch import table, task
 from selftalk_blender.batch.task import Done, Settings, Task
-from selftalk_blender.blender import animate, bake, compat, controls, export, mesh_cache, preview
+from selftalk_blender.blender import (
+    bake,
+    compat,
+    controls,
+    export,
+    hearing,
+    mesh_cache,
+    preview,
+)
 from selftalk_blender.core.controls import LONGEST_SMOOTHING
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.core.template import ASSETS
@@ -48,7 +56,7 @@ class Talks:
 @pytest.fixture
 def one(tmp_path, monkeypatch) -> Task:
     """A task whose sound needs no animator."""
-    monkeypatch.setattr(animate, "AnimateJob", Talks)
+    monkeypatch.setattr(hearing, "AnimateJob", Talks)
     monkeypatch.setattr(Talks, "started", [])
     folder = tmp_path / "clips"
     folder.mkdir()
@@ -198,7 +206,7 @@ def test_the_next_clip_is_listened_to_ahead(one, monkeypatch) -> None:
     listening = bake.listen(broken, no_news)
     with pytest.raises(SelfTalkError, match="is no sound"):
         run(broken, listening)
-    monkeypatch.setattr(animate, "listen", full)
+    monkeypatch.setattr(hearing, "listen", full)
     listening = bake.listen(one, no_news)
     with pytest.raises(OSError, match="full"):
         run(one, listening)
