@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scenes import play
 
-from selftalk_blender.blender import animate
+from selftalk_blender.blender import hearing
 from selftalk_blender.core import Motion, bundled_template
 from selftalk_blender.core.template import ASSETS
 
@@ -52,7 +52,7 @@ def clips(folder: Path, spoken: np.ndarray) -> dict[str, Path]:
 
 
 def made(clip: Path, python: str) -> Motion:
-    steps = animate.listen(clip, python=python, device="cpu")
+    steps = hearing.listen(clip, python=python, device="cpu")
     while True:
         try:
             next(steps)

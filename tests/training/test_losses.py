@@ -13,6 +13,7 @@ from torch.nn import functional
 from selftalk_blender.animator.network import Diagram
 from selftalk_blender.training import losses
 
+
 def diagram(frames: list[int], text: list[int]) -> tuple[Diagram, torch.Tensor]:
     """Random, with nonsense beyond the clips."""
     torch.manual_seed(0)
