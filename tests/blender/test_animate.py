@@ -9,6 +9,7 @@ import bpy
 import numpy as np
 import pytest
 from animators import SECONDS, opening, ramp, stand_in
+from scenes import patiently
 
 from selftalk_blender.blender import animate, compat, hearing, lines, strips
 from selftalk_blender.core import Motion, bundled_template
@@ -31,7 +32,7 @@ def python(tmp_path: Path) -> str:
 
 def finish(plan: animate.Plan, listening: hearing.Listening | None = None) -> animate.Result:
     """Run to the end, as a script does."""
-    steps = animate.run(plan, listening)
+    steps = patiently(animate.run(plan, listening))
     done = 0.0
     while True:
         try:

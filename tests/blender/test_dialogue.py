@@ -12,6 +12,7 @@ import bpy
 import numpy as np
 import pytest
 from animators import SECONDS, opening, ramp, stand_in
+from scenes import patiently
 
 from selftalk_blender.blender import (
     animate,
@@ -137,7 +138,7 @@ def test_only_what_needs_it_is_animated(scene, head, animator) -> None:
 
 
 def run(steps) -> dialogue.Report:
-    done = 0.0
+    steps, done = patiently(steps), 0.0
     while True:
         try:
             progress = next(steps)

@@ -1,6 +1,6 @@
 """Loss terms: padding that does not count, nothing that is not finite.
 
-Their published numbers are compared where the published checkpoint is: tests/animator/test_vertices.
+Their published numbers are compared in tests/animator/test_vertices.py, where the checkpoint is.
 """
 
 from __future__ import annotations
