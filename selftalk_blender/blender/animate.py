@@ -86,7 +86,8 @@ class Result:
 
     @property
     def summary(self) -> str:
-        return f"{counted(self.frames, 'frame')}, {self.seconds:.1f} s of sound in {self.elapsed:.1f} s"
+        frames = counted(self.frames, "frame")
+        return f"{frames}, {self.seconds:.1f} s of sound in {self.elapsed:.1f} s"
 
     @property
     def text(self) -> str:

@@ -241,9 +241,7 @@ def _as_seen(context: bpy.types.Context, mesh: bpy.types.Object) -> bpy.types.Me
     with unsmoothed(mesh):
         graph = context.evaluated_depsgraph_get()
         seen = mesh.evaluated_get(graph)
-        return bpy.data.meshes.new_from_object(
-            seen, preserve_all_data_layers=True, depsgraph=graph
-        )
+        return bpy.data.meshes.new_from_object(seen, preserve_all_data_layers=True, depsgraph=graph)
 
 
 def _make_plain(copy: bpy.types.Object) -> None:
