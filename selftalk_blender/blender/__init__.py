@@ -21,11 +21,16 @@ LATER = (
     ".parts",
     ".rigs",
     ".targets",
-    ".writers",
+    ".shape_keys",
+    ".mesh_cache",
     ".controls",
     ".lines",
     ".sound",
     ".animate",
+    ".casting",
+    ".dialogue",
+    ".landmark_empties",
+    ".face_shapes",
     ".export",
 )
 

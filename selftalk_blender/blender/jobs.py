@@ -128,7 +128,9 @@ class Refusable:
 class JobOperator:
     """Mixed into an operator: `steps` does the work, `finish` tells what came of it.
 
-    Called by a script or without a window it runs to its end; as a button it is modal.
+    Called by a script or without a window it runs to its end; as a button it is modal. One whose
+    `bl_options` have REGISTER is also run to its end by Repeat Last and by its redo panel, while
+    the window stands still: that is for what takes seconds.
     """
 
     # Of bpy.types.Operator.
@@ -217,8 +219,11 @@ class JobOperator:
         return {"CANCELLED"}
 
     def cancel(self, context: bpy.types.Context) -> None:
-        """Blender ends us: another file is loaded, or it closes."""
-        self._leave(context)
+        """Blender ends us: another file is loaded, or it closes, or a window does."""
+        _remove(self._job)
+        context.window_manager.event_timer_remove(self._timer)
+        # Later: Blender crashes where the context is overridden while a window closes.
+        bpy.app.timers.register(_show, first_interval=0.0, persistent=True)
 
     def _blocked(self, event: bpy.types.Event) -> bool:
         """Undo replaces all data under a job's feet, and writing must not be interfered with."""

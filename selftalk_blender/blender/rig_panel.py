@@ -39,7 +39,7 @@ class SELFTALK_OT_measure_rig(jobs.Refusable, jobs.JobOperator, bpy.types.Operat
 
     bl_idname = "selftalk.measure_rig"
     bl_label = "Measure Rig"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"UNDO"}
 
     problem = staticmethod(measure_problem)
 

@@ -10,7 +10,15 @@ from typing import Any
 import bpy
 import numpy as np
 
+from selftalk_blender.blender.neutral import Neutral
 from selftalk_blender.core import Motion, bundled_template
+from selftalk_blender.core.principal import principal_shapes
+from selftalk_blender.core.steps import at_last
+
+# The bundled head as if it were the face of a user's own animator.
+NEUTRAL = Neutral(
+    ("head", 0, 0, ""), bundled_template().vertices, bundled_template().polygons.tolist()
+)
 
 
 def talking(frames: int, fps: float = 24.0, seed: int = 0, shapes: int = 8) -> Motion:
@@ -21,6 +29,12 @@ def talking(frames: int, fps: float = 24.0, seed: int = 0, shapes: int = 8) -> M
     chosen = random.choice(len(template.shape_names), shapes, replace=False)
     weights[:, chosen] = random.random((frames, shapes), np.float32)
     return Motion(template, fps, weights=weights)
+
+
+def own_shapes(motion: Motion) -> Motion:
+    """The same motion in a few shapes of its own, as that of a user's own animator is written."""
+    dense = Motion(motion.template, motion.fps, dense=motion.offsets())
+    return at_last(principal_shapes(dense))[0]
 
 
 def play(target: bpy.types.Object, frame: float) -> np.ndarray:

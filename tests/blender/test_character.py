@@ -195,6 +195,15 @@ def test_a_linked_face_is_named_and_a_missing_one_too(ann, tmp_path) -> None:
         character.open_character(shot)
 
 
+def test_a_hidden_face_is_refused_before_its_clip_is_listened_to(ann) -> None:
+    bpy.ops.wm.open_mainfile(filepath=ann.mesh)
+    bpy.data.objects["Ann"].hide_set(True)
+    save(Path(ann.mesh))
+    with pytest.raises(SelfTalkError, match="Ann is hidden in this scene. Show it"):
+        run(with_settings(ann, formats=("fbx",)))
+    assert not Talks.started
+
+
 def test_the_face_says_who_animates_it(ann, tmp_path) -> None:
     (tmp_path / "cast" / "own.safetensors").touch()
     bpy.ops.wm.open_mainfile(filepath=ann.mesh)

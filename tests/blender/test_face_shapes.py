@@ -11,7 +11,7 @@ import pytest
 from scenes import patiently
 
 import selftalk_blender
-from selftalk_blender.blender import compat, face_shapes, marks
+from selftalk_blender.blender import compat, face_shapes, face_shapes_panel, landmark_empties, marks
 from selftalk_blender.core import bundled_template
 
 TEMPLATE = bundled_template()
@@ -172,7 +172,7 @@ def test_eyes_teeth_and_selected_meshes_follow(stranger) -> None:
 @in_5_0
 def test_landmarks_can_be_seen_moved_saved_and_count(stranger, tmp_path) -> None:
     bpy.ops.selftalk.place_landmarks()
-    marks = face_shapes.landmark_objects(stranger)
+    marks = landmark_empties.empties_of(stranger)
     assert len(marks) == 10 and all(mark.parent == stranger for mark in marks.values())
     bpy.context.view_layer.update()
     world = stranger.matrix_world
@@ -181,7 +181,7 @@ def test_landmarks_can_be_seen_moved_saved_and_count(stranger, tmp_path) -> None
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "scene.blend"))
     stranger = bpy.data.objects["Stranger"]
-    marks = face_shapes.landmark_objects(stranger)
+    marks = landmark_empties.empties_of(stranger)
     marks["mouth_left"].location, marks["mouth_right"].location = (
         marks["mouth_right"].location.copy(),
         marks["mouth_left"].location.copy(),
@@ -196,7 +196,7 @@ def test_landmarks_can_be_seen_moved_saved_and_count(stranger, tmp_path) -> None
     with pytest.raises(RuntimeError, match="1 of the ten landmarks are missing"):
         bpy.ops.selftalk.create_face_shapes()
     bpy.ops.selftalk.remove_landmarks()
-    assert not face_shapes.landmark_objects(stranger)
+    assert not landmark_empties.empties_of(stranger)
 
 
 def test_a_mesh_without_a_face_is_refused_and_left_alone() -> None:
@@ -207,7 +207,7 @@ def test_a_mesh_without_a_face_is_refused_and_left_alone() -> None:
         bpy.ops.selftalk.create_face_shapes()
     assert state() == before
     bpy.ops.selftalk.place_landmarks()  # where to, the user decides
-    assert len(face_shapes.landmark_objects(bpy.context.scene.selftalk.face)) == 10
+    assert len(landmark_empties.empties_of(bpy.context.scene.selftalk.face)) == 10
 
 
 @pytest.mark.parametrize("fault", ["users", "mirror", "foreign", "edit"])
@@ -226,7 +226,7 @@ def test_what_cannot_be_done_is_said_on_the_button(stranger, fault) -> None:
         for name in ("Basis", *NAMES):
             compat.add_shape_key(stranger, name)
         match = "all 52 names.*left as they are"
-    assert re.search(match, face_shapes.problem(bpy.context))
+    assert re.search(match, face_shapes_panel.problem(bpy.context))
     with pytest.raises(RuntimeError, match="poll"):
         bpy.ops.selftalk.create_face_shapes()
 

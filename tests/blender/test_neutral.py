@@ -17,7 +17,7 @@ from mathutils import Matrix
 from scenes import play
 
 import selftalk_blender
-from selftalk_blender.blender import animate, export, operators, panels, strips, writers
+from selftalk_blender.blender import animate, export, lines, operators, panels, strips
 from selftalk_blender.core import FaceTemplate, Motion, bundled_template
 
 FLAME = 5023
@@ -94,7 +94,7 @@ def test_the_mesh_is_animated_directly(motion, tmp_path) -> None:
     assert operators.animate_problem(bpy.context) == ""
     assert panels.face_line(target) == "5023 vertices, those of FLAME.ply"
     assert bpy.ops.selftalk.animate_from_audio() == {"FINISHED"}
-    assert writers.written_frames(target) == (11, 11 + len(motion) - 1)
+    assert lines.written_frames(target) == (11, 11 + len(motion) - 1)
     for index in (0, 1, 60, len(motion) - 1):
         assert np.abs(play(target, 11 + index) - motion.vertices()[index]).max() < 1e-5
     assert "order" not in target.selftalk.notices
@@ -109,7 +109,7 @@ def test_the_motion_keeps_its_time_at_another_frame_rate(motion, tmp_path, rate)
     seconds = np.array([1.0, 2.0, 1.0 + 1 / rate])
     for time, expected in zip(seconds, motion.at(seconds, rate).vertices(), strict=True):
         assert np.abs(play(target, round(11 + time * rate)) - expected).max() < 1e-5
-    assert writers.written_frames(target) == (11, 11 + round(SECONDS * rate) - 1)
+    assert lines.written_frames(target) == (11, 11 + round(SECONDS * rate) - 1)
 
 
 @pytest.mark.parametrize("output", ["MESH_CACHE", "SHAPE_KEYS"])
@@ -334,6 +334,6 @@ def test_blender_shows_what_the_published_network_gives(
     assert not target.modifiers and not (tmp_path / "caches").exists()
     whole.replace(checkpoint)
     assert bpy.ops.selftalk.animate_from_audio() == {"FINISHED"}
-    assert writers.written_frames(target) == (1, len(expected))
+    assert lines.written_frames(target) == (1, len(expected))
     for index in (0, 1, 40, len(expected) - 1):
         assert np.abs(play(target, 1 + index)[::every] - expected[index]).max() < 1e-5

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scenes import patiently, play
 
-from selftalk_blender.blender import animate, compat
+from selftalk_blender.blender import compat, hearing
 from selftalk_blender.core import Motion, bundled_template
 from selftalk_blender.core.steps import at_last
 from selftalk_blender.core.template import ASSETS
@@ -62,7 +62,7 @@ def with_torch() -> str:
 
 
 def made(clip: Path, python: str) -> Motion:
-    said = at_last(patiently(animate.listen(clip, python=python, device="cpu")))
+    said = at_last(patiently(hearing.listen(clip, python=python, device="cpu")))
     assert said.notices == []
     return said.motion
 

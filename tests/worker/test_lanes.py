@@ -52,7 +52,7 @@ def run(clip: Path, python: Path, **options: object) -> tuple[Motion, list[str],
     stages, end = [], time.monotonic() + 180
     while not job.finished:
         assert time.monotonic() < end, "the animator's process hangs"
-        stages += [step.stage for step in job.poll()]
+        stages += [step.text for step in job.poll()]
         time.sleep(0.01)
     return job.result(), job.notices, stages
 
