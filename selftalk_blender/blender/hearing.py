@@ -84,7 +84,10 @@ def listen(
                 for done in reading:
                     yield Progress(0.0, f"Reading the sound, {100 * done:.0f} %")
             clip, start, stop = wav, start - first, None if stop is None else stop - first
-        job = AnimateJob(clip, start, stop, python, device, animator, template, subject)
+        job = AnimateJob(
+            clip, start, stop, python, device,
+            animator=animator, template=template, subject=subject,
+        )  # fmt: skip
         try:
             for progress in _animate(job):
                 if progress.text == STARTING:
