@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -193,9 +194,11 @@ def content(path: str, remember: bool = True) -> str:
         SelfTalkError: it cannot be read.
     """
     try:
+        info = os.stat(path)
+        if not stat.S_ISREG(info.st_mode):  # a pipe may never end
+            raise SelfTalkError(f"{path} is no file. Choose another one.")
         if not remember:
             return _sha256(Path(path))
-        info = os.stat(path)
         return _remembered(path, info.st_size, info.st_mtime_ns)
     except FileNotFoundError:
         raise SelfTalkError(f"There is no file {path}.") from None

@@ -284,6 +284,9 @@ def test_names_in_no_encoding_and_places_that_cannot_be_written(tmp_path: Path) 
     failed, told = run(1, [odd])
     assert failed == 1 and "There is no file" in told.lines["act/a"]["error"]
     assert manifest.read(tmp_path / "out" / "manifest.jsonl")["act/a"]["clip"] == odd.clip
+    (tmp_path / "folder.wav").mkdir()
+    failed, told = run(1, [replace(task, clip=str(tmp_path / "folder.wav"))])
+    assert failed == 1 and "is no file" in told.lines["act/a"]["error"]
     (tmp_path / "file").write_text("")
     with pytest.raises(SelfTalkError, match="cannot be written"):
         run(1, [replace(task, out=str(tmp_path / "file"))])
