@@ -47,11 +47,13 @@ class Manifest:
         self._lines = read(self._path)
         text = "".join(_text(line) for line in self._lines.values())
         try:
-            if self._path.exists() and self._path.read_text("utf-8", "replace") != text:
-                with atomic_path(self._path) as temporary:
-                    temporary.write_text(text, "utf-8")
+            if self._path.exists():
+                os.close(os.open(self._path, os.O_WRONLY))  # not only once a clip is baked
+                if self._path.read_text("utf-8", "replace") != text:
+                    with atomic_path(self._path) as temporary:
+                        temporary.write_text(text, "utf-8")
         except OSError as error:
-            raise _cannot("read", self._path, error) from error
+            raise _cannot("written", self._path, error) from error
 
     def current(self, task: Task, digest: str, blender: str = "") -> Line | None:
         """The line of a task whose results are there, whole, and made of the same; else None.

@@ -290,6 +290,9 @@ def test_names_in_no_encoding_and_places_that_cannot_be_written(tmp_path: Path) 
     (tmp_path / "file").write_text("")
     with pytest.raises(SelfTalkError, match="cannot be written"):
         run(1, [replace(task, out=str(tmp_path / "file"))])
+    (tmp_path / "list" / "manifest.jsonl").mkdir(parents=True)
+    with pytest.raises(SelfTalkError, match=r"manifest\.jsonl cannot be"):
+        run(1, [replace(task, out=str(tmp_path / "list"))])
     (tmp_path / "log" / "bake.log").mkdir(parents=True)
     with pytest.raises(SelfTalkError, match=r"bake\.log cannot be written"):
         run(1, [replace(task, out=str(tmp_path / "log"))])
