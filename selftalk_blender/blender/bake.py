@@ -127,7 +127,7 @@ def bake(task: Task, listening: hearing.Listening | None = None) -> Generator[St
     also: list[str] = []  # is read, and not named by the task
     interface.register()  # lines are kept in our own properties
     with contextlib.closing(listening) if listening else contextlib.nullcontext():
-        check_writable(task.path("png"))
+        check_writable(task.path(settings.formats[0]))
         yield Step(0.0, "Opening")
         if task.mesh:
             talker, notices = character.open_character(task.mesh, task.object)

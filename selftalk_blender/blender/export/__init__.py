@@ -21,7 +21,7 @@ from mathutils import Matrix
 
 from ...core.curves import write_curves
 from ...core.errors import SelfTalkError, operator_reason
-from ...core.files import atomic_path, check_writable, part_of
+from ...core.files import atomic_path, check_name, check_writable, part_of
 from ...core.livelink import write_livelink
 from ...core.progress import Progress
 from ...core.steps import at_last
@@ -322,6 +322,7 @@ class _Job:
         found = []
         for number, mesh in enumerate(cast.meshes):
             cache = stack.enter_context(part_of(self.path.with_suffix(".mdd")))
+            check_name(cache)  # of what cannot be opened a mesh would just not move
             for done in caches.write_placed(self.context, mesh, cache, self.first, self.last):
                 share = (number + done) / len(cast.meshes)
                 yield Progress(0.1 + 0.6 * share, "Reading the motion")
