@@ -71,13 +71,17 @@ def windowed(
 
 
 def in_context(
-    pieces: Iterable[np.ndarray], decode: Callable[[np.ndarray], np.ndarray], context: int
+    pieces: Iterable[np.ndarray],
+    decode: Callable[[np.ndarray], np.ndarray],
+    context: int,
+    least: int = 1,
 ) -> Iterator[np.ndarray]:
     """Run `decode`, whose frames depend on `context` frames to each side, as if on the whole.
 
     Args:
         pieces: (n, C) frames in order.
         decode: (m, C) -> (m, K).
+        least: new frames that a run waits for: every run does 2 `context` frames once more.
 
     Yields:
         (n, K) pieces in order; together as many frames as came in.
@@ -88,7 +92,7 @@ def in_context(
     for piece in pieces:
         buffer = piece if buffer is None else np.concatenate([buffer, piece])
         ready = len(buffer) - context
-        if ready > before:
+        if ready >= before + least:
             yield decode(buffer)[before:ready]
             kept = max(ready - context, 0)
             buffer, before = buffer[kept:], ready - kept

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from selftalk_blender.core.windows import windowed
+from selftalk_blender.core.windows import in_context, windowed
 
 
 def every_second(window: np.ndarray) -> np.ndarray:
@@ -44,3 +44,19 @@ def test_no_window_is_longer_than_allowed_and_nothing_gives_nothing() -> None:
     assert max(lengths) == 100
     assert min(lengths) > 50  # the last one keeps its context
     assert list(windowed([], measure, 100)) == []
+
+
+@pytest.mark.parametrize("least", [1, 40, 10000])
+def test_what_looks_around_itself_is_exact_and_runs_no_more_often_than_is_wanted(least) -> None:
+    values = np.random.default_rng(0).normal(size=(300, 1)).astype(np.float32)
+    runs = []
+
+    def smooth(part: np.ndarray) -> np.ndarray:
+        runs.append(len(part))
+        return np.convolve(np.pad(part[:, 0], 3), np.ones(7), "valid")[:, None]
+
+    whole = smooth(values)
+    runs.clear()
+    result = np.concatenate(list(in_context(np.split(values, 20), smooth, 3, least)))
+    np.testing.assert_allclose(result, whole, atol=1e-5)
+    assert len(runs) == {1: 21, 40: 7, 10000: 1}[least]
