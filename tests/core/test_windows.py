@@ -30,7 +30,7 @@ def test_windows_that_disagree_are_faded_into_each_other() -> None:
     result = np.concatenate(list(windowed([np.zeros((80, 2 * 730), np.float32)], disagree, 100)))
     assert result.min() < 0.01
     assert result.max() > 0.99
-    assert np.abs(np.diff(result, axis=0)).max() < 0.04  # half of pi / 100: the steepest of a sine
+    assert np.abs(np.diff(result, axis=0)).max() < 0.07  # half of pi / 25: the steepest of a sine
 
 
 def test_no_window_is_longer_than_allowed_and_nothing_gives_nothing() -> None:
@@ -42,7 +42,7 @@ def test_no_window_is_longer_than_allowed_and_nothing_gives_nothing() -> None:
 
     list(windowed([np.zeros((80, 2 * 455), np.float32)], measure, 100))
     assert max(lengths) == 100
-    assert min(lengths) > 50  # the last one keeps its context
+    assert min(lengths) > 25  # the last one begins as much before what it adds
     assert list(windowed([], measure, 100)) == []
 
 
