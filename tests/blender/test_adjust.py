@@ -18,8 +18,8 @@ from selftalk_blender.blender import (
     jobs,
     lines,
     marks,
+    mesh_cache,
     targets,
-    writers,
 )
 from selftalk_blender.blender import face as faces
 from selftalk_blender.core import Motion, aside, bundled_template
@@ -411,7 +411,7 @@ def test_the_error_is_that_of_the_face_as_large_as_it_stands(head) -> None:
 
 def test_a_mesh_cache_follows_too(head, tmp_path) -> None:
     bpy.context.scene.selftalk.face = head
-    path = writers.cache_path(head, str(tmp_path))
+    path = mesh_cache.default_path(head, str(tmp_path))
     for _ in lines.write_cache(head, [(spoken(), Take(WEIGHTS, FPS, LOUDNESS))], path):
         pass
     head.selftalk.controls.strength = 1.5

@@ -17,6 +17,7 @@ from heads import (
 )
 
 from selftalk_blender.core.create import FaceShapes, create_face_shapes
+from selftalk_blender.core.landmarks import NAMES
 from selftalk_blender.core.surface import border_of, edges_of, islands_of, nearest
 
 SHAPES = {name: index for index, name in enumerate(TEMPLATE.shape_names)}
@@ -65,6 +66,15 @@ def test_the_bundled_head_itself_is_known_by_its_vertices() -> None:
     assert len(made.landmarks) == 0
     for name in MOUTH_SHAPES:
         assert misfit(made.deltas[SHAPES[name]], TEMPLATE.shape_deltas[SHAPES[name]])[0] < 0.01
+
+
+def test_landmarks_of_a_stranger_are_found(stranger) -> None:
+    made, vertices, _, _, _ = stranger
+    apart = 10 * np.linalg.norm(made.landmarks - vertices[ICT_LANDMARKS], axis=1)  # mm
+    # Nose and chin are other points there: before the tip, and on the chin's front.
+    strict = [index for index, name in enumerate(NAMES) if name not in ("nose", "chin")]
+    assert apart[strict].max() < 4.0 and apart.max() < 8.0
+    assert made.notices == ()
 
 
 def test_a_stranger_gets_shapes_near_its_own(stranger) -> None:
