@@ -432,7 +432,7 @@ def remove_landmarks(target: bpy.types.Object) -> None:
 def problem(context: bpy.types.Context) -> str:
     """Why no face shapes can be created now, or ""."""
     if jobs.running is not None:
-        return "SelfTalk is at work. Wait, or press Esc to cancel."
+        return jobs.BUSY
     try:
         check(context.scene.selftalk.face)
     except SelfTalkError as error:
