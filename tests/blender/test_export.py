@@ -769,7 +769,7 @@ def test_a_full_disk_leaves_the_old_file(head, full_disk, name) -> None:
     assert [entry.name for entry in full_disk.iterdir()] == [old.name]
 
 
-def test_what_cannot_be_exported_gets_a_sentence(tmp_path) -> None:
+def test_what_cannot_be_exported_gets_a_sentence(tmp_path, monkeypatch) -> None:
     head = small_head()
 
     def refuses(sentence, name="line.fbx", faces=(head,), frames=None) -> None:
@@ -802,6 +802,10 @@ def test_what_cannot_be_exported_gets_a_sentence(tmp_path) -> None:
     bpy.ops.object.mode_set(mode="EDIT")
     refuses("Object Mode")
     bpy.ops.object.mode_set(mode="OBJECT")
+    with monkeypatch.context() as lacking:  # as Debian's
+        lacking.setattr(compat, "NOT_BUILT", {"abc", "usd"})
+        refuses("built without Alembic", "line.abc")
+        refuses("built without USD", "line.usdz")
     (tmp_path / "file").write_text("")
     with pytest.raises(SelfTalkError, match="Cannot write .*another place"):
         export.export(bpy.context, [head], tmp_path / "file" / "line.fbx")

@@ -60,6 +60,11 @@ def check_faces(context: bpy.types.Context, faces: Sequence[bpy.types.Object], s
     """
     name = format_of(suffix)
     known = FORMATS[name]
+    if name in compat.NOT_BUILT:
+        raise SelfTalkError(
+            f"This Blender is built without {known.label}. Choose another format, or use Blender "
+            "as blender.org has it."
+        )
     if not faces:
         raise SelfTalkError("No face is chosen. Choose the face to export.")
     if context.mode != "OBJECT":
