@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from heads import ICT_LANDMARKS, TRIANGLES, VERTICES, ict_head, result
+from heads import ICT_LANDMARKS, TEMPLATE, TRIANGLES, VERTICES, ict_head, result
 
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.core.landmarks import NAMES, suggest_landmarks, template_landmarks
@@ -70,6 +70,19 @@ def test_found_in_a_head_turned_any_way() -> None:
     turn *= np.sign(np.linalg.det(turn))
     found = result(suggest_landmarks(VERTICES @ turn.T, TRIANGLES))
     assert np.linalg.norm(found.points - PLACES @ turn.T, axis=1).max() < 0.0032
+
+
+def test_a_mouth_modelled_open_is_found_and_a_receding_chin() -> None:
+    """Between open lips is the throat, and such a chin is nowhere in front of the lip."""
+    vertices = VERTICES + 0.5 * TEMPLATE.shape_deltas[TEMPLATE.shape_names.index("jawOpen")]
+    below = vertices[template_landmarks()[3], 2] - vertices[:, 2]
+    vertices[:, 1] += 0.3 * np.clip(below, 0.0, 0.04)
+    places = vertices[template_landmarks()]
+    found = result(suggest_landmarks(vertices, TRIANGLES))
+    apart = np.linalg.norm(found.points - places, axis=1)
+    chin = NAMES.index("chin")  # which turns with the jaw: another point is the lowest then
+    assert apart[chin] < 0.008 and np.delete(apart, chin).max() < 0.0032
+    assert found.notices == ()
 
 
 def test_found_on_a_body_which_is_mostly_not_face() -> None:

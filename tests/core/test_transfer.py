@@ -17,6 +17,7 @@ from heads import (
 )
 
 from selftalk_blender.core.create import FaceShapes, create_face_shapes
+from selftalk_blender.core.landmarks import template_landmarks
 from selftalk_blender.core.surface import border_of, edges_of, islands_of, nearest
 
 SHAPES = {name: index for index, name in enumerate(TEMPLATE.shape_names)}
@@ -136,6 +137,20 @@ def test_lids_meet(stranger) -> None:
     open_by = vertices[upper, 1].min() - vertices[lower, 1].max()
     closed_by = shape[upper, 1].min() - shape[lower, 1].max()
     assert open_by > 0.4 and -0.25 < closed_by < 0.15
+
+
+def test_a_mouth_modelled_open_opens_further_and_closes_to_where_it_was() -> None:
+    shape = {name: TEMPLATE.shape_deltas[index] for name, index in SHAPES.items()}
+    vertices = VERTICES + 0.5 * shape["jawOpen"]
+    vertices = np.concatenate([vertices, vertices[:1]])  # one more, so that it is not known
+    made = result(create_face_shapes(vertices, TRIANGLES))
+    skin = TEMPLATE.regions["skin"]
+    for name in ("jawOpen", "mouthPucker", "mouthSmileLeft"):
+        assert misfit(made.deltas[SHAPES[name], skin], shape[name][skin])[1] < 0.1, name
+    upper, lower = made.deltas[:, template_landmarks()[2:4], 2].T
+    closed = SHAPES["jawOpen"], SHAPES["mouthClose"]
+    assert (upper - lower)[closed[0]] > 0.03
+    assert np.abs((upper - lower)[[*closed]].sum()) < 0.002
 
 
 def test_joined_lips_are_told_of() -> None:
