@@ -2,9 +2,9 @@
 
     python3.11 tools/run.py demo                       bake the sample clip into demo-output/
     python3.11 tools/run.py test                       lint, types, import rules, and all tests
-    python3.11 tools/run.py test --blender all         the Blender tests in 4.2, 4.5 and 5.2, too
+    python3.11 tools/run.py test --blender all         in 4.2, 4.5, 5.2 and a window, too
     python3.11 tools/run.py test [--blender 4.5] ...   anything else goes to pytest
-    python3.11 tools/run.py test tests/window          the button in a real window, minutes long
+    python3.11 tools/run.py test tests/window          the button in a real window
     python3.11 tools/run.py ANYTHING                   is `selftalk ANYTHING`
 
 What it needs goes into .venv in the repository, once; system libraries are installed where that
@@ -58,7 +58,7 @@ LIBRARIES = {
     "libXxf86vm.so.1": "libxxf86vm1",
     "libgomp.so.1": "libgomp1",
 }
-# Run in each Blender; and by hand, since it needs Debian's Blender, a screen and minutes.
+# Run in each Blender; and in a Blender of its own, with a screen.
 APART = ("blender", "window")
 NEEDS_BLENDER = ("demo", "bake", "test")
 WELL = (0, 5)  # exit codes of pytest: all passed; nothing to run
@@ -296,12 +296,12 @@ def test(python: Path, arguments: list[str]) -> int:
 
     # Paths that the user names belong to one side or the other; options to both.
     named = [a for a in arguments if not a.startswith("-") and Path(a.split("::")[0]).exists()]
-    named_blender = [a for a in named if in_blender(a)]
+    named_blender, named_window = ([a for a in named if lies_in(a, name)] for name in APART)
     options = [a for a in arguments if a not in named]
     sessions: list[Session] = []  # the longest first
-    if not named or len(named_blender) < len(named):
-        paths = [a for a in named if a not in named_blender]
-        paths = paths or [str(TESTS), *(f"--ignore={TESTS / name}" for name in APART)]
+    others = [a for a in named if a not in named_blender + named_window]
+    if others or not named:
+        paths = others or [str(TESTS), *(f"--ignore={TESTS / name}" for name in APART)]
         sessions.append(functools.partial(pytest, "without Blender", python, paths + options))
     if named and not named_blender:
         chosen = []
@@ -310,6 +310,9 @@ def test(python: Path, arguments: list[str]) -> int:
         sessions += [
             functools.partial(in_a_blender, name, python, paths + options) for name in chosen
         ]
+    if named_window or (blender == "all" and not named):
+        paths = named_window or [str(TESTS / "window")]
+        sessions.append(functools.partial(in_a_window, python, paths + options))
     if not arguments:
         sessions += checks(python)
     with ThreadPoolExecutor(1) as setting_up:  # while the first sessions run
@@ -330,10 +333,10 @@ def test(python: Path, arguments: list[str]) -> int:
 COUNTS = ("passed", "failed", "skipped")
 
 
-def in_blender(argument: str) -> bool:
-    """Whether a test's path lies among those that need Blender."""
+def lies_in(argument: str, folder: str) -> bool:
+    """Whether a test's path lies in a folder of the tests."""
     path = Path(argument.split("::")[0]).resolve()
-    return path.is_relative_to(TESTS / "blender")
+    return path.is_relative_to(TESTS / folder)
 
 
 Session = Callable[[IO[bytes] | None], Outcome]
@@ -395,6 +398,17 @@ def in_a_blender(
     with tempfile.TemporaryDirectory(prefix="selftalk-blender-") as folder:
         variables = {"SELFTALK_PYTHON": str(worker), "BLENDER_USER_RESOURCES": folder}
         return pytest(title, python, arguments, output, **variables)
+
+
+def in_a_window(python: Path, arguments: list[str], output: IO[bytes] | None = None) -> Outcome:
+    """Tests in a Blender with a window, which is set up first; or why there can be none."""
+    title = "in a window"
+    print("Setting up a Blender with a window: once, a minute or two and 1.5 GB of disk.")
+    command = [python, TESTS / "window" / "debian.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return Outcome(title, remark=f"left out: {done.stderr.strip()}")
+    return pytest(title, python, arguments, output)
 
 
 def pytest(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .task import FORMATS, METHODS, USUAL, formats, rate
+from .task import FBX_PRESETS, FORMATS, METHODS, USUAL, formats, preset, rate
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--method", choices=METHODS, default=METHODS[0],
         help="how the mesh is moved (default: %(default)s; FBX needs shape keys)",
+    )  # fmt: skip
+    add(
+        "--fbx-preset", type=_argument(preset), metavar="NAME",
+        help=f"whom FBX is for: {', '.join(FBX_PRESETS)} (default: {FBX_PRESETS[0]})",
     )  # fmt: skip
     add(
         "--fps", type=_argument(rate),

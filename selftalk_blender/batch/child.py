@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import queue
@@ -105,7 +106,8 @@ def _work(say: Voice, tasks: Tasks, ended: threading.Event) -> int:
                 if ended.is_set():
                     steps.close()
                     return 0
-                say.step(task.place, step.done, step.text, step.patience)
+                tell = functools.partial(say.step, task.place, step.done, step.text, step.patience)
+                tell()
                 if step.heard and following is None:
                     if not ready:
                         ready = True
@@ -114,7 +116,7 @@ def _work(say: Voice, tasks: Tasks, ended: threading.Event) -> int:
                     else:
                         following = _soon(tasks, 0.0)
                     if following is not None:
-                        listening = bake.listen(following)
+                        listening = bake.listen(following, tell)
         except SelfTalkError as error:
             done = Done(task.clip, task.place, error=str(error))
         except Exception as error:  # the rest of a night's clips must go on

@@ -159,6 +159,7 @@ class Cluster:
             out=str(out),
             log=str(log.name),
             version=VERSION,
+            blender=process.version(),
             shared=TOKEN,
             token=token,
         )

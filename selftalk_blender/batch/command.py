@@ -20,7 +20,7 @@ from .clips import Clip, check_places, find_clips
 from .cluster import Cluster
 from .report import JsonLines, Quiet, Spoken
 from .supervisor import Supervisor
-from .task import NO_CACHE, USUAL, Settings, Task
+from .task import FBX_PRESETS, NO_CACHE, USUAL, Settings, Task
 
 OTHERS_FACE = (".pth", ".pt")  # published checkpoints
 
@@ -70,21 +70,28 @@ def run(options: argparse.Namespace, blender: str = "") -> int:
 
 @contextlib.contextmanager
 def _orderly() -> Iterator[None]:
-    """Have whoever ends us be as orderly as Ctrl-C.
+    """Have whoever ends us be as orderly as Ctrl-C, and twice as orderly as once.
 
     A farm that takes the machine back sends SIGTERM, a terminal that closes SIGHUP, which `nohup`
     has us ignore.
     """
-    before = {
-        number: signal.signal(number, signal.default_int_handler)
-        for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
-        if signal.getsignal(number) != signal.SIG_IGN
-    }
+    numbers = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+    # Of a handler that is not Python's, such as Blender's own, nothing is known.
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
+    ours = [number for number, handler in before.items() if handler != signal.SIG_IGN]
+
+    def end(*_: object) -> None:
+        for number in ours:  # to clean up takes seconds, and must not be interrupted
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
     try:
+        for number in ours:
+            signal.signal(number, end)
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in ours:
+            signal.signal(number, before[number])
 
 
 def tasks_of(options: argparse.Namespace) -> list[Task]:
@@ -112,6 +119,7 @@ def tasks_of(options: argparse.Namespace) -> list[Task]:
     general = Settings(
         formats=options.format or USUAL,
         method=options.method,
+        fbx_preset=options.fbx_preset or FBX_PRESETS[0],
         fps=options.fps,
         preview=options.preview,
         animator=_absolute(options.animator),
@@ -136,7 +144,19 @@ def tasks_of(options: argparse.Namespace) -> list[Task]:
                 object=row.object if row.object is not None else named,
             )
         given = options.format or (row is not None and "formats" in row.changes)
-        tasks.append(_checked(task, bool(given)))
+        task = _checked(task, bool(given))
+        if "fbx" not in task.settings.formats:
+            if row is not None and "fbx_preset" in row.changes:
+                raise SelfTalkError(
+                    f"{options.table}, line {row.number}: fbx_preset is for FBX, which is not "
+                    "written. Add fbx to the formats, or leave the cell empty."
+                )
+            task = replace(task, settings=replace(task.settings, fbx_preset=FBX_PRESETS[0]))
+        tasks.append(task)
+    if options.fbx_preset and not any("fbx" in task.settings.formats for task in tasks):
+        raise SelfTalkError(
+            "--fbx-preset is for FBX, which is not written. Add fbx to --format, or leave it out."
+        )
     return tasks
 
 

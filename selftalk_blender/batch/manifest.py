@@ -1,8 +1,8 @@
 """OUT/manifest.jsonl: what became of each clip, one line each, whole or not at all.
 
 A line is a JSON object: the task (clip, place, mesh, object, settings), `input`, which is the hash
-of all that was read for it, and what became of it (see `task.Done`). Where a clip has several
-lines the last one counts.
+of all that it names, and what became of it (see `task.Done`). Where a clip has several lines the
+last one counts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from ..core.errors import SelfTalkError
 from ..core.files import atomic_path
 from ..core.version import VERSION
-from .task import Done, Output, Task
+from .task import Done, File, Task
 
 NAME = "manifest.jsonl"
 LOCK = ".selftalk-bake.lock"
@@ -52,11 +52,12 @@ class Manifest:
         except OSError as error:
             raise _cannot("read", self._path, error) from error
 
-    def current(self, task: Task, digest: str) -> Line | None:
+    def current(self, task: Task, digest: str, blender: str = "") -> Line | None:
         """The line of a task whose results are there, whole, and made of the same; else None.
 
         Args:
             digest: `input_hash` of the task.
+            blender: version of the Blender that would do it; "" where that is not known.
         """
         line = self._lines.get(task.place)
         if line is None or line.get("error") is not None or line.get("input") != digest:
@@ -65,11 +66,12 @@ class Manifest:
             same = _comparable(line) == _comparable(
                 line_of(task, digest, Done(task.clip, task.place))
             )
-            outputs = Done.from_json({name: line[name] for name in _DONE}).outputs
+            done = Done.from_json({name: line[name] for name in _DONE})
         except (KeyError, TypeError, AttributeError):  # of another version
             return None
-        whole = same and outputs and all(is_whole(self._out, output) for output in outputs)
-        return line if whole else None
+        same = same and done.blender == (blender or done.blender) and all(map(_as_read, done.read))
+        whole = done.outputs and all(is_whole(self._out, output) for output in done.outputs)
+        return line if same and whole else None
 
     def add(self, task: Task, digest: str, done: Done) -> Line:
         """Append the line of a task that has ended; on the disk when this returns.
@@ -167,25 +169,28 @@ def _comparable(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def input_hash(task: Task) -> str:
-    """A hash of all that is read for a task, by content, and of SelfTalk's version.
+    """A hash of all that a task names, by content, and of SelfTalk's version.
 
-    What a character's .blend takes from other files (libraries, textures) is not in it.
+    What a character's .blend takes from other files is not in it; see `task.Done`.
 
     Raises:
         SelfTalkError: a file cannot be read.
     """
     settings = task.settings
-    parts = [VERSION, _content(task.clip, remember=False)]
+    parts = [VERSION, content(task.clip, remember=False)]
     for path in (task.mesh, settings.animator or str(ANIMATOR), settings.template):
-        parts.append(_content(path) if path else "")
+        parts.append(content(path) if path else "")
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _content(path: str, remember: bool = True) -> str:
+def content(path: str, remember: bool = True) -> str:
     """The hash of a file's content.
 
     Args:
         remember: whether many clips have this file.
+
+    Raises:
+        SelfTalkError: it cannot be read.
     """
     try:
         if not remember:
@@ -208,13 +213,28 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def output_of(out: Path, path: Path) -> Output:
+def output_of(out: Path, path: Path) -> File:
     """A file below the output folder as the manifest has it."""
     info = path.stat()
-    return Output(path.relative_to(out).as_posix(), info.st_size, _sha256(path), info.st_mtime_ns)
+    return File(path.relative_to(out).as_posix(), info.st_size, _sha256(path), info.st_mtime_ns)
 
 
-def is_whole(out: Path, output: Output) -> bool:
+def read_of(path: str) -> File:
+    """A file that many clips read, by its absolute path, as the manifest has it."""
+    try:
+        info = os.stat(path)
+        return File(path, info.st_size, content(path), info.st_mtime_ns)
+    except (OSError, SelfTalkError):
+        return File(path, -1, "", 0)
+
+
+@functools.lru_cache(maxsize=1000)
+def _as_read(file: File) -> bool:
+    """Whether a file is as it was read, or is still not there."""
+    return not os.path.isfile(file.path) if file.size < 0 else is_whole(Path(), file)
+
+
+def is_whole(out: Path, output: File) -> bool:
     """Whether a file is there as it was written; read only where its time says it was touched."""
     path = out / output.path
     try:

@@ -35,22 +35,26 @@ class Node:
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._child: Any = None
 
-    def look(self, version: str, shared: str, token: str) -> str | None:
+    def look(self, version: str, blender: str, shared: str, token: str) -> str | None:
         """Whether children can work here: None, or else what is wrong, to come after "it".
 
         Args:
-            version: of SelfTalk, where the bake was started.
+            version, blender: of SelfTalk, where the bake was started, and of the Blender there;
+                "" where there is none.
             shared, token: a file of the output folder, by name, and what is in it.
         """
         try:
             ours = importlib.import_module("selftalk_blender.core.version").VERSION
-            importlib.import_module("selftalk_blender.batch.process")
+            process = importlib.import_module("selftalk_blender.batch.process")
         except ImportError as error:
             return f"lacks SelfTalk ({error}; its Python is {sys.executable})"
         if ours != version:
             return f"has SelfTalk {ours} instead of {version}"
         if importlib.util.find_spec("bpy") is None:
             return f"lacks the bpy module (its Python is {sys.executable})"
+        here = process.version()
+        if blender and here and here != blender:
+            return f"has Blender {here} instead of {blender}"
         until = time.monotonic() + SEEN
         while _text(self._out / shared) != token:
             if time.monotonic() > until:

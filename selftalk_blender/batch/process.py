@@ -13,9 +13,11 @@ line from it is an object with an "event":
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -54,6 +56,25 @@ def command(blender: str = "") -> list[str]:
         blender, "--background", "--factory-startup", "--disable-autoexec",
         "--python-use-system-env", "--python-exit-code", "1", "--python-expr", ENTRY,
     ]  # fmt: skip
+
+
+def version(blender: str = "") -> str:
+    """Version of the Blender that children have, such as "5.0.1"; "" where it is not to be known.
+
+    Args:
+        blender: see `command`.
+    """
+    try:
+        if blender:
+            ask = [blender, "--version"]
+            said = subprocess.run(ask, capture_output=True, text=True, timeout=60, check=False)
+            words = said.stdout
+        else:
+            words = "Blender " + importlib.metadata.version("bpy")
+    except (OSError, subprocess.TimeoutExpired, importlib.metadata.PackageNotFoundError):
+        return ""
+    found = re.search(r"^Blender (\d+\.\d+\.\d+)", words, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def environment(jobs: int, blender: str = "") -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.progress import clock
+from ..core.words import counted
 from .manifest import Line
 
 
@@ -93,7 +94,8 @@ class Spoken:
         self.clear()
         tally = self.tally
         if tally.skipped:
-            print(f"{tally.skipped} of {tally.total} clips were up to date.", file=sys.stderr)
+            clips = counted(tally.total, "clip")
+            print(f"Up to date: {tally.skipped} of {clips}.", file=sys.stderr)
         tell_failed(tally)
         if tally.baked > 1:
             pace = f"{tally.per_minute:.1f} a minute"

@@ -89,6 +89,7 @@ class Supervisor:
         """
         self._out, self._report = out, report
         self._resume, self._fail_fast = resume, fail_fast
+        self._version = process.version(blender) if resume else ""
         self._crew: Crew = crew or process.Local(
             jobs, command or process.command(blender), process.environment(jobs, blender)
         )
@@ -156,7 +157,7 @@ class Supervisor:
         except SelfTalkError as error:
             self._ended(task, "", Done(task.clip, task.place, error=str(error)))
             return
-        current = self._manifest.current(task, digest) if self._resume else None
+        current = self._manifest.current(task, digest, self._version) if self._resume else None
         if current is not None:
             self._report.ended(current, skipped=True)
             return

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import SelfTalkError
-from .task import METHODS, Settings, formats, number, rate
+from .task import METHODS, Settings, formats, number, preset, rate
 
 # The artist's controls by their names in `core.controls`, with the values that they take. `offset`
 # is in frames, as in the panel; `head` is the size of the head's motion; 0 leaves out what is not
@@ -65,6 +65,8 @@ def read_table(path: Path) -> list[Row]:
             there is no such thing.
     """
     text = _text(path)
+    if "\0" in text:
+        raise SelfTalkError(f"{path} is no CSV. Export the table as CSV, in UTF-8.")
     if text.lower().startswith("sep="):  # Excel's own hint
         text = "\n" + text.partition("\n")[2]
     head = next((line for line in text.splitlines() if line.strip()), "")
@@ -109,9 +111,9 @@ def _names(path: Path, cells: list[str]) -> list[str]:
         names.pop()
     unknown = [cell for cell, name in zip(cells, names, strict=False) if name not in COLUMNS]
     if unknown:
+        told = ", ".join(repr(cell[:40]) for cell in unknown[:5])
         raise SelfTalkError(
-            f"{path} has columns that are unknown: {', '.join(map(repr, unknown))}. Known are "
-            f"{', '.join(COLUMNS)}."
+            f"{path} has columns that are unknown: {told}. Known are {', '.join(COLUMNS)}."
         )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -209,6 +211,7 @@ COLUMNS: dict[str, Callable[[str], Any]] = {
     "fps": rate,
     "method": _method,
     "format": formats,
+    "fbx_preset": preset,
     "animator": str,
     "device": _device,
     "template": str,

@@ -15,6 +15,7 @@ NO_CACHE = ("fbx", "glb")  # those that cannot hold a mesh cache
 USUAL = ("blend", "abc", "fbx")  # those that are written unless others are asked for
 CACHE_FOLDER = "selftalk_cache"
 METHODS = ("shape-keys", "mesh-cache")
+FBX_PRESETS = ("blender", "unreal", "unity", "maya")  # those of `blender.formats`
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Settings:
     Attributes:
         formats: suffixes of the files to write, such as "fbx" and "blend".
         method: "shape-keys" or "mesh-cache".
+        fbx_preset: of FBX_PRESETS; "blender", which comes first, where no FBX is written.
         fps: frames per second; None takes the character's own, 30 for the bundled head.
         preview: whether to render a contact sheet and a film.
         animator, template: absolute paths, "" for the bundled animator and no template.
@@ -33,7 +35,8 @@ class Settings:
     """
 
     formats: tuple[str, ...]
-    method: str = "shape-keys"
+    method: str = METHODS[0]
+    fbx_preset: str = FBX_PRESETS[0]
     fps: float | None = None
     preview: bool = False
     animator: str = ""
@@ -84,12 +87,12 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Output:
-    """A file that was written.
+class File:
+    """A file that was written, or read.
 
     Attributes:
-        path: below the output folder, with forward slashes.
-        size: bytes.
+        path: below the output folder, with forward slashes; or absolute.
+        size: bytes; -1 of one that was to be read and was not there.
         sha256: of its content.
         changed: when it was last changed, in nanoseconds, as the file system has it.
     """
@@ -107,6 +110,9 @@ class Done:
     Attributes:
         clip, place: the task's.
         outputs: what was written, whole.
+        blender: version of the Blender that wrote it, such as "5.0.1".
+        animator: the hash of the animator's file.
+        read: what was read beside what the task names: what the character's .blend names.
         duration: seconds of sound.
         times: seconds that its stages took: "animating", "writing", "preview".
         warnings: sentences that the user should read.
@@ -115,7 +121,10 @@ class Done:
 
     clip: str
     place: str
-    outputs: tuple[Output, ...] = ()
+    outputs: tuple[File, ...] = ()
+    blender: str = ""
+    animator: str = ""
+    read: tuple[File, ...] = ()
     duration: float = 0.0
     times: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -126,8 +135,8 @@ class Done:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Done:
-        outputs = tuple(Output(**output) for output in fields["outputs"])
-        return cls(**{**fields, "outputs": outputs, "warnings": tuple(fields["warnings"])})
+        files = {what: tuple(File(**file) for file in fields[what]) for what in ("outputs", "read")}
+        return cls(**{**fields, **files, "warnings": tuple(fields["warnings"])})
 
 
 # --- Words, of a command line or a table ------------------------------------------------------
@@ -158,6 +167,18 @@ def rate(text: str) -> float:
     if not 1 <= value <= 1000:
         raise ValueError("choose between 1 and 1000 frames per second")
     return value
+
+
+def preset(text: str) -> str:
+    """Whom FBX is for.
+
+    Raises:
+        ValueError: it is unknown.
+    """
+    name = text.strip().lower()
+    if name not in FBX_PRESETS:
+        raise ValueError(f"choose {', '.join(FBX_PRESETS[:-1])} or {FBX_PRESETS[-1]}")
+    return name
 
 
 def formats(text: str) -> tuple[str, ...]:

@@ -9,18 +9,18 @@ import math
 import os
 import time
 import types
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import bpy
 
-from ..batch.manifest import output_of
+from ..batch.manifest import ANIMATOR, content, output_of, read_of
 from ..batch.task import Done, Task
 from ..core.errors import SelfTalkError, operator_reason
 from ..core.files import atomic_path, check_writable
 from ..core.steps import paced
-from . import animate, character, export, face, interface, preview
+from . import animate, character, export, face, hearing, interface, preview
 
 FIRST_FRAME = 1  # of the bundled head; a character speaks from its scene's first frame on
 PREVIEW_SHARE = 0.75  # of the time that a clip takes with a preview
@@ -59,8 +59,14 @@ class _Animator:
 _own: dict[tuple[str, str], _Animator] = {}  # of the characters opened so far, by file and object
 
 
-def listen(task: Task) -> animate.Listening | None:
+def listen(task: Task, tell: Callable[[], None]) -> hearing.Listening | None:
     """Begin to listen to a clip whose turn comes soon; to be given to `bake`.
+
+    Blender decodes the sound at once, although it holds up what we are at: 17 s for an hour of
+    stereo OGG, where the animator, which begins after it, takes a minute and more.
+
+    Args:
+        tell: called again and again meanwhile, as a sign of life.
 
     Returns:
         None where the face's own file has to be opened first to know who animates it.
@@ -72,7 +78,7 @@ def listen(task: Task) -> animate.Listening | None:
     who = chosen or own
     assert who is not None
     try:
-        listening = animate.listen(
+        listening = hearing.listen(
             Path(task.clip),
             device=task.settings.device,
             animator=Path(who.animator) if who.animator else None,
@@ -80,7 +86,7 @@ def listen(task: Task) -> animate.Listening | None:
             subject=who.subject,
         )
         while not next(listening).waiting:
-            pass
+            tell()
     except StopIteration as end:
         return _ended(end.value)
     except Exception as error:  # told when its turn comes: the clip in hand has no part in it
@@ -88,7 +94,7 @@ def listen(task: Task) -> animate.Listening | None:
     return listening
 
 
-def _ended(outcome: animate.Listened | Exception) -> animate.Listening:
+def _ended(outcome: hearing.Listened | Exception) -> hearing.Listening:
     """What has come to its end before anyone asked."""
     if isinstance(outcome, Exception):
         raise outcome
@@ -103,7 +109,7 @@ def _chosen(task: Task) -> _Animator | None:
     return None
 
 
-def bake(task: Task, listening: animate.Listening | None = None) -> Generator[Step, None, Done]:
+def bake(task: Task, listening: hearing.Listening | None = None) -> Generator[Step, None, Done]:
     """Have a face speak a clip in a scene of its own, and write the results.
 
     The scene that is open is lost. What comes out depends on the task alone, not on those before.
@@ -118,6 +124,7 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
     settings = task.settings
     begun = time.monotonic()
     times, warnings = {}, []
+    also: list[str] = []  # is read, and not named by the task
     interface.register()  # lines are kept in our own properties
     with contextlib.closing(listening) if listening else contextlib.nullcontext():
         check_writable(task.path("png"))
@@ -132,12 +139,16 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
             own = talker.selftalk
             who = _Animator(*map(_absolute, (own.animator, own.template)), own.subject)
             _own[task.mesh, task.object] = who
+            also += character.libraries()
         else:
             scene = _new_scene(settings.fps or 30.0)
             talker = face.add_head(bpy.context, (0.0, 0.0, 0.0))
             first = FIRST_FRAME
             who = _Animator("", "", "")
-        who = _chosen(task) or who
+        chosen = _chosen(task)
+        if chosen is None:
+            also += filter(None, (who.animator, who.template))
+        who = chosen or who
         character.set_controls(talker, settings.controls)
         if settings.controls and who.template:
             warnings.append(
@@ -156,6 +167,9 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
             subject=who.subject,
             device=settings.device,
         )
+        for suffix in set(settings.formats) - {"blend"}:  # before the animator's work is in vain
+            export.check_faces(bpy.context, [talker], f".{suffix}")
+        animator = content(who.animator or str(ANIMATOR))
         share = 1.0 - PREVIEW_SHARE if settings.preview else 1.0
         done = yield from _animate(plan, listening, 0.8 * share)
     warnings += done.notices
@@ -175,7 +189,8 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
             _save(scene, talker, path, task)
             files.append(path)
         else:
-            made = yield from _export(talker, path, (first, last), part, patience)
+            preset = settings.fbx_preset.upper()
+            made = yield from _export(talker, path, (first, last), preset, part, patience)
             files += made.files
             warnings += made.notices
     times["writing"] = round(time.monotonic() - begun, 3)
@@ -192,6 +207,9 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
         clip=task.clip,
         place=task.place,
         outputs=tuple(output_of(Path(task.out), path) for path in files),
+        blender="{}.{}.{}".format(*bpy.app.version),
+        animator=animator,
+        read=tuple(map(read_of, also)),
         duration=round(duration, 3),
         times=times,
         warnings=tuple(warnings),
@@ -199,7 +217,7 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
 
 
 def _animate(
-    plan: animate.Plan, listening: animate.Listening | None, share: float
+    plan: animate.Plan, listening: hearing.Listening | None, share: float
 ) -> Generator[Step, None, animate.Result]:
     run = animate.run(plan, listening)
     with contextlib.closing(run):
@@ -218,10 +236,11 @@ def _export(
     talker: bpy.types.Object,
     path: Path,
     frames: tuple[int, int],
+    preset: str,
     done: float,
     patience: float,
 ) -> Generator[Step, None, export.Exported]:
-    exporting = export.exporting(bpy.context, [talker], path, frames)
+    exporting = export.exporting(bpy.context, [talker], path, frames, preset)
     with _one_fbx_date():
         now = Step(done, f"Writing {path.name}", patience, heard=True)
         made = yield from paced(exporting, now)

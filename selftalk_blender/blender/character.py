@@ -53,8 +53,8 @@ def open_character(path: str, name: str = "") -> tuple[bpy.types.Object, list[st
         bpy.ops.object.mode_set(mode="OBJECT")
     warnings = [
         f"{path} uses {file}, which is not there."
-        for library in bpy.data.libraries
-        if not Path(file := os.path.abspath(bpy.path.abspath(library.filepath))).is_file()
+        for file in libraries()
+        if not os.path.isfile(file)
     ]
     if bpy.app.autoexec_fail:
         what = bpy.app.autoexec_fail_message
@@ -76,6 +76,11 @@ def open_character(path: str, name: str = "") -> tuple[bpy.types.Object, list[st
         count = "a line" if len(spoke) == 1 else f"{len(spoke)} lines"
         warnings.append(f"{found.name} speaks {count} in {path} already; not in what is baked.")
     return found, warnings
+
+
+def libraries() -> list[str]:
+    """Absolute paths of the .blend files that the open one takes things from, there or not."""
+    return [os.path.abspath(bpy.path.abspath(each.filepath)) for each in bpy.data.libraries]
 
 
 def _named(path: str, name: str) -> bpy.types.Object:

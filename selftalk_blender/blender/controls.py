@@ -29,7 +29,7 @@ from ..core.names import recognise
 from ..core.steps import at_last
 from ..core.take import SILENCE
 from ..core.template import bundled_template
-from . import artist, glance, jobs, lines, parts, undoing, writers
+from . import artist, glance, jobs, lines, mesh_cache, parts, undoing
 from . import face as faces
 from .marks import REDUCED, SEALS, WAITING
 from .properties import ControlSettings
@@ -418,7 +418,7 @@ def bake_soon(face: bpy.types.Object) -> None:
         bake_now(face)
         return
     # Lines that still wait were looked at when they began to.
-    if writers.has_cache(face) or (WAITING not in face and locked(face)):
+    if mesh_cache.plays(face) or (WAITING not in face and locked(face)):
         return
     _changes += 1
     face[WAITING] = " ".join(line.id for line in face.selftalk.lines)

@@ -19,6 +19,7 @@ from ..core.steps import at_last
 LONGEST = 2.0  # seconds
 SLICE = 0.01  # seconds of work at a time on what takes long
 PAUSE = 0.02  # seconds in between, in which the window may draw
+SOON = 0.2  # seconds after a change in the sequencer until panels are drawn anew
 
 Answer = TypeVar("Answer")
 _kept: dict[tuple[Any, ...], tuple[float, Any]] = {}
@@ -118,22 +119,36 @@ def forget(*_: Any) -> None:
     _asked.clear()
 
 
-def _handlers() -> tuple[list[Any], ...]:
+@bpy.app.handlers.persistent
+def _see(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph) -> None:
+    """Blender draws the 3D View's panels anew for much, but not for a change in the sequencer."""
+    waiting = bpy.app.background or bpy.app.timers.is_registered(_draw_soon)
+    if not waiting and depsgraph.id_type_updated("SCENE"):
+        bpy.app.timers.register(_draw_soon, first_interval=SOON)
+
+
+def _draw_soon() -> None:
+    redraw()
+
+
+def _handlers() -> tuple[tuple[list[Any], Callable[..., None]], ...]:
     known = bpy.app.handlers
-    return known.depsgraph_update_post, known.undo_post, known.redo_post, known.load_post
+    changes = known.depsgraph_update_post, known.undo_post, known.redo_post, known.load_post
+    return *((handlers, forget) for handlers in changes), (known.depsgraph_update_post, _see)
 
 
 def start() -> None:
     """Hear of changes."""
-    for handlers in _handlers():
-        handlers.append(forget)
+    for handlers, handler in _handlers():
+        handlers.append(handler)
 
 
 def stop() -> None:
     """Hear of no more changes; may be called twice."""
-    for handlers in _handlers():
-        if forget in handlers:
-            handlers.remove(forget)
-    if bpy.app.timers.is_registered(_tick):
-        bpy.app.timers.unregister(_tick)
+    for handlers, handler in _handlers():
+        if handler in handlers:
+            handlers.remove(handler)
+    for timer in (_tick, _draw_soon):
+        if bpy.app.timers.is_registered(timer):
+            bpy.app.timers.unregister(timer)
     forget()

@@ -105,9 +105,10 @@ def _remove(job: Job) -> None:
 
 def stop() -> None:
     """Cancel all jobs, those in line first."""
-    for job in [*waiting[::-1], running]:
-        if job is not None:
+    if running is not None:
+        for job in [*waiting[::-1], running]:
             _remove(job)
+        _show()
 
 
 class Refusable:
@@ -127,7 +128,9 @@ class Refusable:
 class JobOperator:
     """Mixed into an operator: `steps` does the work, `finish` tells what came of it.
 
-    Called by a script or without a window it runs to its end; as a button it is modal.
+    Called by a script or without a window it runs to its end; as a button it is modal. One whose
+    `bl_options` have REGISTER is also run to its end by Repeat Last and by its redo panel, while
+    the window stands still: that is for what takes seconds.
     """
 
     # Of bpy.types.Operator.
@@ -181,7 +184,7 @@ class JobOperator:
         manager = context.window_manager
         self._timer = manager.event_timer_add(TICK, window=context.window)
         manager.modal_handler_add(self)
-        _show(context)
+        _show()
         return {"RUNNING_MODAL"}
 
     def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
@@ -206,7 +209,7 @@ class JobOperator:
             self._leave(context)
             return self._failed(error)
         if job.text != before:
-            _show(context)
+            _show()
         return {"PASS_THROUGH"}
 
     def cancelled(self, context: bpy.types.Context, kind: str = "INFO") -> set[str]:
@@ -216,9 +219,11 @@ class JobOperator:
         return {"CANCELLED"}
 
     def cancel(self, context: bpy.types.Context) -> None:
-        """Blender ends us: another file is loaded, or it closes."""
+        """Blender ends us: another file is loaded, or it closes, or a window does."""
         _remove(self._job)
         context.window_manager.event_timer_remove(self._timer)
+        # Later: Blender crashes where the context is overridden while a window closes.
+        bpy.app.timers.register(_show, first_interval=0.0, persistent=True)
 
     def _blocked(self, event: bpy.types.Event) -> bool:
         """Undo replaces all data under a job's feet, and writing must not be interfered with."""
@@ -243,7 +248,7 @@ class JobOperator:
     def _leave(self, context: bpy.types.Context) -> None:
         _remove(self._job)
         context.window_manager.event_timer_remove(self._timer)
-        _show(context)
+        _show()
 
 
 class SELFTALK_OT_cancel(bpy.types.Operator):
@@ -278,20 +283,23 @@ def draw(layout: bpy.types.UILayout) -> None:
         return
     column = layout.column(align=True)
     for place, job in enumerate([running, *waiting]):
-        if waiting:
-            column.label(text=job.title)
+        # Also where one runs alone: without a label before it, a bar under the mouse would lend its
+        # look to the label that comes when it is gone.
+        column.label(text=job.title)
         row = column.row(align=True)
         row.progress(factor=job.progress.done, text=job.text)
         row.operator("selftalk.cancel", text="", icon="X").place = place
 
 
-def _show(context: bpy.types.Context) -> None:
+def _show() -> None:
     """Tell what runs in the status bar and have the panels drawn again."""
     text = None
     if running is not None:
         more = f" ({len(waiting)} more in line)" if waiting else ""
         text = f"SelfTalk: {running.text}{more}    Esc: Cancel"
-    context.workspace.status_text_set(text)
+    for workspace in bpy.data.workspaces:  # each keeps its own, also while another is on view
+        with bpy.context.temp_override(workspace=workspace):
+            workspace.status_text_set(text)
     glance.redraw()
 
 

@@ -5,7 +5,7 @@ They are saved in .blend files: once released, a name stays.
 
 # --- Of an action ---
 
-# Of a face whose own animator gives vertices (`writers`): the paths of our curves. Of an object:
+# Of a face whose own animator gives vertices (`dense`): the paths of our curves. Of an object:
 # the name of our mesh cache modifier. Not "selftalk": before 5.0 that is where Blender keeps
 # Object.selftalk.
 MARK = "selftalk_mark"

@@ -152,7 +152,7 @@ class SELFTALK_OT_animate_from_audio(jobs.Refusable, jobs.JobOperator, bpy.types
 
     bl_idname = "selftalk.animate_from_audio"
     bl_label = "Animate from Audio"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"UNDO"}
 
     problem = staticmethod(animate_problem)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +10,9 @@ import bpy
 from ..core.errors import SelfTalkError
 from ..worker.log import log_file
 from . import compat, face, formats, glance, jobs, operators, preferences, properties, rigs, strips
+from .paragraph import paragraph
 
 SEVERAL_FACES = (".pkl", ".npz")  # endings of template files that may hold several
-CHARACTER = 6.2  # mean width in pixels at interface scale 1; a bit wide, so that no line is cut
-
-
-def paragraph(
-    layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: str = "NONE"
-) -> None:
-    """Text broken into lines that fit the sidebar; Blender's labels do not wrap."""
-    scale = context.preferences.system.ui_scale
-    width = max(int((context.region.width / scale - 60) / CHARACTER), 20)
-    column = layout.column(align=True)
-    column.scale_y = 0.8
-    for line in textwrap.wrap(text, width):
-        column.label(text=line, icon=icon)
-        icon = "BLANK1" if icon != "NONE" else icon
 
 
 def path_field(layout: bpy.types.UILayout, owner: Any, name: str, usual: str, **look: Any) -> None:

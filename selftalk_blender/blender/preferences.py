@@ -15,9 +15,12 @@ from ..worker.inquiry import Inquiry
 from ..worker.log import log_file
 from ..worker.python import Python, find_python
 from . import glance, jobs
+from .paragraph import paragraph
 
 # `bl_ext.<repository>.selftalk_blender` as an extension, `selftalk_blender` elsewhere.
 ADDON = (__package__ or "").rpartition(".")[0]
+
+VALUES = 0.6  # share of the width that Blender gives to values, beside their names
 
 _inquiry: Inquiry | None = None  # what the Python that is in use has
 
@@ -78,25 +81,27 @@ class SelfTalkPreferences(bpy.types.AddonPreferences):
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
         layout.use_property_split = True
+        layout.use_property_decorate = False
         usable, text = lane(context)
-        _named(layout, "Animates with").label(text=text, icon="CHECKMARK" if usable else "ERROR")
+        _say(layout, context, "Animates with", text, "CHECKMARK" if usable else "ERROR")
         jobs.draw(layout)
         if jobs.failure:
-            layout.label(text=jobs.failure, icon="ERROR")
+            paragraph(layout, context, jobs.failure, "ERROR")
         layout.prop(self, "python")
-        _draw_torch(layout, self)
+        _draw_torch(layout, context, self)
         layout.prop(self, "device")
         layout.prop(self, "cache_folder")
         log = log_file()
         there = log.is_file()
         row = _named(layout, "Log")
-        row.label(text=str(log) if there else f"{log} (nothing has run yet)")
-        button = row.row()
-        button.enabled = there
-        button.operator("wm.path_open", text="Open Log", icon="TEXT").filepath = str(log)
+        row.enabled = there
+        row.operator("wm.path_open", text="Open Log", icon="TEXT").filepath = str(log)
+        _say(layout, context, "", str(log) if there else f"{log} (nothing has run yet)")
 
 
-def _draw_torch(layout: bpy.types.UILayout, settings: SelfTalkPreferences) -> None:
+def _draw_torch(
+    layout: bpy.types.UILayout, context: bpy.types.Context, settings: SelfTalkPreferences
+) -> None:
     """What was installed, and how to remove it; or how to install it."""
     folder = torch_folder()
     if folder is None:
@@ -108,24 +113,34 @@ def _draw_torch(layout: bpy.types.UILayout, settings: SelfTalkPreferences) -> No
         row.operator("selftalk.remove_torch", icon="TRASH")
         return
     if sys.platform != "darwin":
-        layout.prop(settings, "torch_build", expand=True)
+        layout.row().prop(settings, "torch_build", expand=True)
         layout.prop(settings, "torch_index")
     row = _named(layout, "PyTorch")
     needs = f"Install PyTorch ({pytorch.size(settings.torch_build) / 1e9:.1f} GB)"
     row.operator("selftalk.install_torch", text=needs, icon="IMPORT")
     if not bpy.app.online_access:
-        _named(layout, "").label(
-            text="Needs System > Network > Allow Online Access", icon="INTERNET_OFFLINE"
-        )
+        text = "Needs System > Network > Allow Online Access"
+        _say(layout, context, "", text, "INTERNET_OFFLINE")
 
 
 def _named(layout: bpy.types.UILayout, name: str) -> bpy.types.UILayout:
     """A row with a name before it, as properties have one."""
-    split = layout.split(factor=0.4)
+    split = layout.split(factor=1 - VALUES)
     left = split.row()
     left.alignment = "RIGHT"
     left.label(text=name)
     return split.row()
+
+
+def _say(
+    layout: bpy.types.UILayout,
+    context: bpy.types.Context,
+    name: str,
+    text: str,
+    icon: str = "NONE",
+) -> None:
+    """A row of text with a name before it, as long as it needs to be."""
+    paragraph(_named(layout, name), context, text, icon, VALUES)
 
 
 def animator_settings(context: bpy.types.Context) -> tuple[str, str | None]:

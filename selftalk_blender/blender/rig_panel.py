@@ -39,7 +39,7 @@ class SELFTALK_OT_measure_rig(jobs.Refusable, jobs.JobOperator, bpy.types.Operat
 
     bl_idname = "selftalk.measure_rig"
     bl_label = "Measure Rig"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"UNDO"}
 
     problem = staticmethod(measure_problem)
 
@@ -49,7 +49,8 @@ class SELFTALK_OT_measure_rig(jobs.Refusable, jobs.JobOperator, bpy.types.Operat
         return (Progress(done, "Measuring the rig") for done in rigs.calibrate(target))
 
     def finish(self, context: bpy.types.Context, result: None) -> None:
-        self.report({"INFO"}, f"{self.face}: {rigs.analyse(bpy.data.objects[self.face])}")
+        found = rigs.summary(rigs.find(bpy.data.objects[self.face]))
+        self.report({"INFO"}, f"{self.face}: {found}")
 
 
 class SELFTALK_PT_rig(SidebarPanel, bpy.types.Panel):
@@ -68,7 +69,7 @@ class SELFTALK_PT_rig(SidebarPanel, bpy.types.Panel):
         if isinstance(found, str):
             paragraph(layout, context, found, "INFO")
             return
-        paragraph(layout, context, rigs.line(found), "CHECKMARK")
+        paragraph(layout, context, rigs.summary(found), "CHECKMARK")
         for reason in found.left_alone:
             paragraph(layout, context, reason, "INFO")
         row = layout.row()

@@ -25,22 +25,15 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         SelfTalkError: the folder cannot be written to, or the disk is full.
     """
     final = Path(path)
-    temporary = None
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{final.stem[:40]}-{os.getpid()}-",
-            suffix=PART + final.suffix,
-            dir=final.parent,
-        )
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        # mkstemp makes private files; a result file is as public as any other.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        temporary.replace(final)
+        with part_of(final) as temporary:
+            yield temporary
+            # mkstemp makes private files; a result file is as public as any other.
+            mask = os.umask(0)
+            os.umask(mask)
+            temporary.chmod(0o666 & ~mask)
+            temporary.replace(final)
     except OSError as error:
         if PART in final.name:  # told of the file that it is a part of
             raise
@@ -48,9 +41,23 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             f"Cannot write {final}: {error.strerror or error}. "
             "Free some space or choose another folder."
         ) from error
+
+
+@contextlib.contextmanager
+def part_of(final: Path) -> Iterator[Path]:
+    """Yield an empty file beside another one, for as long as a block takes, with the same suffix.
+
+    Raises:
+        OSError: the folder is not there, or cannot be written to.
+    """
+    handle, name = tempfile.mkstemp(
+        prefix=f".{final.stem[:40]}-{os.getpid()}-", suffix=PART + final.suffix, dir=final.parent
+    )
+    os.close(handle)
+    try:
+        yield Path(name)
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        Path(name).unlink(missing_ok=True)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

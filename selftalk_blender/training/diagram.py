@@ -41,6 +41,7 @@ from ..core.errors import SelfTalkError
 from ..core.files import atomic_path
 from ..core.meshes import read_indices
 from ..core.progress import ProgressLine
+from ..core.words import counted
 from . import losses
 from .config import FolderConfig
 from .examples import Example, Examples, Speech, find_speech, hear_all, motion_scale
@@ -366,8 +367,8 @@ class FolderRun:
         self.train, self.held_out = self.corpus.split("train"), self.corpus.split("val")
         if not (self.train and self.held_out):
             raise SelfTalkError(
-                f"{config.data} has {len(self.train)} clips to train on and {len(self.held_out)} "
-                "for validation; both need one at least."
+                f"{config.data} has {counted(len(self.train), 'clip')} to train on and "
+                f"{len(self.held_out)} for validation; both need one at least."
             )
         if config.loss.closure and not config.upper_lips:
             self.config = config = self._with_closure(config)
@@ -408,7 +409,7 @@ class FolderRun:
             self.network.scale = scale
         self.facts = {"scale": scale, "unit": self.corpus.unit, "fps": self.corpus.fps}
         self.say(
-            f"{len(self.train)} clips to train on, {len(self.held_out)} for validation, "
+            f"{counted(len(self.train), 'clip')} to train on, {len(self.held_out)} for validation, "
             f"{len(self.speech)} of sound alone; {self.corpus.vertex_count} vertices at "
             f"{self.corpus.fps:g} fps that move by {scale:.4g} {self.corpus.unit} (rms)."
         )

@@ -32,6 +32,7 @@ from ..animator.audio import open_sound, read_sound
 from ..core.errors import SelfTalkError
 from ..core.meshes import read_indices, read_template, read_templates
 from ..core.pickles import load_numpy_pickle
+from ..core.words import counted
 
 FORMAT = 1
 CARD = "dataset.json"
@@ -141,7 +142,8 @@ def load_folder(path: str | os.PathLike[str], fps: float | None = None) -> Folde
     sounds, motions = find_sounds(folder), find_motions(folder, (".npy",))
     for kind, lone in (("vertices", sounds.keys() - motions), ("sound", motions.keys() - sounds)):
         if lone:
-            notices.append(f"{len(lone)} clips without {kind} are left out: {some(lone)}.")
+            clips = counted(len(lone), "clip")
+            notices.append(f"Left out: {clips} without {kind}: {some(lone)}.")
     names = sorted(sounds.keys() & motions)
     if not names:
         raise SelfTalkError(

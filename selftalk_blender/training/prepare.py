@@ -20,6 +20,7 @@ from ..animator.audio import read_sound
 from ..core.errors import SelfTalkError
 from ..core.meshes import read_indices
 from ..core.pickles import Progress
+from ..core.words import counted
 from . import folder as layout
 from .biwi import plan_biwi
 from .takes import Plan, Take, check_free, silent, write
@@ -150,7 +151,7 @@ def main(
         say(notice)
     told = ", ".join(f"{len(names)} {split}" for split, names in card["split"].items() if names)
     say(
-        f"{options.out}: {told} clips of {len(plan.templates)} subjects, {card['vertices']} "
-        f"vertices, {card['fps']:g} frames per second"
+        f"{options.out}: {told} clips of {counted(len(plan.templates), 'subject')}, "
+        f"{card['vertices']} vertices, {card['fps']:g} frames per second"
     )
     return 0

@@ -18,6 +18,7 @@ import soundfile
 from ..core.errors import SelfTalkError
 from ..core.frontend import SAMPLE_RATE
 from ..core.pickles import Progress
+from ..core.words import counted
 from . import folder as layout
 
 TOLERANCE = 0.5  # seconds by which sound and face may differ in length
@@ -183,13 +184,15 @@ def _faults(samples: np.ndarray, vertices: np.ndarray, fps: float, count: int) -
     sound, face = len(samples) / SAMPLE_RATE, len(vertices) / fps
     if abs(sound - face) > TOLERANCE:
         faults.append(
-            f"the sound lasts {sound:.2f} s, the face {face:.2f} s ({len(vertices)} frames)."
+            f"the sound lasts {sound:.2f} s, the face {face:.2f} s "
+            f"({counted(len(vertices), 'frame')})."
         )
     if vertices.shape[1] != 3 * count:
         faults.append(f"it has {vertices.shape[1] / 3:g} vertices, its template {count}.")
     bad = np.flatnonzero(~np.isfinite(vertices).all(1))
     if len(bad):
-        faults.append(f"{len(bad)} frames have vertices that are not numbers, from {bad[0]} on.")
+        frames = counted(len(bad), "frame")
+        faults.append(f"vertices are not numbers in {frames}, from {bad[0]} on.")
     return faults
 
 

@@ -12,6 +12,7 @@ from ..animator.audio import to_mono_16k
 from ..core.errors import SelfTalkError
 from ..core.meshes import read_templates
 from ..core.pickles import Progress, load_numpy_pickle
+from ..core.words import counted
 from . import folder as layout
 from .takes import Plan, Take, silent, still_packed
 
@@ -82,7 +83,7 @@ def plan_voca(source: Path, progress: Progress = silent) -> Plan:
     plan.templates = {take.subject: templates[take.subject] for take in plan.takes}
     if missing:
         plan.notices.append(
-            f"{len(missing)} clips are not in the download: {layout.some(missing)}."
+            f"Not in the download: {counted(len(missing), 'clip')}: {layout.some(missing)}."
         )
     return plan
 

@@ -85,13 +85,13 @@ class Inquiry:
         else:
             if self._stopped:
                 self._process.kill()
-            try:
-                said, _ = self._process.communicate(timeout=LONGEST)
-                self._understand(said)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-                self.text = f"It gave no answer within {LONGEST:.0f} seconds"
+            with self._process:  # closes its pipe
+                try:
+                    said, _ = self._process.communicate(timeout=LONGEST)
+                    self._understand(said)
+                except subprocess.TimeoutExpired:
+                    self._process.kill()
+                    self.text = f"It gave no answer within {LONGEST:.0f} seconds"
         self.answered = True
 
     def _understand(self, said: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -152,6 +153,11 @@ class Installation(Work):
             raise SelfTalkError(
                 f"{index} is neither an address nor a folder that is there. Enter the address of "
                 "a package index, which begins with https://, or a folder of wheels."
+            )
+        if not any(map(importlib.util.find_spec, ("ensurepip", "pip"))):
+            raise SelfTalkError(
+                "Blender's Python has no pip, which installs PyTorch. Have the system install it "
+                "(Debian: python3-pip), or choose an existing Python that has PyTorch."
             )
         self._build, self._index = build, index
         existing = next(parent for parent in (folder, *folder.parents) if parent.exists())

@@ -16,6 +16,14 @@ from selftalk_blender.core.template import ASSETS
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(scope="module")
+def wanted() -> np.ndarray:
+    """(T, 52) of the clip in whole windows."""
+    weights = load_animator(device="cpu").animate_file(ASSETS / "sample.ogg").weights
+    assert weights is not None
+    return weights
+
+
 @pytest.mark.parametrize(
     ("failures", "words", "close"),
     [
@@ -26,11 +34,10 @@ CPU = torch.device("cpu")
     ],
 )
 def test_a_clip_is_animated_all_the_same(
-    failures: int, words: str, close: float, monkeypatch: pytest.MonkeyPatch
+    failures: int, words: str, close: float, wanted: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The motion is that of whole windows, or near it; progress never goes back."""
     animator = load_animator(device="cpu")
-    wanted = animator.animate_file(ASSETS / "sample.ogg").weights
     encoder, left, done = animator._encoder, failures, []
     forward = encoder.forward
 
@@ -45,7 +52,7 @@ def test_a_clip_is_animated_all_the_same(
     motion = animator.animate_file(
         ASSETS / "sample.ogg", progress=lambda share, stage: done.append(share)
     )
-    assert motion.weights is not None and wanted is not None
+    assert motion.weights is not None
     assert np.abs(motion.weights - wanted).mean() < close
     assert len(animator.notices) == bool(words) and words in "".join(animator.notices)
     assert done == sorted(done) and done[-1] == 1.0

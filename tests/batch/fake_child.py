@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from selftalk_blender.batch.manifest import output_of
+from selftalk_blender.batch.manifest import output_of, read_of
 from selftalk_blender.batch.task import Done, Task
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.core.files import atomic_path
@@ -40,7 +40,15 @@ def bake(task: Task) -> Done:
             raise SelfTalkError(f"{name} is no sound.")
         time.sleep(float(os.environ.get("FAKE_SECONDS", "0")))
         temporary.write_text(f"{name} {sorted(task.settings.controls.items())}")
-    return Done(task.clip, task.place, (output_of(Path(task.out), path),), 1.0, {"writing": 0.1})
+    return Done(
+        task.clip,
+        task.place,
+        (output_of(Path(task.out), path),),
+        blender="5.0.1",
+        read=(read_of(str(Path(task.clip).with_suffix(".library"))),),
+        duration=1.0,
+        times={"writing": 0.1},
+    )
 
 
 def ahead() -> str | None:

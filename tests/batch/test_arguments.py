@@ -8,7 +8,7 @@ import pytest
 
 from selftalk_blender import cli
 from selftalk_blender.batch import command, manifest
-from selftalk_blender.batch.task import Done, Output, Settings, Task
+from selftalk_blender.batch.task import Done, File, Settings, Task
 from selftalk_blender.core.errors import SelfTalkError
 
 
@@ -62,7 +62,7 @@ def test_a_clip_of_a_table_that_is_not_there_fails_alone(folder: Path) -> None:
 
 def test_films_made_beside_their_clips_are_no_clips(folder: Path) -> None:
     (task,) = tasks("clips/b.wav", "-o", "clips").values()
-    made = Done(task.clip, "b", (Output("b.mp4", 3, "ab", 5),))
+    made = Done(task.clip, "b", (File("b.mp4", 3, "ab", 5),))
     manifest.Manifest(folder / "clips").add(task, "", made)
     (folder / "clips" / "b.mp4").write_text("a film")
     assert list(tasks("clips", "-o", "clips")) == ["act 1/a", "b"]
@@ -104,10 +104,26 @@ def test_no_result_replaces_what_is_read(folder: Path) -> None:
         tasks("film.mp4", "-o", "other", "--preview")
 
 
+def test_whom_fbx_is_for(folder: Path) -> None:
+    table = folder / "clips" / "table.csv"
+    table.write_text("clip;FBX preset;format\nact 1/a.wav;Unity;\nb.wav;;abc\n")
+    todo = tasks("-o", "out", "--table", str(table), "--fbx-preset", "Unreal")
+    assert todo["act 1/a"].settings.fbx_preset == "unity"
+    assert todo["b"].settings.fbx_preset == "blender"  # none is written
+    assert tasks("clips", "-o", "out", "--fbx-preset", "maya")["b"].settings.fbx_preset == "maya"
+    with pytest.raises(SelfTalkError, match="--fbx-preset is for FBX, which is not written"):
+        tasks("clips", "-o", "out", "--fbx-preset", "maya", "--format", "abc,usd")
+    with pytest.raises(SelfTalkError, match=r"line 2: fbx_preset is for FBX"):
+        tasks("-o", "out", "--table", str(table), "--format", "abc")
+    with pytest.raises(SystemExit):
+        tasks("clips", "-o", "out", "--fbx-preset", "houdini")
+
+
 def test_tasks_and_what_became_of_them_travel_as_json() -> None:
     task = Task("/a.wav", "/out", "act/a", Settings(("fbx",), controls={"jaw": 2.0}), "/m.blend")
     assert Task.from_json(task.to_json()) == task
     done = Done(
-        "/a.wav", "act/a", (Output("act/a.fbx", 3, "ab", 5),), 1.5, {"writing": 1.0}, ("x",)
-    )
+        "/a.wav", "act/a", (File("act/a.fbx", 3, "ab", 5),), "5.0.1", "cd",
+        (File("/lib.blend", 4, "ef", 6),), 1.5, {"writing": 1.0}, ("x",),
+    )  # fmt: skip
     assert Done.from_json(done.to_json()) == done

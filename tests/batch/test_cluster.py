@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from selftalk_blender.batch import cluster, manifest, node
+from selftalk_blender.batch import cluster, manifest, node, process
 from selftalk_blender.batch.supervisor import Supervisor
 from selftalk_blender.batch.task import Settings, Task
 from selftalk_blender.cli import main
@@ -45,14 +45,15 @@ def tasks(folder: Path, count: int) -> list[Task]:
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[Any]:
-    """The nodes "left", which is the head, and "right"."""
+def nodes(numpy_alone: Path) -> Iterator[Any]:
+    """The nodes "left", which is the head, and "right"; numpy animates, which is there at once."""
     from ray.cluster_utils import Cluster
 
     small = {"object_store_memory": 80 * 1024 * 1024}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("SELFTALK_PYTHON", str(numpy_alone))
         head = {"num_cpus": 1, "node_name": "left", "include_dashboard": False, **small}
         made = Cluster(initialize_head=True, head_node_args=head)
         right = made.add_node(num_cpus=1, node_name="right", **small)
@@ -112,10 +113,7 @@ class Killer(Told):
 
 
 @needs_ray
-@pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("bpy", "torch")),
-    reason="nodes bake by bpy and torch",
-)
+@pytest.mark.skipif(importlib.util.find_spec("bpy") is None, reason="nodes bake by bpy")
 def test_a_node_that_is_lost_midway(nodes: Any, tmp_path: Path) -> None:
     todo, told = tasks(tmp_path, 6), Killer(nodes.named)
     crew = cluster.Cluster(nodes.address, 1)
@@ -147,14 +145,17 @@ def test_a_node_tells_what_is_wrong_with_it(
     look = node.Node(str(tmp_path), str(tmp_path / "log"), 1).look
     there = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "bpy" or there(name))
-    assert look(VERSION, "lock", "123") is None
-    assert look(VERSION, "lock", "124") == f"does not share the folder {tmp_path}"
-    assert look(VERSION, "other", "123") == f"does not share the folder {tmp_path}"
-    assert look("0.0.9", "lock", "123") == f"has SelfTalk {VERSION} instead of 0.0.9"
+    assert look(VERSION, "", "lock", "123") is None
+    assert look(VERSION, "", "lock", "124") == f"does not share the folder {tmp_path}"
+    assert look(VERSION, "", "other", "123") == f"does not share the folder {tmp_path}"
+    assert look("0.0.9", "", "lock", "123") == f"has SelfTalk {VERSION} instead of 0.0.9"
+    monkeypatch.setattr(process, "version", lambda: "4.5.1")
+    assert look(VERSION, "4.5.1", "lock", "123") is None
+    assert look(VERSION, "5.0.1", "lock", "123") == "has Blender 4.5.1 instead of 5.0.1"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert "lacks the bpy module" in str(look(VERSION, "lock", "123"))
+    assert "lacks the bpy module" in str(look(VERSION, "", "lock", "123"))
     monkeypatch.setitem(sys.modules, "selftalk_blender.core.version", None)
-    assert "lacks SelfTalk" in str(look(VERSION, "lock", "123"))
+    assert "lacks SelfTalk" in str(look(VERSION, "", "lock", "123"))
 
 
 # --- The gate, without Ray --------------------------------------------------------------------
@@ -224,7 +225,7 @@ assert asked_for() == {"at": 0, "do": "refuse"}
 say("vacant", at=1, node="right"); say("nodes", coming=0)
 asked_for(); say("ready", at=1)
 assert asked_for()["task"] == task
-done = {"clip": task["clip"], "place": task["place"], "outputs": [], "warnings": []}
+done = {"clip": task["clip"], "place": task["place"], "outputs": [], "read": [], "warnings": []}
 say("done", at=1, result=done)
 assert asked_for() == {"at": 1, "do": "leave"}
 say("ended", at=1, how="")

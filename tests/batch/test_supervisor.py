@@ -111,6 +111,38 @@ def test_resume_skips_what_is_whole_and_current(tmp_path: Path) -> None:
     assert not run(1, todo[:2])[1].skipped  # not asked to
 
 
+def test_resume_does_again_what_another_blender_or_another_library_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "version", lambda _: "5.0.1")
+    todo = tasks(tmp_path, "a", "b", "c")
+    (tmp_path / "a.library").write_text("one")
+    (tmp_path / "b.library").write_text("one")
+    _, told = run(1, todo)
+    assert [line["blender"] for line in told.lines.values()] == ["5.0.1"] * 3
+    os.utime(tmp_path / "a.library")
+    assert len(run(1, todo, resume=True)[1].skipped) == 3
+    (tmp_path / "b.library").write_text("other")
+    (tmp_path / "c.library").write_text("there now")
+    manifest._as_read.cache_clear()  # a bake is a process of its own
+    assert run(1, todo, resume=True)[1].skipped == ["act/a"]
+    monkeypatch.setattr(process, "version", lambda _: "")  # it is not to be known
+    assert len(run(1, todo, resume=True)[1].skipped) == 3
+    monkeypatch.setattr(process, "version", lambda _: "5.0.2")
+    assert not run(1, todo, resume=True)[1].skipped
+
+
+def test_which_blender_bakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blender = tmp_path / "blender"
+    blender.write_text("#!/bin/sh\necho Color management: ...\necho 'Blender 4.5.3 LTS'\n")
+    blender.chmod(0o755)
+    if os.name == "posix":
+        assert process.version(str(blender)) == "4.5.3"
+    assert process.version("/no/such/blender") == ""
+    monkeypatch.setattr(process.importlib.metadata, "version", lambda name: "5.1.0a0")
+    assert process.version() == "5.1.0"
+
+
 def test_a_child_is_not_even_started_where_all_is_there(tmp_path: Path) -> None:
     todo = tasks(tmp_path, "a")
     run(1, todo)
@@ -202,7 +234,7 @@ def test_interrupted_nothing_half_written_is_left(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals as POSIX does")
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_farm_and_a_terminal_end_it_in_good_order(
     tmp_path: Path,
     name: str,
@@ -211,14 +243,20 @@ def test_a_farm_and_a_terminal_end_it_in_good_order(
 ) -> None:
     (clip,) = tasks(tmp_path, "a")
 
+    cleaned = []
+
     def killed(*_: object) -> int:
-        signal.raise_signal(getattr(signal, name))
+        try:
+            signal.raise_signal(getattr(signal, name))
+        finally:
+            signal.raise_signal(getattr(signal, name))  # of one who is impatient
+            cleaned.append(name)
         return 0
 
     monkeypatch.setattr(Supervisor, "run", killed)
     before = signal.getsignal(getattr(signal, name))
     bake = ["bake", clip.clip, "-o", str(tmp_path / "out"), "--json"]
-    assert main(bake, blender="/none") == 130
+    assert main(bake, blender="/none") == 130 and cleaned
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["error"] == "Interrupted."
     assert signal.getsignal(getattr(signal, name)) == before
     signal.signal(getattr(signal, name), signal.SIG_IGN)  # as by nohup

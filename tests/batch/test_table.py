@@ -73,6 +73,8 @@ def test_every_column_says_something(folder: Path) -> None:
     [
         ("clip,mood\nb.wav,sad\n", r"unknown: 'mood'. Known are clip, mesh, object.* jaw"),
         ("mesh\ncast/ann.blend\n", "no column clip"),
+        ("PK\3\4\0\0", "is no CSV"),  # a spreadsheet's own file
+        ("clip\nb\0.wav\n", "is no CSV"),
         ("clip,clip\nb.wav,b.wav\n", "two columns clip"),
         ("clip\n", "no line below"),
         ("", "no line below"),

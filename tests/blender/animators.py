@@ -60,6 +60,7 @@ def stand_in(
     error: str = "",
     wait: float = 0.0,
     notices: tuple[str, ...] = (),
+    python: str = sys.executable,
 ) -> str:
     """A program that is the animator's process with a motion made beforehand.
 
@@ -68,12 +69,13 @@ def stand_in(
     Args:
         error: what it refuses the clip with.
         wait: seconds that it takes.
+        python: the Python of the process.
     """
     (motion or opening()).save(folder / "made.npz")
     program = folder / "python"
     program.write_text(
         SCRIPT.format(
-            python=sys.executable,
+            python=python,
             motion=str(folder / "made.npz"),
             error=error,
             wait=wait,

@@ -11,7 +11,7 @@ import bpy
 import numpy as np
 
 from selftalk_blender.blender import face
-from selftalk_blender.core import rigs
+from selftalk_blender.core.places import positions
 from selftalk_blender.core.template import bundled_template
 
 # Places of the bundled head -> bones of Rigify's human metarig, by where they begin.
@@ -81,7 +81,7 @@ def make_rigify(skin: bool) -> bpy.types.Object:
         bone, _, end = name.partition(":")
         if bone in bones:
             source.append(bones[bone].tail[:] if end == "tail" else bones[bone].head[:])
-            target.append(rigs.places()[place])
+            target.append(positions()[place])
     # The whole rig goes to the head by rotation and scale, and the face the rest of the way.
     warp = _warp(np.array(source, float), np.array(target, float))
     kept = {bone.name: (bone.use_connect, bone.roll) for bone in bones}
@@ -114,8 +114,8 @@ def jaw_rig(name: str = "Jaw", mode: str = "QUATERNION", roll: float = 0.0) -> b
     _activate(rig)
     bpy.ops.object.mode_set(mode="EDIT")
     jaw = rig.data.edit_bones.new(name)
-    jaw.head = rigs.places()["jaw"]
-    jaw.tail = rigs.places()["chin"]
+    jaw.head = positions()["jaw"]
+    jaw.tail = positions()["chin"]
     jaw.roll = roll
     jaw.parent = rig.data.edit_bones["Head"]
     bpy.ops.object.mode_set(mode="OBJECT")
@@ -134,7 +134,7 @@ def named_rig(bones: dict[str, str], jaw: str, lower: tuple[str, ...]) -> bpy.ty
         bones: bone -> the place of the bundled head that it stands at.
         jaw: the bone of the jaw; lower: those that hang on it.
     """
-    places = rigs.places()
+    places = positions()
     ends = {"Head": ((0, 0, 0), (0, 0, 0.12), None), jaw: (places["jaw"], places["chin"], "Head")}
     for name, place in bones.items():
         ahead = places[place] + (0.0, -0.008, 0.0)
@@ -171,7 +171,7 @@ def weigh(head: bpy.types.Object, rig: bpy.types.Object, deforming: list[str], s
     deltas = np.linalg.norm(template.shape_deltas, axis=2)
     # By its arm: all of the jaw turns by one angle.
     turned = deltas[template.shape_names.index("jawOpen")]
-    turned = turned / np.linalg.norm((at - rigs.places()["jaw"])[:, 1:], axis=1)
+    turned = turned / np.linalg.norm((at - positions()["jaw"])[:, 1:], axis=1)
     lower = np.clip(turned / np.quantile(turned, 0.97), 0, 1)
     blink = sum(deltas[template.shape_names.index(f"eyeBlink{s}")] for s in ("Left", "Right"))
     lids = np.zeros(len(at))

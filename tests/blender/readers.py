@@ -415,13 +415,13 @@ def read_fbx(path: Path):
         node[1][1].split(b"\0")[0].decode() for node in objects.values()
         if node[0] == "AnimationStack"
     ]  # fmt: skip
-    with ufbx.Scene.load_file(str(path)) as scene:
-        told["ufbx"] = {
-            "fps": scene.settings.frames_per_second, "metres": scene.settings.unit_meters,
-            "shapes": sorted({shape.name for shape in scene.blend_shapes}),
-            "times": [scene.anim_stacks[0].time_begin, scene.anim_stacks[0].time_end],
-            "vertices": sum(mesh.num_vertices for mesh in scene.meshes),
-        }  # fmt: skip
+    scene = ufbx.load_file(str(path))
+    told["ufbx"] = {
+        "fps": scene.settings.frames_per_second, "metres": scene.settings.unit_meters,
+        "shapes": sorted({shape.name for shape in scene.blend_shapes}),
+        "times": [scene.anim_stacks[0].time_begin, scene.anim_stacks[0].time_end],
+        "vertices": sum(mesh.num_vertices for mesh in scene.meshes),
+    }  # fmt: skip
     return to_z_up(np.array(frames)) * unit, told
 
 

@@ -11,7 +11,16 @@ import pytest
 from mathutils import Vector
 from scenes import play
 
-from selftalk_blender.blender import adjust, compat, controls, jobs, lines, marks, targets, writers
+from selftalk_blender.blender import (
+    adjust,
+    compat,
+    controls,
+    jobs,
+    lines,
+    marks,
+    mesh_cache,
+    targets,
+)
 from selftalk_blender.core import Motion, aside, bundled_template
 from selftalk_blender.core.controls import Controls, apply
 from selftalk_blender.core.errors import SelfTalkError
@@ -401,7 +410,7 @@ def test_the_error_is_that_of_the_face_as_large_as_it_stands(head) -> None:
 
 def test_a_mesh_cache_follows_too(head, tmp_path) -> None:
     bpy.context.scene.selftalk.face = head
-    path = writers.cache_path(head, str(tmp_path))
+    path = mesh_cache.default_path(head, str(tmp_path))
     for _ in lines.write_cache(head, [(spoken(), Take(WEIGHTS, FPS, LOUDNESS))], path):
         pass
     head.selftalk.controls.strength = 1.5

@@ -1,5 +1,7 @@
 """Clips become files that play by themselves; what came before a clip does not matter."""
 
+import hashlib
+import os
 import shutil
 import wave
 from dataclasses import replace
@@ -12,9 +14,18 @@ from scenes import play, talking
 
 from selftalk_blender.batch import table, task
 from selftalk_blender.batch.task import Done, Settings, Task
-from selftalk_blender.blender import animate, bake, compat, controls, export, preview, writers
+from selftalk_blender.blender import (
+    bake,
+    compat,
+    controls,
+    export,
+    hearing,
+    mesh_cache,
+    preview,
+)
 from selftalk_blender.core.controls import LONGEST_SMOOTHING
 from selftalk_blender.core.errors import SelfTalkError
+from selftalk_blender.core.template import ASSETS
 
 
 class Talks:
@@ -45,7 +56,7 @@ class Talks:
 @pytest.fixture
 def one(tmp_path, monkeypatch) -> Task:
     """A task whose sound needs no animator."""
-    monkeypatch.setattr(animate, "AnimateJob", Talks)
+    monkeypatch.setattr(hearing, "AnimateJob", Talks)
     monkeypatch.setattr(Talks, "started", [])
     folder = tmp_path / "clips"
     folder.mkdir()
@@ -55,6 +66,10 @@ def one(tmp_path, monkeypatch) -> Task:
             file.setparams((1, 2, 16000, 0, "NONE", ""))
             file.writeframes(sound)
     return Task(str(folder / "one.wav"), str(tmp_path / "out"), "act/one", Settings(task.USUAL))
+
+
+def no_news() -> None:
+    pass
 
 
 def run(todo: Task, listening=None, steps: list | None = None) -> Done:
@@ -82,6 +97,8 @@ def test_every_format_is_written_and_told_of(one, tmp_path) -> None:
         path = tmp_path / "out" / output.path
         assert output.size == path.stat().st_size > 1000
         assert output.changed == path.stat().st_mtime_ns and len(output.sha256) == 64
+    assert done.blender == "{}.{}.{}".format(*bpy.app.version) and not done.read
+    assert done.animator == hashlib.sha256(b"").hexdigest()  # of the empty file
     assert done.duration == pytest.approx(0.5) and done.times["writing"] > 0
     assert done.warnings[0] == f"Spoken by {me}."
     assert {p.name for p in (tmp_path / "out" / "act").iterdir()} == {
@@ -95,6 +112,7 @@ def test_every_format_is_written_and_told_of(one, tmp_path) -> None:
 
 def test_what_the_command_line_knows_is_what_there_is() -> None:
     assert set(task.FORMATS) == {"blend", *export.FORMATS}
+    assert {name.upper() for name in task.FBX_PRESETS} == set(export.PRESETS)
     known = controls.ControlSettings.bl_rna.properties
     for name, limits in table.CONTROLS.items():
         assert (known[name].hard_min, known[name].hard_max) == pytest.approx(limits), name
@@ -116,7 +134,7 @@ def test_the_blend_plays_by_itself_wherever_it_is_moved(one, tmp_path, method, f
     spoken = talking(25, 50.0).at(np.arange(12) * rate[1] / rate[0], 24.0).vertices()
     for frame in (1, 9):  # nearer to its end it eases to rest
         assert np.abs(play(head, frame) - spoken[frame - 1]).max() < 1e-5
-    assert writers.has_cache(head) == (method == "mesh-cache")
+    assert mesh_cache.plays(head) == (method == "mesh-cache")
     if compat.HAS_SOUND:
         (strip,) = compat.editor_strips(scene.sequence_editor)
         assert strip.sound.filepath.startswith("//")
@@ -124,6 +142,14 @@ def test_the_blend_plays_by_itself_wherever_it_is_moved(one, tmp_path, method, f
             moved / "clips" / "one.wav"
         )
         assert compat.strip_place(strip)[2] == 1
+
+
+def test_fbx_is_as_its_program_likes_it(one, tmp_path) -> None:
+    path = tmp_path / "out" / "act" / "one.fbx"
+    run(with_settings(one, formats=("fbx",)))
+    assert b"SelfTalk Head" in path.read_bytes()
+    run(with_settings(one, formats=("fbx",), fbx_preset="maya"))
+    assert b"SelfTalk_Head" in path.read_bytes()
 
 
 def test_a_preview_stands_beside_the_files(one, tmp_path, monkeypatch) -> None:
@@ -156,6 +182,15 @@ def test_ending_early_leaves_nothing_half_written(one, tmp_path) -> None:
         assert not list((tmp_path / "out").rglob("*.*"))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="names as Windows has none")
+@pytest.mark.parametrize("name", [b"back\\slash.wav", b"no text \xff.wav"])
+def test_names_that_blender_cannot_open(one, name) -> None:
+    clip = Path(one.clip).with_name(os.fsdecode(name))
+    shutil.copyfile(one.clip, clip)
+    with pytest.raises(SelfTalkError, match="Blender cannot open"):
+        run(replace(one, clip=str(clip)))
+
+
 def test_the_next_clip_is_listened_to_ahead(one, monkeypatch) -> None:
     """And what is wrong with it is told when its turn comes."""
 
@@ -163,18 +198,26 @@ def test_the_next_clip_is_listened_to_ahead(one, monkeypatch) -> None:
         raise OSError("the disk is full")
         yield
 
-    listening = bake.listen(one)
+    listening = bake.listen(one, no_news)
     assert Talks.started == ["one.wav"]
     assert run(with_settings(one, formats=("csv",)), listening).error is None
     assert Talks.started == ["one.wav"]
     broken = replace(one, clip=one.clip.replace("one", "broken"))
-    listening = bake.listen(broken)
+    listening = bake.listen(broken, no_news)
     with pytest.raises(SelfTalkError, match="is no sound"):
         run(broken, listening)
-    monkeypatch.setattr(animate, "listen", full)
-    listening = bake.listen(one)
+    monkeypatch.setattr(hearing, "listen", full)
+    listening = bake.listen(one, no_news)
     with pytest.raises(OSError, match="full"):
         run(one, listening)
+
+
+@pytest.mark.skipif(not compat.READS_SOUND, reason="this Blender decodes no sound")
+def test_there_are_signs_of_life_while_the_next_clip_is_decoded(one) -> None:
+    signs: list[int] = []
+    long = replace(one, clip=str(ASSETS / "sample.ogg"))
+    bake.listen(long, lambda: signs.append(len(Talks.started)))
+    assert len(signs) > 1 and not any(signs) and Talks.started == ["sound.wav"]
 
 
 def test_the_order_of_the_formats_does_not_matter(one, tmp_path) -> None:

@@ -8,7 +8,7 @@ import characters
 import numpy as np
 import pytest
 from scenes import play
-from test_bake import Talks, one, run, with_settings
+from test_bake import Talks, no_news, one, run, with_settings
 
 from selftalk_blender.batch.task import Task
 from selftalk_blender.blender import bake, character, compat, face, lines
@@ -195,13 +195,24 @@ def test_a_linked_face_is_named_and_a_missing_one_too(ann, tmp_path) -> None:
         character.open_character(shot)
 
 
+def test_a_hidden_face_is_refused_before_its_clip_is_listened_to(ann) -> None:
+    bpy.ops.wm.open_mainfile(filepath=ann.mesh)
+    bpy.data.objects["Ann"].hide_set(True)
+    save(Path(ann.mesh))
+    with pytest.raises(SelfTalkError, match="Ann is hidden in this scene. Show it"):
+        run(with_settings(ann, formats=("fbx",)))
+    assert not Talks.started
+
+
 def test_the_face_says_who_animates_it(ann, tmp_path) -> None:
     (tmp_path / "cast" / "own.safetensors").touch()
     bpy.ops.wm.open_mainfile(filepath=ann.mesh)
     bpy.data.objects["Ann"].selftalk.animator = "//own.safetensors"
     save(Path(ann.mesh))
     bake._own.clear()
-    assert bake.listen(ann) is None and not Talks.started  # nobody knows yet
+    assert bake.listen(ann, no_news) is None and not Talks.started  # nobody knows yet
     done = run(with_settings(ann, formats=("abc",)))
-    assert f"Spoken by {tmp_path / 'cast' / 'own.safetensors'}." in done.warnings
-    assert bake.listen(ann) is not None
+    own = tmp_path / "cast" / "own.safetensors"
+    assert f"Spoken by {own}." in done.warnings
+    assert [file.path for file in done.read] == [str(own)]
+    assert bake.listen(ann, no_news) is not None

@@ -18,6 +18,7 @@ import selftalk_blender
 from selftalk_blender.blender import compat, lines, strips
 from selftalk_blender.core import Motion
 from selftalk_blender.core.template import ASSETS, bundled_template
+from selftalk_blender.worker import client
 from selftalk_blender.worker.client import AnimateJob
 
 CLIP = ASSETS / "sample.ogg"
@@ -32,6 +33,13 @@ def enabled() -> Iterator[None]:
     selftalk_blender.register()
     yield
     selftalk_blender.unregister()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_process() -> Iterator[None]:
+    """One process for all tests of this file: PyTorch takes seconds to load."""
+    yield
+    client.stop_workers()
 
 
 @pytest.fixture(scope="module")

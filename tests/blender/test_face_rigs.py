@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import scenes
 
-from selftalk_blender.blender import compat, interface, marks, rigs, writers
-from selftalk_blender.core import bundled_template
-from selftalk_blender.core import rigs as core
+from selftalk_blender.blender import compat, interface, marks, mesh_cache, rigs
+from selftalk_blender.core import bundled_template, places
 from selftalk_blender.core.drive import Channel, Drive
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.core.lips import rest_weights
@@ -88,7 +87,8 @@ def test_a_rigify_face_opens_closes_and_rounds_its_lips(skin, title, tmp_path):
     head = characters.rigify(skin, tmp_path)
     kept = characters.cut(head)
     rig = rig_of(head)
-    assert rigs.analyse(head) == f"{title} of rig: 1 jaw, 11 mouth, 6 brow, 8 lid, 1 tongue bones"
+    found = rigs.summary(rigs.find(head))
+    assert found == f"{title} of rig: 1 jaw, 11 mouth, 6 brow, 8 lid, 1 tongue bones"
     rig.pose.bones["jaw_master"].location.x = 0.002  # the artist's
     before, seen = pose(rig), characters.shown(head)
     mouth = Mouth(head, kept)
@@ -114,10 +114,10 @@ def test_a_rigify_face_opens_closes_and_rounds_its_lips(skin, title, tmp_path):
     moved = np.linalg.norm(characters.shown(head) - mouth.still, axis=1)
     assert moved[mouth.of[LEFT]] > 5 * moved[mouth.of[RIGHT]]
     mouth(eyeBlinkLeft=1.0)
-    lid = mouth.of[core.vertices()["lid_upper_left"]]
+    lid = mouth.of[places.vertices()["lid_upper_left"]]
     down = mouth.still[lid, 2] - characters.shown(head)[lid, 2]
     assert down == pytest.approx(
-        -core.motions("lid_upper_left")[NAMES.index("eyeBlinkLeft"), 2], rel=0.2
+        -places.motions("lid_upper_left")[NAMES.index("eyeBlinkLeft"), 2], rel=0.2
     )
     # What the bones do all over the lips is near what the bundled head's shapes do.
     lips = [mouth.of[v] for v in TEMPLATE.regions["lips"]]
@@ -143,12 +143,12 @@ def test_a_lone_jaw_bone_opens_as_far_as_the_lips_part(name, mode, roll, known):
     head = characters.jaw_rig(name, mode, roll)
     kept = None if known else characters.cut(head)
     mouth = Mouth(head, kept)
-    assert rigs.analyse(head) == "Jaw bone of Rig: 1 jaw bone"
+    assert rigs.summary(rigs.find(head)) == "Jaw bone of Rig: 1 jaw bone"
     for amount in (0.1, 0.3):
         assert mouth(jawOpen=amount)[0] == pytest.approx(wanted(jawOpen=amount)[0], rel=0.15)
     assert abs(mouth(jawOpen=0.3, mouthClose=0.3)[0]) < 0.2
     np.testing.assert_allclose(mouth(mouthClose=0.3), 0, atol=0.01)  # it does not bite
-    chin = mouth.of[core.vertices()["chin"]]
+    chin = mouth.of[places.vertices()["chin"]]
     mouth(jawLeft=1.0)
     assert (characters.shown(head) - mouth.still)[chin, 0] > 0.004
     bone = rig_of(head).pose.bones[name]
@@ -168,7 +168,7 @@ def test_turned_scaled_and_mirrored_characters_talk_alike(known):
     assert mouth(jawOpen=0.3)[0] == pytest.approx(wanted(jawOpen=0.3)[0], rel=0.15)
     # The character's own left, which a mirror shows on the other side.
     mouth(jawLeft=1.0)
-    chin = mouth.of[core.vertices()["chin"]]
+    chin = mouth.of[places.vertices()["chin"]]
     evaluated = head.evaluated_get(bpy.context.evaluated_depsgraph_get())
     own = evaluated.data.vertices[chin].co - head.data.vertices[chin].co
     assert own.x > 0.004
@@ -248,7 +248,7 @@ def test_other_rigs_open_and_close_their_lips(bones, jaw, title):
     lower = tuple(name for name, place in bones.items() if "lower" in place or place == "chin")
     head = characters.named_rig(bones, jaw, lower)
     mouth = Mouth(head, characters.cut(head))
-    assert rigs.analyse(head).startswith(f"{title} of Rig: 1 jaw, {len(bones)} mouth")
+    assert rigs.summary(rigs.find(head)).startswith(f"{title} of Rig: 1 jaw, {len(bones)} mouth")
     assert mouth(jawOpen=0.3)[0] == pytest.approx(wanted(jawOpen=0.3)[0], rel=0.15)
     assert abs(mouth(jawOpen=0.3, mouthClose=0.3)[0]) < 1.0
     assert mouth(mouthPucker=1.0)[1] < -2.0  # without bones at the corners not more than that
@@ -277,6 +277,10 @@ def test_what_the_artist_uses_is_left_alone_with_the_reason():
     assert found.left_alone == (f"Bone jaw is animated by the action {action.name}: left alone.",)
     rig.animation_data.action = None
     assert [axis.index for axis in rigs.find(head).axes] == [0, 1, 2]
+    bone.lock_rotation = (True, True, True)
+    with pytest.raises(SelfTalkError, match=r"controls of Rig are locked\. Unlock"):
+        rigs.find(head)
+    bone.lock_rotation = (False, False, False)
 
     bone.rotation_mode = "AXIS_ANGLE"
     with pytest.raises(SelfTalkError, match="axis and angle.*another rotation mode"):
@@ -295,6 +299,14 @@ def test_what_the_artist_uses_is_left_alone_with_the_reason():
     rig.data.pose_position = "REST"
     with pytest.raises(SelfTalkError, match="Rest Position"):
         rigs.find(head)
+
+
+def test_why_a_bone_is_left_alone_is_said_once():
+    head = characters.jaw_rig("Jaw")
+    rig_of(head).pose.bones["Head"].name = "jawOpen"  # as on a control board
+    rig_of(head).pose.bones["jawOpen"].keyframe_insert("location", frame=1)
+    (reason,) = rigs.find(head).left_alone
+    assert reason.startswith("Bone jawOpen is animated by the action")
 
 
 def test_a_linked_or_missing_armature_is_refused_with_what_to_do(tmp_path, head):
@@ -331,8 +343,7 @@ def test_cancelling_the_measurement_leaves_nothing_behind():
 
 def test_a_rig_is_measured_once_and_again_after_it_changed():
     head = characters.jaw_rig("Jaw", "XYZ")
-    channels, matrix, rest = rigs.channels(head)
-    assert matrix.shape == (52, len(channels)) and not rest.any()
+    assert not rigs.drive(head).rest.any()
     head[marks.CALIBRATION] = head[marks.CALIBRATION].replace('"high": Infinity', '"high": 0.0')
     assert rigs.drive(head)(weights(jawOpen=0.3)).max() == 0.0  # what is kept is used
     rig_of(head).pose.bones["Jaw"].rotation_mode = "ZYX"
@@ -389,8 +400,8 @@ def test_a_mesh_cache_plays_below_the_armature_and_the_subdivision(head, tmp_pat
     smooth = rig_head.modifiers.new("Subdivision", "SUBSURF")
     smooth.levels = 0
     motion = scenes.talking(3)
-    path = tmp_path / f"cache{writers.CACHE_SUFFIX}"
-    for _ in writers.write_mesh_cache(rig_head, motion, 1, path):
+    path = tmp_path / f"cache{mesh_cache.CACHE_SUFFIX}"
+    for _ in mesh_cache.write(rig_head, motion, 1, path):
         pass
     assert [m.type for m in rig_head.modifiers] == ["MESH_CACHE", "ARMATURE", "SUBSURF"]
     rig.pose.bones["Head"].rotation_mode = "XYZ"

@@ -5,6 +5,7 @@ The window is a stand-in that presses buttons and keys; tests/window has a real 
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -20,7 +21,16 @@ import pytest
 from animators import ramp, stand_in
 
 import selftalk_blender
-from selftalk_blender.blender import animate, compat, jobs, operators, preferences, strips
+from selftalk_blender.blender import (
+    animate,
+    compat,
+    interface,
+    jobs,
+    operators,
+    preferences,
+    strips,
+    use_next,
+)
 from selftalk_blender.core import Motion, bundled_template
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.worker import client
@@ -30,6 +40,8 @@ from selftalk_blender.worker.log import log_file
 @pytest.fixture(autouse=True, scope="module")
 def enabled() -> Iterator[None]:
     selftalk_blender.register()
+    while use_next():  # as a window does, when nobody waits for it
+        pass
     yield
     selftalk_blender.unregister()
 
@@ -38,7 +50,8 @@ class Window:
     """Where operators are pressed; keeps the status text and hands out events, the last first."""
 
     def __init__(self) -> None:
-        self.status: str | None = None
+        self.statuses: dict[str, str | None] = {"Layout": None, "Animation": None}
+        self.workspace = "Layout"
         self.running: list[Button] = []
         self.window_manager = SimpleNamespace(
             event_timer_add=lambda *_, **__: object(),
@@ -47,10 +60,35 @@ class Window:
             windows=[],
         )
         self.window = object()
-        self.workspace = SimpleNamespace(status_text_set=self._status_text_set)
+
+    @property
+    def status(self) -> str | None:
+        """What the status bar shows, in whichever workspace."""
+        (status,) = set(self.statuses.values())
+        return status
 
     def _status_text_set(self, text: str | None) -> None:
-        self.status = text
+        self.statuses[self.workspace] = text
+
+    @contextlib.contextmanager
+    def temp_override(self, workspace: SimpleNamespace) -> Iterator[None]:
+        before, self.workspace = self.workspace, workspace.name
+        yield
+        self.workspace = before
+
+    def blender(self) -> SimpleNamespace:
+        """A `bpy` of which we are the context; text is set for its workspace, whoever is asked."""
+        workspaces = [
+            SimpleNamespace(name=name, status_text_set=self._status_text_set)
+            for name in self.statuses
+        ]
+        timers = SimpleNamespace(register=lambda call, **_: call())
+        return SimpleNamespace(
+            app=SimpleNamespace(background=False, timers=timers),
+            context=self,
+            data=SimpleNamespace(workspaces=workspaces),
+            types=bpy.types,
+        )
 
     def event(self, name: str, **keys: bool) -> bool:
         """Whether an operator kept an event for itself, as Blender hands it down."""
@@ -105,10 +143,9 @@ class Button(jobs.JobOperator):
 
 @pytest.fixture
 def window(monkeypatch: pytest.MonkeyPatch) -> Iterator[Window]:
-    monkeypatch.setattr(
-        jobs, "bpy", SimpleNamespace(app=SimpleNamespace(background=False), types=bpy.types)
-    )
-    yield Window()
+    window = Window()
+    monkeypatch.setattr(jobs, "bpy", window.blender())
+    yield window
     jobs.stop()
 
 
@@ -189,10 +226,17 @@ def test_stopped_nothing_is_left(window: Window) -> None:
     buttons[0].cancel(window)
     assert buttons[0].closed and jobs.running is buttons[1]._job
     jobs.stop()
-    assert jobs.running is None and jobs.waiting == []
+    assert jobs.running is None and jobs.waiting == [] and window.status is None
     window.running.remove(buttons[0])
     window.event("TIMER")
     assert window.running == []
+
+
+def test_only_what_takes_seconds_is_offered_to_be_redone() -> None:
+    """Redoing holds the window until it is done."""
+    operators = [cls for cls in interface.CLASSES if issubclass(cls, jobs.JobOperator)]
+    again = [o.bl_idname for o in operators if "REGISTER" in getattr(o, "bl_options", ())]
+    assert again == ["selftalk.reduce_keys"]
 
 
 def test_a_job_takes_short_turns(window: Window) -> None:
@@ -284,10 +328,15 @@ def test_the_preferences_show_the_log_and_open_it() -> None:
         if there:
             log_file().parent.mkdir(parents=True, exist_ok=True)
             log_file().touch()
-        preferences.SelfTalkPreferences.draw(SimpleNamespace(layout=layout), bpy.context)
-        assert str(log_file()) in row.label.call_args.kwargs["text"]
-        assert row.row.return_value.enabled is there
-    assert row.row.return_value.operator.return_value.filepath == str(log_file())
+        context = SimpleNamespace(
+            preferences=SimpleNamespace(addons={}, system=SimpleNamespace(ui_scale=1.0)),
+            region=SimpleNamespace(width=5000),
+        )
+        preferences.SelfTalkPreferences.draw(SimpleNamespace(layout=layout), context)
+        text = row.column.return_value.label.call_args.kwargs["text"]
+        assert text == str(log_file()) + ("" if there else " (nothing has run yet)")
+        assert row.enabled is there
+    assert row.operator.return_value.filepath == str(log_file())
 
 
 def test_without_a_window_nothing_is_warmed_up(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
-"""The landmarks of a face are found on its own, in whatever axes and units it was modelled."""
+"""The landmarks of a face are found on its own, in whatever axes and units it was modelled.
+
+On the head of a stranger, too: test_transfer.py.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from heads import ICT_LANDMARKS, TEMPLATE, TRIANGLES, VERTICES, ict_head, result
+from heads import TRIANGLES, VERTICES, result
 
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.core.landmarks import NAMES, suggest_landmarks, template_landmarks
@@ -47,13 +50,11 @@ def joined(*meshes: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarr
 @pytest.mark.parametrize(
     ("linear", "mirrored"),
     [
-        (np.eye(3), False),
         (100 * Y_UP, False),
         (FACING_Y, False),
-        (np.diag([-1.0, 1.0, 1.0]), True),
-        (np.diag([1.15, 1.0, 0.92]), False),
+        (np.diag([-1.15, 1.0, 0.92]), True),
     ],
-    ids=["as it is", "Y up in cm", "facing +Y", "mirrored", "wider"],
+    ids=["Y up in cm", "facing +Y", "mirrored and wider"],
 )
 def test_found_in_any_axes_and_units(linear, mirrored) -> None:
     places, triangles = PLACES @ linear.T, TRIANGLES
@@ -72,19 +73,6 @@ def test_found_in_a_head_turned_any_way() -> None:
     assert np.linalg.norm(found.points - PLACES @ turn.T, axis=1).max() < 0.0032
 
 
-def test_a_mouth_modelled_open_is_found_and_a_receding_chin() -> None:
-    """Between open lips is the throat, and such a chin is nowhere in front of the lip."""
-    vertices = VERTICES + 0.5 * TEMPLATE.shape_deltas[TEMPLATE.shape_names.index("jawOpen")]
-    below = vertices[template_landmarks()[3], 2] - vertices[:, 2]
-    vertices[:, 1] += 0.3 * np.clip(below, 0.0, 0.04)
-    places = vertices[template_landmarks()]
-    found = result(suggest_landmarks(vertices, TRIANGLES))
-    apart = np.linalg.norm(found.points - places, axis=1)
-    chin = NAMES.index("chin")  # which turns with the jaw: another point is the lowest then
-    assert apart[chin] < 0.008 and np.delete(apart, chin).max() < 0.0032
-    assert found.notices == ()
-
-
 def test_found_on_a_body_which_is_mostly_not_face() -> None:
     body = joined(
         (VERTICES, TRIANGLES),
@@ -96,16 +84,6 @@ def test_found_on_a_body_which_is_mostly_not_face() -> None:
     )
     found = result(suggest_landmarks(*body))
     assert np.linalg.norm(found.points - PLACES, axis=1).max() < 0.0032
-
-
-def test_found_on_ict_head() -> None:
-    vertices, triangles, _ = ict_head()
-    found = result(suggest_landmarks(vertices, triangles))
-    apart = 10 * np.linalg.norm(found.points - vertices[ICT_LANDMARKS], axis=1)  # mm
-    # Nose and chin are other points there: before the tip, and on the chin's front.
-    strict = [index for index, name in enumerate(NAMES) if name not in ("nose", "chin")]
-    assert apart[strict].max() < 4.0 and apart.max() < 8.0
-    assert found.notices == ()
 
 
 @pytest.mark.parametrize("shape", ["ball", "box", "nothing"])

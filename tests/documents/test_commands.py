@@ -30,7 +30,7 @@ ELSEWHERE = {
     "python3.11 tools/run.py test --blender 4.5 tests/blender/test_lines.py -k overlap": (
         "sets up another environment; .ci/run does it with all tests"
     ),
-    "python3.11 tools/run.py test tests/window": "needs packages of the system and a screen",
+    "python3.11 tools/run.py test tests/window": "sets up another Blender; .ci/run does",
     "python3.11 tools/run.py bake line.wav -o baked --preview": (
         "a minute; tests/blender/test_preview.py"
     ),
@@ -61,15 +61,37 @@ ELSEWHERE = {
 }
 
 
+def benchmark(command: Command) -> str | None:
+    """The module of a command that runs a benchmark."""
+    found = re.match(r"\S*python[\d.]* -m (benchmarks\.\w+)", command.text)
+    return found and found[1]
+
+
+def is_a_form(command: Command) -> bool:
+    """`selftalk train CONFIG`: what stands in capitals is for the reader to fill in."""
+    return re.search(r"(?<= )[A-Z]{2,}(?= |$)", command.text) is not None
+
+
+def to_run(document: Path) -> list[Command]:
+    return [
+        command
+        for command in commands(document)
+        if not (command.text in ELSEWHERE or is_a_form(command) or benchmark(command))
+    ]
+
+
 @pytest.mark.parametrize(
-    "document", [d for d in DOCUMENTS if commands(d)], ids=lambda d: d.relative_to(ROOT).as_posix()
+    "document", [d for d in DOCUMENTS if to_run(d)], ids=lambda d: d.relative_to(ROOT).as_posix()
 )
-def test_commands_of(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_of(
+    document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numpy_alone: Path
+) -> None:
+    """Bakes have their motion made by numpy, which is there sooner than PyTorch."""
     fill(tmp_path)
     monkeypatch.chdir(tmp_path)
-    for command in commands(document):
-        if not (command.text in ELSEWHERE or is_a_form(command) or benchmark(command)):
-            assert run(command) == 0, f"{command.document}: {command.text}"
+    monkeypatch.setenv("SELFTALK_PYTHON", str(numpy_alone))
+    for command in to_run(document):
+        assert run(command) == 0, f"{command.document}: {command.text}"
 
 
 def test_none_is_excused_that_no_document_has() -> None:
@@ -81,17 +103,6 @@ def test_benchmarks_are_there_and_load() -> None:
     """To run them takes minutes on a quiet machine."""
     named = {benchmark(command) for document in DOCUMENTS for command in commands(document)}
     assert python("-c", f"import {', '.join(sorted(named - {None}))}") == 0
-
-
-def benchmark(command: Command) -> str | None:
-    """The module of a command that runs a benchmark."""
-    found = re.match(r"\S*python[\d.]* -m (benchmarks\.\w+)", command.text)
-    return found and found[1]
-
-
-def is_a_form(command: Command) -> bool:
-    """`selftalk train CONFIG`: what stands in capitals is for the reader to fill in."""
-    return re.search(r"(?<= )[A-Z]{2,}(?= |$)", command.text) is not None
 
 
 def run(command: Command) -> int:

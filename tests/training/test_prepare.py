@@ -271,7 +271,7 @@ def test_all_faults_of_own_captures_are_told_and_nothing_is_written(
     assert prepare("folder", own, tmp_path / "out", "--fps", 50) == 1
     said = capsys.readouterr().err
     for words in (
-        "me_a: 1 frames have vertices that are not numbers, from 7 on",
+        "me_a: vertices are not numbers in 1 frame, from 7 on",
         "me_take 2: it has 59 vertices, its template 60",
         "me_take 2: the sound lasts 1.00 s, the face 0.20 s",
         "me_c: the sound lasts 0.20 s, the face 1.00 s (50 frames)",

@@ -1,81 +1,184 @@
-"""Run this to take docs/panel.png anew: a window in which the sample clip has just been animated.
+"""Run this to take the pictures of the window in docs/ anew; minutes, for software draws it.
 
+    .venv/bin/python tests/window/debian.py
     .venv/bin/python tests/window/photograph.py
 
-Needs Debian's packages blender (3.4), xvfb, xdotool and imagemagick.
+Takes panel.png, animate.png, dialogue.png and export.png. Inside Blender this file is what acts.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+DOCS = ROOT / "docs"
 CLIP = ROOT / "selftalk_blender" / "assets" / "sample.ogg"
-DISPLAY = ":83"
-TAB = (1044, 250)  # where the tab SelfTalk is
-VIEW = "1057x782+0+28"  # the 3D View and the timeline
+FEW_COLORS = ("-strip", "+dither", "-colors", "128")
+WHOLE = "1057x748+0+28"  # the 3D View and the timeline
+SIDEBAR = "262x{height}+774+{top}"  # of it
+# Session -> the panels that are open in it; None: as they are at first.
+SESSIONS = {
+    "panel": None,
+    "dialogue": {"SELFTALK_PT_audio", "SELFTALK_PT_dialogue"},
+    "export": {"SELFTALK_PT_export"},
+}
 
 
 def main() -> None:
-    """Open the window, click the tab, wait until the face talks, and take the picture."""
-    environment = {**os.environ, "DISPLAY": DISPLAY, "LIBGL_ALWAYS_SOFTWARE": "1"}
-    environment.setdefault("SELFTALK_PYTHON", sys.executable)
+    """Open a screen and the window, and wait until the pictures are taken."""
+    sys.path.insert(0, str(ROOT))
+    import soundfile
 
-    def do(*command: str) -> None:
-        subprocess.run(command, env=environment, check=True)
+    from tests.window import debian
 
+    read, write = os.pipe()
+    screen = debian.inside("Xvfb", "-displayfd", str(write), "-screen", "0", "1280x800x24")
     with (
         tempfile.TemporaryDirectory() as folder,
-        subprocess.Popen(["Xvfb", DISPLAY, "-screen", "0", "1280x800x24"]) as screen,
+        subprocess.Popen(screen, pass_fds=[write]) as server,
     ):
-        time.sleep(1)
-        report = Path(folder) / "report.json"
-        command = ["blender", "--factory-startup", "-p", "0", "0", "1280", "800"]
-        command += ["-P", str(HERE / "talk.py"), "--", str(report), str(CLIP), "show"]
-        with subprocess.Popen(command, env=environment) as blender:
-
-            def asked(what: str) -> Path:
-                while not (question := Path(f"{report}.{what}?")).exists():
-                    assert blender.poll() is None, "Blender is gone"
-                    time.sleep(0.5)
-                return question.with_suffix(f".{what}")
-
-            answer = asked("clicked")
-            # The window draws what the mouse comes by.
-            for x, y in ((600, 400), (930, 300), TAB):
-                do("xdotool", "mousemove", str(x), str(y))
-                time.sleep(3)
-            do("xdotool", "click", "1")
-            time.sleep(3)
-            answer.touch()
-            answer = asked("photographed")
-            for x in (900, 930, 600):
-                do("xdotool", "mousemove", str(x), "650")
-                time.sleep(3)
-            picture = ROOT / "docs" / "panel.png"
-            picture.parent.mkdir(exist_ok=True)
-            do(
-                "import",
-                "-window",
-                "root",
-                "-crop",
-                VIEW,
-                "+repage",
-                "-strip",
-                "+dither",
-                "-colors",
-                "128",
-                f"PNG8:{picture}",
+        os.close(write)
+        with os.fdopen(read) as number:
+            display = f":{number.readline().strip()}"
+        samples, rate = soundfile.read(CLIP)
+        soundfile.write(f"{folder}/sample.wav", samples, rate)  # Debian's Blender reads WAV alone
+        environment = {
+            **os.environ,
+            "DISPLAY": display,
+            "LIBGL_ALWAYS_SOFTWARE": "1",
+            "HOME": folder,
+        }
+        for session in sys.argv[1:] or SESSIONS:
+            command = debian.inside(
+                *("blender", "--factory-startup", "-p", "0", "0", "1280", "800"),
+                *("-P", Path(__file__).resolve(), "--", session, folder),
             )
-            answer.touch()
-        screen.terminate()
+            subprocess.run(command, env=environment, check=True)
+        server.terminate()
+
+
+def take(name: str, region: str) -> None:
+    """A picture of a part of the screen."""
+    import hands
+
+    hands.picture(f"PNG8:{DOCS / name}", "-crop", region, "+repage", *FEW_COLORS)
+
+
+def steps() -> Iterator[float]:
+    """What is photographed; yields seconds to wait for the window."""
+    import bpy
+    import hands
+
+    session, folder = sys.argv[-2:]
+    yield from hands.open_tab("SelfTalk")
+    yield 0.5
+    bpy.ops.selftalk.add_face()
+    hands.look_at(0.35)
+    bpy.context.scene.selftalk.sound_file = f"{folder}/sample.wav"
+    yield from globals()[session](bpy.context.scene, folder)
+
+
+def finished() -> Iterator[float]:
+    """Until all jobs are."""
+    from selftalk_blender.blender import jobs
+
+    while jobs.running is not None or jobs.waiting:
+        yield 0.1
+    yield 1.0
+
+
+def panel(scene: bpy.types.Scene, folder: str) -> Iterator[float]:
+    """While it animates, and the widest open mouth."""
+    import bpy
+
+    from selftalk_blender.blender import compat, jobs
+
+    bpy.ops.selftalk.animate_from_audio("INVOKE_DEFAULT")
+    while jobs.running is not None and jobs.running.progress.done < 0.3:
+        yield 0.02
+    yield 0.3
+    take("animate.png", SIDEBAR.format(top=80, height=480))
+    yield from finished()
+    face, strip = scene.selftalk.face, compat.editor_strips(scene.sequence_editor)[0]
+    scene.selftalk.sound_strip, scene.frame_end = strip.name, strip.frame_final_end
+    jaw, widest = face.data.shape_keys.key_blocks["jawOpen"], {}
+    for frame in range(1, scene.frame_end):
+        scene.frame_set(frame)
+        widest[frame] = jaw.value
+    scene.frame_set(max(widest, key=widest.__getitem__))
+    face.select_set(False)
+    bpy.context.area.spaces[0].shading.type = "MATERIAL"  # the iris is in the nodes
+    yield 240.0  # software compiles its shaders
+    take("panel.png", WHOLE)
+
+
+def export(scene: bpy.types.Scene, folder: str) -> Iterator[float]:
+    """Once the face has a motion."""
+    import bpy
+
+    bpy.ops.selftalk.animate_from_audio("INVOKE_DEFAULT")
+    yield from finished()
+    take("export.png", SIDEBAR.format(top=188, height=205))
+
+
+def dialogue(scene: bpy.types.Scene, folder: str) -> Iterator[float]:
+    """Two speakers; one of their strips is moved, one is muted."""
+    import bpy
+    import hands
+
+    from selftalk_blender.blender import compat
+
+    for name, place in (("Bob", 0.3), ("Anna", 0.0)):
+        if name == "Anna":
+            bpy.ops.selftalk.add_face()
+        face = scene.selftalk.face
+        face.name, face.location.x = name, place
+    bpy.ops.object.select_all(action="SELECT")
+    hands.look_at(0.0)
+    bpy.ops.object.select_all(action="DESELECT")
+    strips = compat.editor_strips(scene.sequence_editor_create())
+    for number in range(5):
+        name = f"{('anna', 'bob')[number % 2]}_{1 + number // 2:02}"
+        shutil.copy(f"{folder}/sample.wav", f"{folder}/{name}.wav")
+        strips.new_sound(name, f"{folder}/{name}.wav", 1 + number % 2, 1 + 140 * number)
+    scene.selftalk.sound_strip = "anna_02"
+    bpy.ops.selftalk.animate_all("INVOKE_DEFAULT")
+    yield from finished()
+    strips["anna_02"].frame_start += 10
+    strips["bob_02"].mute = True
+    scene.selftalk.listed_strip = [strip.name for strip in strips].index("anna_02")
+    yield 2.0
+    take("dialogue.png", "640x600+420+28")
+
+
+def end(fault: str) -> None:
+    print(fault, file=sys.stderr, flush=True)
+    os._exit(bool(fault))
 
 
 if __name__ == "__main__":
-    main()
+    if "bpy" in sys.modules:
+        import bpy
+
+        sys.path.insert(0, str(HERE))
+        import hands
+
+        import selftalk_blender
+        from selftalk_blender.blender import interface
+
+        opened = SESSIONS[sys.argv[-2]]
+        for cls in interface.CLASSES:
+            if opened is not None and issubclass(cls, bpy.types.Panel):
+                others = getattr(cls, "bl_options", set()) - {"DEFAULT_CLOSED"}
+                cls.bl_options = others if cls.__name__ in opened else others | {"DEFAULT_CLOSED"}
+        selftalk_blender.register()
+        hands.run(steps, end)
+    else:
+        main()

@@ -1,61 +1,44 @@
-"""Runs inside Debian's Blender 3.4: presses Animate from Audio in a real window.
+"""Runs inside a Blender with a window: presses Animate from Audio there.
 
-    blender --factory-startup -P tests/window/talk.py -- REPORT CLIP (finish|cancel|queue|drag|show)
+    blender --factory-startup -P tests/window/talk.py -- REPORT CLIP (finish|cancel|queue|drag)
 
-Writes what was seen to REPORT (JSON) and ends Blender. show waits for photograph.py in between.
+Writes what was seen to REPORT (JSON) and ends Blender.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Iterator
 
 import bpy
 
 sys.path.insert(0, os.path.dirname(__file__))
-import bridge
+import hands
 
+import selftalk_blender
+from selftalk_blender.blender import adjust, compat, interface, jobs
+
+TAB = "SelfTalk"
 REPORT, CLIP, MODE = sys.argv[sys.argv.index("--") + 1 :]
 report: dict[str, object] = {}
 
 
-def view() -> dict[str, object]:
-    """The 3D View of the window, as overrides of the context."""
-    window = bpy.context.window_manager.windows[0]
-    area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
-    region = next(region for region in area.regions if region.type == "WINDOW")
-    return {"window": window, "area": area, "region": region}
-
-
 def steps() -> Iterator[float]:
     """What a user does; yields seconds to wait for the window."""
-    from selftalk_blender.blender import jobs
-
     scene = bpy.context.scene
-    space = bpy.context.area.spaces[0]
-    space.show_region_ui = True
-    space.shading.color_type = "MATERIAL"
-    space.overlay.show_cursor = space.overlay.show_floor = False
-    space.overlay.show_axis_x = space.overlay.show_axis_y = False
-    for other in list(bpy.data.objects):
-        bpy.data.objects.remove(other)
+    yield from hands.open_tab(TAB)
     yield 0.5
     bpy.ops.selftalk.add_face()
-    bpy.ops.view3d.view_axis(type="FRONT")
-    bpy.ops.view3d.view_selected()
-    bpy.ops.view3d.view_orbit(angle=0.35, type="ORBITLEFT")
+    hands.look_at(0.35)
     scene.selftalk.sound_file = CLIP
     yield 1.0
     if MODE == "drag":
         yield from drag(scene)
         return
-    if MODE == "show":
-        yield from wait_for("clicked")  # the tab, while the window is quick
+    hands.focus()
     report["operator"] = list(bpy.ops.selftalk.animate_from_audio("INVOKE_DEFAULT"))
     if MODE == "queue":
         bpy.ops.selftalk.animate_from_audio("INVOKE_DEFAULT")
@@ -64,39 +47,27 @@ def steps() -> Iterator[float]:
         bpy.ops.selftalk.cancel()
         yield 0.5
         report["in line then"] = len(jobs.waiting)
-    seen, longest = set(), 0.0
+    seen: set[str] = set()
+    cancelled = 0.0
     while jobs.running is not None:
         seen.add(jobs.running.progress.text)
-        if MODE == "cancel" and jobs.running.progress.done > 0:
-            bpy.ops.selftalk.cancel()
-        before = time.monotonic()
+        if MODE == "cancel" and jobs.running.progress.done > 0 and not cancelled:
+            cancelled = time.monotonic()
+            hands.xdotool("key", "Escape")
         yield 0.02
-        longest = max(longest, time.monotonic() - before)
-    face = scene.selftalk.face
-    report["stages"], report["longest"] = sorted(seen), longest
+    report["cancelled in"] = time.monotonic() - cancelled
+    face, editor = scene.selftalk.face, scene.sequence_editor
+    report["stages"] = sorted(seen)
     report["result"] = face.selftalk.result
     report["actions"] = len(bpy.data.actions)
-    report["strips"] = len(scene.sequence_editor.sequences) if scene.sequence_editor else 0
+    report["strips"] = len(compat.editor_strips(editor)) if editor else 0
     if MODE == "finish":
         bpy.ops.ed.undo()
         report["actions after undo"] = len(bpy.data.actions)
-    if MODE != "show":
-        yield 1.0
-        return
-    scene.selftalk.sound_strip = scene.sequence_editor.sequences[0].name
-    scene.frame_end = scene.sequence_editor.sequences[0].frame_final_end
-    jaw, widest = face.data.shape_keys.key_blocks["jawOpen"], {}
-    for frame in range(1, scene.frame_end):
-        scene.frame_set(frame)
-        widest[frame] = jaw.value
-    scene.frame_set(max(widest, key=widest.__getitem__))
-    face.select_set(False)
-    space.shading.type = "MATERIAL"  # the iris is in the nodes
-    yield 60.0  # software compiles its shaders
-    yield from wait_for("photographed")
+    yield 1.0
 
 
-SLIDER = (965, 407)  # where Strength is in the panel Adjust, alone of ours in its tab
+SLIDER = (949, 151)  # where Strength is
 
 
 def drag(scene: bpy.types.Scene) -> Iterator[float]:
@@ -106,9 +77,6 @@ def drag(scene: bpy.types.Scene) -> Iterator[float]:
     from selftalk_blender.blender import controls, lines, marks, targets
     from selftalk_blender.core.take import Take
     from selftalk_blender.core.template import bundled_template
-
-    def mouse(*words: object) -> None:
-        subprocess.run(["xdotool", *map(str, words)], check=True)
 
     def state() -> dict[str, object]:
         face = bpy.data.objects["SelfTalk Head"]
@@ -148,66 +116,49 @@ def drag(scene: bpy.types.Scene) -> Iterator[float]:
     bpy.ops.ed.undo_push(message="Lines")
     yield 1.0
     report["before"] = state()
-    window = subprocess.run(
-        ["xdotool", "search", "--name", "Blender"], capture_output=True, text=True, check=True
-    )
-    mouse("windowfocus", window.stdout.split()[0])
-    mouse("mousemove", *SLIDER)
+    hands.focus()
+    hands.xdotool("mousemove", *SLIDER)
     yield 0.5
     picture(1)
-    mouse("mousedown", 1)
+    hands.xdotool("mousedown", 1)
     yield 0.1
     for step in range(1, 11):
-        mouse("mousemove", SLIDER[0] + 2 * step, SLIDER[1])
+        hands.xdotool("mousemove", SLIDER[0] + 2 * step, SLIDER[1])
         yield 0.03
     report["dragged"] = state()
-    mouse("mouseup", 1)
+    hands.xdotool("mouseup", 1)
     yield from settle()
     report["after"] = state()
     picture(2)
-    mouse("mousemove", 500, 400)
+    hands.xdotool("mousemove", 500, 400)
     yield 0.3
-    mouse("key", "ctrl+z")
+    hands.xdotool("key", "ctrl+z")
     yield from settle()
     report["undone"] = state()
     picture(3)
-    mouse("key", "ctrl+shift+z")
+    hands.xdotool("key", "ctrl+shift+z")
     yield from settle()
     report["redone"] = state()
 
 
 def picture(number: int) -> None:
     if "SELFTALK_PICTURES" in os.environ:
-        place = os.path.join(os.environ["SELFTALK_PICTURES"], f"drag{number}.png")
-        subprocess.run(["import", "-window", "root", place], check=True)
+        hands.picture(os.path.join(os.environ["SELFTALK_PICTURES"], f"drag{number}.png"))
 
 
-def wait_for(what: str) -> Iterator[float]:
-    """Tell photograph.py to act, and wait until it has."""
-    open(f"{REPORT}.{what}?", "w").close()
-    while not os.path.exists(f"{REPORT}.{what}"):
-        yield 0.2
-
-
-def work() -> Iterator[float]:
-    try:
-        yield from steps()
-    except Exception:
-        report["fault"] = traceback.format_exc()
+def end(fault: str) -> None:
+    if fault:
+        report["fault"] = fault
     with open(REPORT, "w") as file:
         json.dump(report, file)
     os._exit(0)
 
 
-def tick() -> float:
-    with bpy.context.temp_override(**view()):
-        return next(running)
-
-
-running = work()
-bpy.context.preferences.view.show_splash = False
-# All panels in the tab that is open at the start, so that they are drawn; a picture has them apart.
-alone = "SELFTALK_PT_adjust" if MODE == "drag" else ""
-tab = "Tool" if alone else "Item"
-bridge.enable(None if MODE == "show" else tab, alone)
-bpy.app.timers.register(tick, first_interval=1.0)
+if MODE == "drag":  # in a tab by itself, so that its sliders have a known place
+    TAB = adjust.SELFTALK_PT_adjust.bl_category = "Adjust"
+else:
+    for cls in interface.CLASSES:
+        if issubclass(cls, bpy.types.Panel):  # sub-panels open, so that they are drawn, too
+            cls.bl_options = getattr(cls, "bl_options", set()) - {"DEFAULT_CLOSED"}
+selftalk_blender.register()
+hands.run(steps, end)

@@ -1,14 +1,9 @@
-"""The button in a real window: modal, with progress, cancel and undo.
-
-No package carries a Blender of 4.2 or newer with a window, so Debian's 3.4 stands in for it;
-`bridge.py` fills in what it lacks.
-"""
+"""The button in a real window: modal, with progress, cancel and undo."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,22 +12,20 @@ from typing import Any
 import pytest
 
 from tests.blender.animators import ramp, stand_in
+from tests.window import debian
 
 HERE = Path(__file__).parent
-BLENDER, SCREEN = shutil.which("blender"), shutil.which("Xvfb")
+pytestmark = pytest.mark.skipif(
+    not debian.there(), reason="no Blender with a window: python tests/window/debian.py sets one up"
+)
 
 
 @pytest.fixture(scope="module")
 def display() -> Iterator[str]:
     """A screen of its own."""
-    if BLENDER is None or SCREEN is None:
-        pytest.skip("needs Debian's packages blender (3.4) and xvfb")
-    version = subprocess.run([BLENDER, "--version"], capture_output=True, text=True, check=False)
-    if not version.stdout.startswith("Blender 3.4"):
-        pytest.skip(f"needs Debian's Blender 3.4, here is {version.stdout[:13]}")
     read, write = os.pipe()
     with subprocess.Popen(
-        [SCREEN, "-displayfd", str(write), "-screen", "0", "1280x800x24"],
+        debian.inside("Xvfb", "-displayfd", str(write), "-screen", "0", "1280x800x24"),
         pass_fds=[write],
         stderr=subprocess.DEVNULL,
     ) as screen:
@@ -44,16 +37,18 @@ def display() -> Iterator[str]:
 
 def press(display: str, tmp_path: Path, mode: str) -> dict[str, Any]:
     """Start Blender, press the button, and return what was seen."""
-    assert BLENDER is not None
     report = tmp_path / "report.json"
     clip = ramp(tmp_path / "ramp.wav")
-    command = [BLENDER, "--factory-startup", "-p", "0", "0", "1280", "800"]
-    command += ["-P", str(HERE / "talk.py"), "--", str(report), str(clip), mode]
+    command = debian.inside(
+        *("blender", "--factory-startup", "-p", "0", "0", "1280", "800"),
+        *("-P", HERE / "talk.py", "--", report, clip, mode),
+    )
     environment = {
         **os.environ,
         "DISPLAY": display,
         "LIBGL_ALWAYS_SOFTWARE": "1",
-        "SELFTALK_PYTHON": stand_in(tmp_path, wait=2.0),
+        "HOME": str(tmp_path),
+        "SELFTALK_PYTHON": stand_in(tmp_path, wait=2.0, python=debian.python()),
     }
     for name in ("PYTHONPATH", "PYTHONHOME", "BLENDER_USER_RESOURCES"):
         environment.pop(name, None)
@@ -76,12 +71,12 @@ def test_the_button_animates_while_the_window_lives(display: str, tmp_path: Path
     assert seen["actions after undo"] == 0  # one step back is before the button
 
 
-def test_cancel_leaves_nothing(display: str, tmp_path: Path) -> None:
+def test_escape_cancels_and_leaves_nothing(display: str, tmp_path: Path) -> None:
     seen = press(display, tmp_path, "cancel")
+    assert seen["cancelled in"] < 1.0  # half a second where the machine is quiet
     assert (seen["result"], seen["actions"], seen["strips"]) == ("", 0, 0)
 
 
-@pytest.mark.skipif(shutil.which("xdotool") is None, reason="needs Debian's package xdotool")
 def test_a_dragged_slider_and_its_keys_are_one_undo_step(display: str, tmp_path: Path) -> None:
     seen = press(display, tmp_path, "drag")
     before, dragged, after = seen["before"], seen["dragged"], seen["after"]
@@ -90,7 +85,7 @@ def test_a_dragged_slider_and_its_keys_are_one_undo_step(display: str, tmp_path:
     assert all(after["keys"][name] != value for name, value in before["keys"].items())
     assert seen["undone"] == before
     assert seen["redone"] == after
-    assert seen["slices"] > 5
+    assert seen["slices"] > 1
     assert seen["held"] < 0.1  # 0.03 where the machine is quiet
 
 

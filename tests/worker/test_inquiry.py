@@ -42,6 +42,7 @@ def test_a_pytorch_that_does_not_load(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="shell scripts")
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning", "error")
 def test_programs_that_are_no_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inquiry, "LONGEST", 0.3)
     for number, (script, words) in enumerate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import site
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,6 +113,7 @@ def test_the_process_finds_the_libraries(monkeypatch: pytest.MonkeyPatch, tmp_pa
     job.start()
     while not job.finished:
         job.poll()
+        time.sleep(0.01)
     with pytest.raises(SelfTalkError, match="that one"):
         job.result()
     assert python.find_python().libraries == ()
@@ -121,3 +123,9 @@ def test_an_index_that_is_none_is_refused(tmp_path: Path) -> None:
     """pip would take it for an address, and look elsewhere."""
     with pytest.raises(SelfTalkError, match="neither an address nor a folder"):
         pytorch.Installation(tmp_path, pytorch.usual_build(), str(tmp_path / "nowhere"))
+
+
+def test_a_python_without_pip_is_told(tmp_path: Path) -> None:
+    """As in Debian, where pip comes apart from Python."""
+    with pytest.raises(SelfTalkError, match="has no pip"):
+        pytorch.Installation(tmp_path, pytorch.usual_build())

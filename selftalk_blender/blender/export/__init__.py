@@ -11,6 +11,7 @@ import contextlib
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +21,14 @@ from mathutils import Matrix
 
 from ...core.curves import write_curves
 from ...core.errors import SelfTalkError, operator_reason
-from ...core.files import atomic_path, check_writable
+from ...core.files import atomic_path, check_writable, part_of
 from ...core.livelink import write_livelink
 from ...core.progress import Progress
 from ...core.steps import at_last
-from .. import compat, lines, strips, writers
+from .. import compat, lines, mesh_cache, strips
 from ..formats import FORMATS, PRESETS, format_of, usd_name
 from . import caches, curves, exporters, package, sound
-from .cast import Cast, cast_of, left_out, over_four
+from .cast import COLOURS, Cast, cast_of, left_out, over_four, uncoloured
 from .stage import Sampled, sample, staged
 
 __all__ = [
@@ -72,7 +73,7 @@ def check_faces(context: bpy.types.Context, faces: Sequence[bpy.types.Object], s
             raise SelfTalkError(f"{target.name} is hidden in this scene. Show it to export it.")
         if target.hide_select:
             raise SelfTalkError(f"{target.name} cannot be selected. Allow it in the Outliner.")
-        if name in ("fbx", "glb") and writers.has_cache(target):
+        if name in ("fbx", "glb") and mesh_cache.plays(target):
             raise SelfTalkError(
                 f"{target.name} is animated by a mesh cache, which {known.label} cannot hold. "
                 "Export Alembic or USD, or animate with the output Shape Keys."
@@ -83,7 +84,7 @@ def check_faces(context: bpy.types.Context, faces: Sequence[bpy.types.Object], s
                 f"The shape keys of {target.name} are absolute, which {known.label} cannot hold. "
                 "Tick Relative in its Shape Keys, or export Alembic."
             )
-        alone = keys is not None and target.show_only_shape_key and not writers.has_cache(target)
+        alone = keys is not None and target.show_only_shape_key and not mesh_cache.plays(target)
         if known.holds == "VERTICES" and alone:
             raise SelfTalkError(
                 f"Only one shape key of {target.name} is shown, and {known.label} holds what is "
@@ -130,13 +131,6 @@ def check_export(
         raise SelfTalkError(f"{preset} is no FBX preset. Choose one of {', '.join(PRESETS)}.")
     motion = motion_range(faces)  # also says where there is none
     first, last = frames or motion
-    if format_of(suffix) == "usd" and first < 0:
-        if frames is not None or last < 0:
-            raise SelfTalkError(
-                "Blender's USD exporter knows no frame before 0. Move the strip, export Alembic or "
-                "FBX, or choose other frames."
-            )
-        first = 0
     if last < first:
         raise SelfTalkError(f"From frame {first} to {last} there is nothing. Choose other frames.")
     check_writable(path)
@@ -160,6 +154,8 @@ def _check_room(context: bpy.types.Context, cast: Cast, path: Path, frames: int)
         # Measured: 12 bytes a vertex and frame, and once 72 a vertex for all that stands still.
         need += len(mesh.vertices) * (12 * frames + 100)
         need += len(mesh.loops) * 12 * frames * mesh.has_custom_normals
+        colours = sum((c.data_type, c.domain) == COLOURS for c in mesh.color_attributes)
+        need += len(mesh.loops) * 20 * colours
     _check_free(path, need)
 
 
@@ -211,8 +207,7 @@ def exporting(
     """
     path = Path(path)
     first, last = check_export(context, faces, path, frames, preset, with_parts, with_sound)
-    cut = frames is None and motion_range(faces)[0] < first
-    return _exporting(context, faces, path, first, last, preset, with_parts, with_sound, cut)
+    return _exporting(context, faces, path, first, last, preset, with_parts, with_sound)
 
 
 def _exporting(
@@ -224,15 +219,17 @@ def _exporting(
     preset: str,
     with_parts: bool,
     with_sound: bool,
-    cut: bool,
 ) -> Generator[Progress, None, Exported]:
     suffix = path.suffix.lower()
     name = format_of(suffix)
     heard = sound.heard_scene(context.scene, faces, first, last) if with_sound else None
     files, notices = [path], []
-    if cut:
+    # A glTF begins at 0 seconds, and Blender's USD exporter knows no frame before 0.
+    start = 0 if name == "glb" else max(first, 0) if name == "usd" else first
+    if name == "usd" and start != first and suffix != ".usdz":
         notices.append(
-            "Blender's USD exporter knows no frame before 0; what is said there is not in the file."
+            f"Blender's USD exporter knows no frame before 0: frame {first} of the scene is frame "
+            "0 of the file."
         )
     if with_sound and not compat.HAS_SOUND:
         notices.append("This Blender was built without sound; the file has none.")
@@ -249,20 +246,19 @@ def _exporting(
                 files.append(sound.beside(path))
             yield Progress(0.0, "Mixing the sound")
             sound.write(*heard, track)
-        job = _Job(context, faces, temporary, path, first, last, track)
+        job = _Job(context, faces, temporary, path, first, last, start, track)
         if FORMATS[name].holds == "WEIGHTS":
             yield from job.weights(name, notices)
         elif name in ("mdd", "pc2"):
             for done in caches.write(context, faces[0], temporary, suffix, first, last):
                 yield Progress(0.1 + 0.9 * done, "Writing")
         elif name == "abc" or (name == "usd" and _as_points(faces)):
-            job.seen(cast_of(context, faces, with_parts), name)
-            metre = context.scene.unit_settings.scale_length
-            if name == "usd" and abs(metre - 1.0) > 1e-6 and not compat.usd_knows_units():
-                notices.append(
-                    "Blender's USD exporter writes one unit of the scene as a metre where vertices "
-                    f"move; scale the file by {metre:.6g} where it goes."
-                )
+            cast = cast_of(context, faces, with_parts)
+            notices += uncoloured(cast) if name == "abc" else []
+            if name == "abc" or (start == first and _in_metres(context.scene)):
+                job.seen(cast, name)
+            else:
+                yield from job.points(cast, stack)
         else:
             yield from job.shapes(cast_of(context, faces, with_parts), name, preset, notices)
     return Exported(tuple(files), tuple(notices))
@@ -271,17 +267,23 @@ def _exporting(
 def _as_points(faces: Sequence[bpy.types.Object]) -> bool:
     """Whether vertices move that no shape key does."""
     return any(
-        writers.has_cache(face)
+        mesh_cache.plays(face)
         or (face.data.shape_keys is not None and not face.data.shape_keys.use_relative)
         for face in faces
     )
+
+
+def _in_metres(scene: bpy.types.Scene) -> bool:
+    """Whether Blender's USD exporter writes the scene's size as it is; newer ones call any unit a
+    metre."""
+    return abs(scene.unit_settings.scale_length - 1.0) < 1e-6 or compat.usd_knows_units()
 
 
 @dataclass(frozen=True)
 class _Job:
     """An export under way: faces and frames into a temporary file, for its final path.
 
-    `track` is its sound, written already, or None.
+    `start` is the first frame of the file; `track` is its sound, written already, or None.
     """
 
     context: bpy.types.Context
@@ -290,6 +292,7 @@ class _Job:
     path: Path
     first: int
     last: int
+    start: int
     track: Path | None
 
     def weights(self, name: str, notices: list[str]) -> Iterator[Progress]:
@@ -312,7 +315,21 @@ class _Job:
             if name == "abc":
                 self._run(lambda: exporters.write_alembic(self.temporary, self.first, self.last))
             else:
-                self._usd(points=True)
+                self._usd(points=True, selected=True)
+
+    def points(self, cast: Cast, stack: contextlib.ExitStack) -> Iterator[Progress]:
+        """USD of moving points as the scene does not have them: in metres, at other frames."""
+        found = []
+        for number, mesh in enumerate(cast.meshes):
+            cache = stack.enter_context(part_of(self.path.with_suffix(".mdd")))
+            for done in caches.write_placed(self.context, mesh, cache, self.first, self.last):
+                share = (number + done) / len(cast.meshes)
+                yield Progress(0.1 + 0.6 * share, "Reading the motion")
+            still = [Matrix()] * (self.last - self.first + 1)
+            found.append(Sampled(mesh, places=still, cache=cache))
+        yield Progress(0.75, f"Writing {self.path.name}")
+        with staged(self.context, found, self.start, self.path.stem, rename=usd_name):
+            self._usd(points=True)
 
     def shapes(self, cast: Cast, name: str, preset: str, notices: list[str]) -> Iterator[Progress]:
         """FBX, glTF, or USD with blend shapes: from the stage."""
@@ -328,8 +345,7 @@ class _Job:
             basis, rename = basis @ PRESETS[preset].basis, PRESETS[preset].rename
         elif name == "usd":
             rename = usd_name  # its exporter would give two shape keys one name
-        first = 0 if name == "glb" else self.first  # a glTF begins at 0 seconds
-        with staged(self.context, found, first, self.path.stem, basis, rename) as stage:
+        with staged(self.context, found, self.start, self.path.stem, basis, rename) as stage:
             if name == "fbx":
                 span = self.first, self.last, strips.frame_rate(self.context.scene)
                 self._run(lambda: exporters.write_fbx(self.temporary, PRESETS[preset], *span))
@@ -338,23 +354,23 @@ class _Job:
             else:
                 self._usd(points=False)
 
-    def _usd(self, points: bool) -> None:
+    def _usd(self, points: bool, selected: bool = False) -> None:
         frames = self.last - self.first + 1
         if self.temporary.suffix != ".usdz":
-            self._run(lambda: exporters.write_usd(self.temporary, points, not points, False))
+            self._run(lambda: exporters.write_usd(self.temporary, selected, not points, False))
             if self.temporary.suffix == ".usda" and self.track is not None:
-                package.add_sound(self.temporary, sound.beside(self.path).name, self.first, frames)
+                package.add_sound(self.temporary, sound.beside(self.path).name, self.start, frames)
             return
         with tempfile.TemporaryDirectory(dir=self.path.parent) as name:
             folder = Path(name)
             layer = folder / "face.usdc"
-            self._run(lambda: exporters.write_usd(layer, points, not points, True), layer)
+            self._run(lambda: exporters.write_usd(layer, selected, not points, True), layer)
             if self.track is not None:
                 shutil.copyfile(self.track, folder / "sound.wav")
             fps = strips.frame_rate(self.context.scene)
             track = "sound.wav" if self.track is not None else ""
             package.write_package(
-                self.temporary, folder, layer.name, track, self.first, frames, fps
+                self.temporary, folder, layer.name, self.start, track, self.first, frames, fps
             )
 
     def _run(self, write, made: Path | None = None) -> None:  # type: ignore[no-untyped-def]
@@ -363,10 +379,11 @@ class _Job:
         except RuntimeError as error:
             reason = operator_reason(error)
             # Blender keeps the exporter's traceback, and so its file stays open, which Windows
-            # would not remove.
-            for name in ("last_traceback", "last_value", "last_exc"):
-                if hasattr(sys, name):
-                    delattr(sys, name)
+            # would not remove. That the exporter does not close it is no news to anyone.
+            with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+                for name in ("last_traceback", "last_value", "last_exc"):
+                    if hasattr(sys, name):
+                        delattr(sys, name)
             raise SelfTalkError(f"Cannot write {self.path}: {reason}.") from error
         if "FINISHED" not in finished or not _is_whole(made or self.temporary):
             raise SelfTalkError(

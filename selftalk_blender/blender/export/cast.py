@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import bpy
 
+from ...core.words import counted
 from .. import parts
 
 # Modifiers that FBX, glTF and USD can do without: smoothing is made again where the file goes.
 SMOOTHING = ("SUBSURF", "MULTIRES", "WEIGHTED_NORMAL", "EDGE_SPLIT", "TRIANGULATE", "WELD")
+COLOURS = ("BYTE_COLOR", "CORNER")  # the kind of color attributes that Alembic holds
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,21 @@ def over_four(cast: Cast) -> list[str]:
         )
         if many:
             notices.append(
-                f"{many} vertices of {mesh.name} are bent by more than four bones; glTF keeps the "
-                "four strongest of each."
+                f"More than four bones bend {counted(many, 'vertex', 'vertices')} of {mesh.name}; "
+                "glTF keeps the four strongest of each."
+            )
+    return notices
+
+
+def uncoloured(cast: Cast) -> list[str]:
+    """A sentence on each mesh with colours that Blender's Alembic exporter leaves out."""
+    notices = []
+    for mesh in cast.meshes:
+        lost = [c.name for c in mesh.data.color_attributes if (c.data_type, c.domain) != COLOURS]
+        if lost:
+            notices.append(
+                f"Not in the file: the colours {' and '.join(lost)} of {mesh.name}. Alembic holds "
+                "byte colours of face corners; Convert Color Attribute makes them so."
             )
     return notices
 

@@ -108,5 +108,6 @@ def write_alembic(path: Path, first: int, last: int) -> set[str]:
         end=last,
         selected=True,
         face_sets=True,
+        vcolors=True,  # those of `cast.COLOURS`
         evaluation_mode="VIEWPORT",
     )

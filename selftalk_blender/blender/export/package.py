@@ -36,21 +36,30 @@ def add_sound(path: Path, name: str, first: int, frames: int) -> None:
 
 
 def write_package(
-    path: Path, folder: Path, layer: str, sound: str, first: int, frames: int, fps: float
+    path: Path,
+    folder: Path,
+    layer: str,
+    start: int,
+    sound: str,
+    first: int,
+    frames: int,
+    fps: float,
 ) -> None:
     """Pack a folder's files as a .usdz.
 
     Args:
         layer: name of the USD layer in the folder that holds the scene.
-        sound: name of the sound file in it, or "".
-        first, frames, fps: of the layer.
+        start: frame at which the layer begins.
+        sound: name of the sound file in the folder, or "".
+        first, frames, fps: of the package.
     """
+    moved = f" (offset = {first - start})" if first != start else ""
     stage = (
         "#usda 1.0\n(\n"
         f'    defaultPrim = "root"\n    startTimeCode = {first}\n'
         f"    endTimeCode = {first + frames - 1}\n"
         f"    timeCodesPerSecond = {fps!r}\n    framesPerSecond = {fps!r}\n"
-        f'    metersPerUnit = 1\n    upAxis = "Z"\n    subLayers = [@./{layer}@]\n)\n'
+        f'    metersPerUnit = 1\n    upAxis = "Z"\n    subLayers = [@./{layer}@{moved}]\n)\n'
     )
     if sound:
         prim = SOUND.format(name=sound, first=first, end=first + frames)

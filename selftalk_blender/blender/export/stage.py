@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import bpy
@@ -19,6 +20,8 @@ from mathutils import Matrix
 from .. import compat
 from ..face import group_weights, key_positions, set_key
 from ..fcurves import fill_keys, key_path
+from ..mesh_cache import have_play
+from .caches import unsmoothed
 from .cast import Cast
 
 STILL = 1e-6  # a value that moves by less gets no curve
@@ -26,7 +29,7 @@ STILL = 1e-6  # a value that moves by less gets no curve
 
 @dataclass(eq=False)
 class Sampled:
-    """An object over T frames.
+    """An object over T frames. Of a mesh with a cache that, and nothing else, says how it moves.
 
     Attributes:
         thing: the object.
@@ -34,6 +37,7 @@ class Sampled:
         places: T matrices in the world; in its armature's space where one bends it.
         keys: (T, K) values of its shape keys, of a mesh that has some.
         bones: (T, B, 10) location, quaternion and scale of its bones' poses, of an armature.
+        cache: file of the T places of its vertices in the world, as `caches.write_placed` has it.
     """
 
     thing: bpy.types.Object
@@ -41,6 +45,7 @@ class Sampled:
     places: list[Matrix] = field(default_factory=list)
     keys: np.ndarray | None = None
     bones: np.ndarray | None = None
+    cache: Path | None = None
 
 
 def sample(
@@ -135,7 +140,7 @@ def staged(
 
     try:
         for each in found:
-            copies[each.thing] = _copy(each, copies, basis, take_name)
+            copies[each.thing] = _copy(context, each, copies, basis, first, take_name)
             stage.collection.objects.link(copies[each.thing])
         window.scene = stage
         stage.view_layers[0].update()  # poses are made
@@ -185,14 +190,16 @@ def _call(thing: Any, name: str, wanted: str, others: Any) -> None:
 
 
 def _copy(
+    context: bpy.types.Context,
     each: Sampled,
     copies: dict[bpy.types.Object, bpy.types.Object],
     basis: Matrix,
+    first: int,
     take_name: Callable[[bpy.types.ID, bpy.types.ID], None],
 ) -> bpy.types.Object:
     """An object as it stands in the first frame, with data of its own and no animation."""
     thing = each.thing
-    data = thing.data.copy()
+    data = thing.data.copy() if each.cache is None else _as_seen(context, thing)
     take_name(thing.data, data)
     data.animation_data_clear()
     copy = bpy.data.objects.new("SelfTalk export", data)
@@ -215,6 +222,8 @@ def _copy(
     for slot, own in zip(copy.material_slots, thing.material_slots, strict=False):
         if own.link == "OBJECT":
             slot.link, slot.material = "OBJECT", own.material
+    if each.cache is not None:
+        have_play(copy.modifiers.new("Cache", "MESH_CACHE"), each.cache, first)
     if each.rig is not None:
         copy.parent = copies[each.rig]
         own = next((m for m in thing.modifiers if m.type == "ARMATURE"), None)
@@ -225,6 +234,14 @@ def _copy(
                 setattr(modifier, setting, getattr(own, setting))
             modifier.use_deform_preserve_volume = own.use_deform_preserve_volume
     return copy
+
+
+def _as_seen(context: bpy.types.Context, mesh: bpy.types.Object) -> bpy.types.Mesh:
+    """A mesh of its own with all that modifiers, but smoothing, make of one in this frame."""
+    with unsmoothed(mesh):
+        graph = context.evaluated_depsgraph_get()
+        seen = mesh.evaluated_get(graph)
+        return bpy.data.meshes.new_from_object(seen, preserve_all_data_layers=True, depsgraph=graph)
 
 
 def _make_plain(copy: bpy.types.Object) -> None:

@@ -12,7 +12,7 @@ from ...core.drive import Drive
 from ...core.errors import SelfTalkError
 from ...core.steps import paced
 from ...core.take import Take
-from .. import controls, targets, writers
+from .. import controls, dense, mesh_cache, targets
 from ..fcurves import discard, key_name
 from ..marks import RELATIVE
 from ..properties import Line
@@ -76,8 +76,8 @@ def rebaking(face: bpy.types.Object, which: Collection[str] | None = None) -> It
     known = [line_id for line_id in known if which is None or line_id in which]
     if not known:
         return
-    if writers.has_cache(face):
-        yield from write_cache(face, (), writers.played_cache(face))
+    if mesh_cache.plays(face):
+        yield from write_cache(face, (), mesh_cache.played(face))
         return
     drive = targets.drive_of(face)
     check(face, drive)
@@ -166,8 +166,8 @@ def moving(face: bpy.types.Object, line_id: str, spoken: Spoken) -> Iterator[flo
     """
     take, line = take_to_move(face, line_id, spoken), find(face, line_id)
     assert line is not None
-    if writers.has_cache(face):
-        yield from write_cache(face, [(spoken, take)], writers.played_cache(face))
+    if mesh_cache.plays(face):
+        yield from write_cache(face, [(spoken, take)], mesh_cache.played(face))
     elif change(line, spoken) in ("", "Moved"):
         by = spoken.first_frame - line.first_frame
         yield from _moving_keys(face, line_id, by)
@@ -245,15 +245,15 @@ def removing(face: bpy.types.Object, line_id: str) -> Iterator[float]:
     if any(twin.data == face.data for twin in twins_of(face, line)):
         forget(face, line)  # its curves are also the other's
         return
-    if writers.has_cache(face):
+    if mesh_cache.plays(face):
         if any(has_take(face, other.id) for other in face.selftalk.lines if other != line):
-            yield from write_cache(face, (), writers.played_cache(face), gone=line_id)
+            yield from write_cache(face, (), mesh_cache.played(face), gone=line_id)
             forget(face, find(face, line_id))
             return
-        writers.remove_cache(face)
+        mesh_cache.remove(face)
     clear_line(face, line)
     if not has_take(face, line_id):
-        writers.remove_dense(face)
+        dense.release(face)
     forget(face, line)
     arrange(face)
 
@@ -264,9 +264,11 @@ def written_frames(face: bpy.types.Object) -> tuple[int, int] | None:
     Raises:
         SelfTalkError: its cache file is missing.
     """
+    if mesh_cache.plays(face):
+        return mesh_cache.written_frames(face)
     ranges = [tuple(line.key_range) for line in face.selftalk.lines]
-    if not ranges or writers.has_cache(face):
-        return writers.written_frames(face)
+    if not ranges:
+        return dense.written_frames(face)
     for line in face.selftalk.lines:
         for place in places_of_line(face, line.id):
             if place.strip is not None:  # the artist may have moved it
