@@ -194,7 +194,6 @@ class Child:
                         inbox.put((self, message))
         inbox.put((self, None))
 
-
     def _keep(self, log: Path) -> None:
         """Runs in a thread of its own."""
         assert self._process.stderr is not None

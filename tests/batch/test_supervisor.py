@@ -180,7 +180,7 @@ def test_a_child_that_is_killed_while_it_starts_is_started_again(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no disk that is always full")
 def test_a_log_without_room_stops_nobody(tmp_path: Path) -> None:
     """USD, whose exporter prints a lot where the disk is full, would crash."""
-    code = "import os; os.write(2, bytes(10**6)); print('{\"event\": \"ready\"}')"
+    code = 'import os; os.write(2, bytes(10**6)); print(\'{"event": "ready"}\')'
     inbox: process.Inbox = queue.SimpleQueue()
     child = process.Child([sys.executable, "-c", code], inbox, Path("/dev/full"))
     assert inbox.get(timeout=30)[1] == {"event": "ready"}

@@ -19,7 +19,16 @@ from mathutils.kdtree import KDTree
 from scenes import NEUTRAL, own_shapes, play, talking
 from test_lines import say, spoken, take
 
-from selftalk_blender.blender import compat, dense, export, face, lines, mesh_cache, strips, targets
+from selftalk_blender.blender import (
+    bundled_head,
+    compat,
+    dense,
+    export,
+    lines,
+    mesh_cache,
+    strips,
+    targets,
+)
 from selftalk_blender.blender.export import exporters
 from selftalk_blender.core import bundled_template
 from selftalk_blender.core.errors import SelfTalkError
@@ -45,7 +54,7 @@ def animate(head, output="SHAPE_KEYS", folder=None, seed=0, first=FIRST) -> None
 
 def small_head(location=(0.0, 0.0, 0.0)) -> bpy.types.Object:
     """The bundled head with the few shape keys alone that its motion brings along."""
-    head = face.add_head(bpy.context, location)
+    head = bundled_head.add_head(bpy.context, location)
     head.shape_key_clear()
     return head
 
