@@ -375,8 +375,18 @@ class _Job:
                 shutil.copyfile(self.track, folder / "sound.wav")
             fps = strips.frame_rate(self.context.scene)
             track = "sound.wav" if self.track is not None else ""
+            # Of the scene itself the exporter writes the unit, if it is not a metre.
+            metre = self.context.scene.unit_settings.scale_length if selected else 1.0
             package.write_package(
-                self.temporary, folder, layer.name, self.start, track, self.first, frames, fps
+                self.temporary,
+                folder,
+                layer.name,
+                self.start,
+                track,
+                self.first,
+                frames,
+                fps,
+                metre,
             )
 
     def _run(self, write, made: Path | None = None) -> None:  # type: ignore[no-untyped-def]

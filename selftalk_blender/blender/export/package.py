@@ -44,6 +44,7 @@ def write_package(
     first: int,
     frames: int,
     fps: float,
+    metre: float,
 ) -> None:
     """Pack a folder's files as a .usdz.
 
@@ -52,6 +53,7 @@ def write_package(
         start: frame at which the layer begins.
         sound: name of the sound file in the folder, or "".
         first, frames, fps: of the package.
+        metre: metres in a unit of the layer.
     """
     moved = f" (offset = {first - start})" if first != start else ""
     stage = (
@@ -59,7 +61,8 @@ def write_package(
         f'    defaultPrim = "root"\n    startTimeCode = {first}\n'
         f"    endTimeCode = {first + frames - 1}\n"
         f"    timeCodesPerSecond = {fps!r}\n    framesPerSecond = {fps!r}\n"
-        f'    metersPerUnit = 1\n    upAxis = "Z"\n    subLayers = [@./{layer}@{moved}]\n)\n'
+        f'    metersPerUnit = {metre!r}\n    upAxis = "Z"\n'
+        f"    subLayers = [@./{layer}@{moved}]\n)\n"
     )
     if sound:
         prim = SOUND.format(name=sound, first=first, end=first + frames)
