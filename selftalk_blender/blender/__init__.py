@@ -17,6 +17,7 @@ LATER = (
     ".strips",
     ".neutral",
     ".face",
+    ".bundled_head",
     ".artist",
     ".parts",
     ".rigs",

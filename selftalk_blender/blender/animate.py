@@ -21,6 +21,7 @@ import numpy as np
 from ..core import Motion
 from ..core.aside import aside
 from ..core.errors import SelfTalkError
+from ..core.files import check_name
 from ..core.principal import principal_shapes
 from ..core.progress import Progress
 from ..core.steps import paced
@@ -145,7 +146,7 @@ def plan(
         source = strips.absolute(os.fspath(clip))
         if not source.is_file():
             raise SelfTalkError(f"There is no file {source}. Choose a sound file.")
-        strips.check_name(source)
+        check_name(source)
         sequencer, strip = scene, ""
         heard = Heard(
             clip=source,

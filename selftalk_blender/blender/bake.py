@@ -20,7 +20,7 @@ from ..batch.task import Done, Task
 from ..core.errors import SelfTalkError, operator_reason
 from ..core.files import atomic_path, check_writable
 from ..core.steps import paced
-from . import animate, character, export, face, hearing, interface, preview
+from . import animate, bundled_head, character, export, hearing, interface, preview
 
 FIRST_FRAME = 1  # of the bundled head; a character speaks from its scene's first frame on
 PREVIEW_SHARE = 0.75  # of the time that a clip takes with a preview
@@ -127,7 +127,7 @@ def bake(task: Task, listening: hearing.Listening | None = None) -> Generator[St
     also: list[str] = []  # is read, and not named by the task
     interface.register()  # lines are kept in our own properties
     with contextlib.closing(listening) if listening else contextlib.nullcontext():
-        check_writable(task.path("png"))
+        check_writable(task.path(settings.formats[0]))
         yield Step(0.0, "Opening")
         if task.mesh:
             talker, notices = character.open_character(task.mesh, task.object)
@@ -142,7 +142,7 @@ def bake(task: Task, listening: hearing.Listening | None = None) -> Generator[St
             also += character.libraries()
         else:
             scene = _new_scene(settings.fps or 30.0)
-            talker = face.add_head(bpy.context, (0.0, 0.0, 0.0))
+            talker = bundled_head.add_head(bpy.context, (0.0, 0.0, 0.0))
             first = FIRST_FRAME
             who = _Animator("", "", "")
         chosen = _chosen(task)

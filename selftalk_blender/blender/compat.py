@@ -21,6 +21,15 @@ NEW_STRIPS = bpy.app.version >= (4, 4, 0)
 SEQUENCER_SCENES = bpy.app.version >= (5, 0, 0)
 # The wheel of 4.2 is built without sound; every Blender with a window has it.
 HAS_SOUND: bool = bpy.app.build_options.audaspace
+# Files (by their names in `formats.FORMATS`) that it is built without, as Debian's is.
+NOT_BUILT = frozenset(
+    name
+    for name, there in (
+        ("abc", bpy.app.build_options.alembic),
+        ("usd", bpy.app.build_options.usd),
+    )
+    if not there
+)
 # Debian's Blender plays sound, but its Python has no module for it.
 try:
     import aud as _  # noqa: F401

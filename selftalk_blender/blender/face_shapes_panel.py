@@ -13,7 +13,7 @@ from .panels import SidebarPanel, paragraph
 def problem(context: bpy.types.Context) -> str:
     """Why no face shapes can be created now, or ""."""
     if jobs.running is not None:
-        return "SelfTalk is at work. Wait, or press Esc to cancel."
+        return jobs.BUSY
     try:
         face_shapes.check(context.scene.selftalk.face)
     except SelfTalkError as error:

@@ -14,6 +14,7 @@ import numpy as np
 from ..core import Motion
 from ..core.inference import CONTEXT
 from ..core.progress import Progress
+from ..core.steps import told
 from ..worker import STARTING
 from ..worker.client import AnimateJob
 from . import sound, strip_sound
@@ -73,7 +74,11 @@ def listen(
     written = packed or mixed or sound.needs_reading(clip)
     with strip_sound.temporary_folder() if written else contextlib.nullcontext() as folder:
         if packed or mixed:
-            clip = yield from _write_sound(folder, clip, packed, mixed)
+            what = "Mixing the strip down" if mixed else "Unpacking the sound"
+            clip = yield from told(
+                strip_sound.write(folder, clip, packed, mixed),
+                lambda done: Progress(0.0, f"{what}, {100 * done:.0f} %"),
+            )
         if not mixed and sound.needs_reading(clip):
             # An animator of other vertices hears the whole file.
             whole = template is not None
@@ -84,7 +89,9 @@ def listen(
                 for done in reading:
                     yield Progress(0.0, f"Reading the sound, {100 * done:.0f} %")
             clip, start, stop = wav, start - first, None if stop is None else stop - first
-        job = AnimateJob(clip, start, stop, python, device, animator, template, subject)
+        job = AnimateJob(
+            clip, start, stop, python, device, animator=animator, template=template, subject=subject
+        )
         try:
             for progress in _animate(job):
                 if progress.text == STARTING:
@@ -94,22 +101,6 @@ def listen(
         finally:
             job.cancel()
     return Listened(motion, job.loudness, notices + job.notices, ready)
-
-
-def _write_sound(
-    folder: Path, clip: Path, packed: str, mixed: tuple[str, str] | None
-) -> Generator[Progress, None, Path]:
-    """The file of a strip whose sound is packed, or must be mixed down by Blender."""
-    what = "Mixing the strip down" if mixed else "Unpacking the sound"
-    writing = strip_sound.write(folder, clip, packed, mixed)
-    with contextlib.closing(writing):
-        while True:
-            try:
-                done = next(writing)
-            except StopIteration as end:
-                file: Path = end.value
-                return file
-            yield Progress(0.0, f"{what}, {100 * done:.0f} %")
 
 
 def _animate(job: AnimateJob) -> Iterator[Progress]:

@@ -16,7 +16,7 @@ from ..core.errors import SelfTalkError
 from ..core.progress import Progress, TimeLeft, clock
 from . import glance
 
-BUSY = "A face is being animated. Wait, or press Esc to cancel."
+BUSY = "SelfTalk is at work. Wait, or press Esc to cancel."
 TICK = 0.05  # seconds between two looks at a job; Esc is noticed as quickly
 SLICE = 0.02  # seconds after which a job gives way; a step of it may take as long again
 

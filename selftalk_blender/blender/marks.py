@@ -15,6 +15,11 @@ LINE = "selftalk_line"
 CURVES = "selftalk_curves"
 REST = "selftalk_rest"
 RELATIVE = "selftalk_relative"
+SEAL = "selftalk_seal"  # sums of its line's curves when it was written; not there before all are
+
+# --- Of anything a line moves ---
+
+CHANGING = "selftalk_changing"  # when a slider was last about to change it; see `undoing`
 
 # --- Of a face ---
 

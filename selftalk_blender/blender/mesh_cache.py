@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core.aside import aside
 from ..core.errors import SelfTalkError
-from ..core.files import atomic_path, check_writable
+from ..core.files import atomic_path, check_name, check_writable
 from ..core.mdd import write_mdd
 from ..core.motion import Motion
 from ..core.steps import paced
@@ -71,6 +71,7 @@ def check(target: bpy.types.Object | None, path: Path, template: Neutral | None 
         )
     if not path.name.endswith(CACHE_SUFFIX):
         raise SelfTalkError(f"{path.name} is no name of a cache: it must end in {CACHE_SUFFIX}.")
+    check_name(path)  # the mesh would just not move
     other = _cache_owner(path, target)
     if other:
         raise SelfTalkError(

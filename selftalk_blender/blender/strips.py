@@ -304,24 +304,6 @@ def strip_of_file(scene: bpy.types.Scene, clip: Path, frame: int) -> Any | None:
     return None
 
 
-def check_name(clip: Path) -> None:
-    """Whether Blender can have a strip of a file of this name.
-
-    Raises:
-        SelfTalkError: it would look for another file, or its name is no text.
-    """
-    try:
-        os.fspath(clip).encode()
-        good = os.sep == "\\" or "\\" not in os.fspath(clip)
-    except UnicodeEncodeError:
-        good = False
-    if not good:
-        raise SelfTalkError(
-            f"Blender cannot open {clip}: on its path is a backslash, or what is no text in UTF-8. "
-            "Rename it."
-        )
-
-
 def add_strip(scene: bpy.types.Scene, clip: Path, frame: int) -> Any:
     """Put a sound file into the sequencer at a frame, on the first channel free from there on."""
     editor = scene.sequence_editor or scene.sequence_editor_create()

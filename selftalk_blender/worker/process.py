@@ -76,6 +76,7 @@ class Worker:
 
     @property
     def idle(self) -> bool:
+        """Whether no task is at work or in line."""
         return self._now is None and not self._line
 
     @property
@@ -84,6 +85,7 @@ class Worker:
         return self._process is not None or not self.idle
 
     def add(self, task: Task) -> None:
+        """Have a task done when its turn comes."""
         with self._changed:
             if self._stopping:
                 task.error = _stopped()
@@ -98,6 +100,7 @@ class Worker:
             self._changed.notify()
 
     def drop(self, task: Task) -> None:
+        """Want a task no more: it leaves the line, or its process leaves it."""
         with self._changed:
             task.unwanted.set()
             with contextlib.suppress(ValueError):
@@ -105,6 +108,7 @@ class Worker:
                 task.ended.set()
 
     def stop(self) -> None:
+        """End the process and the thread; tasks end with an error."""
         with self._changed:
             self._stopping = True
             process = self._process

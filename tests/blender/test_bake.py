@@ -34,7 +34,7 @@ class Talks:
     finished = True
     started: list[str] = []
 
-    def __init__(self, clip, *_, animator=None, **__) -> None:
+    def __init__(self, clip, start, stop, python, device, animator, *_) -> None:
         self.clip, self.notices = Path(clip), [f"Spoken by {animator}."]
         self.loudness = np.zeros(25, np.float32)
 
@@ -189,6 +189,13 @@ def test_names_that_blender_cannot_open(one, name) -> None:
     shutil.copyfile(one.clip, clip)
     with pytest.raises(SelfTalkError, match="Blender cannot open"):
         run(replace(one, clip=str(clip)))
+    out = one.out + os.fsdecode(name)
+    assert run(replace(with_settings(one, formats=("abc", "blend")), out=out)).error is None
+    cached = with_settings(one, formats=("abc",), method="mesh-cache")
+    with pytest.raises(SelfTalkError, match="Blender cannot open .*selftalk_cache"):
+        run(replace(cached, out=out))
+    with pytest.raises(SelfTalkError, match="Blender cannot open"):
+        run(replace(one, mesh=str(clip)))
 
 
 def test_the_next_clip_is_listened_to_ahead(one, monkeypatch) -> None:

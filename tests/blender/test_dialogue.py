@@ -16,10 +16,10 @@ from scenes import patiently
 
 from selftalk_blender.blender import (
     animate,
+    bundled_head,
     casting,
     compat,
     dialogue,
-    face,
     lines,
     operators,
     strips,
@@ -64,7 +64,7 @@ def move(name: str, by: int) -> None:
 
 
 def add_face(name: str) -> bpy.types.Object:
-    added = face.add_head(bpy.context, (1.0, 0.0, 0.0))
+    added = bundled_head.add_head(bpy.context, (1.0, 0.0, 0.0))
     added.name = name
     return added
 

@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).parents[1] / "documents"))
 
 from commands import DOCUMENTS, ROOT, scripts
 
-from selftalk_blender.blender import compat, face
+from selftalk_blender.blender import bundled_head, compat
 from selftalk_blender.core.template import ASSETS
 
 
@@ -26,7 +26,7 @@ def test_scripts_of(
     """In a scene with a head that has no shapes, called MyHead, and a clip, line.ogg."""
     if compat.HAS_SOUND:  # else another library reads the clip
         monkeypatch.setenv("SELFTALK_PYTHON", str(numpy_alone))
-    head = face.add_head(bpy.context, (0.0, 0.0, 0.0))
+    head = bundled_head.add_head(bpy.context, (0.0, 0.0, 0.0))
     head.shape_key_clear()
     head.name = "MyHead"
     shutil.copy(ASSETS / "sample.ogg", tmp_path / "line.ogg")

@@ -20,6 +20,7 @@ from selftalk_blender.core import Motion
 from selftalk_blender.core.template import ASSETS, bundled_template
 from selftalk_blender.worker import client
 from selftalk_blender.worker.client import AnimateJob
+from selftalk_blender.worker.log import keep_log_in
 
 CLIP = ASSETS / "sample.ogg"
 PYTHON = os.environ.get("SELFTALK_PYTHON") or sys.executable
@@ -36,8 +37,9 @@ def enabled() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def own_process() -> Iterator[None]:
+def own_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One process for all tests of this file: PyTorch takes seconds to load."""
+    keep_log_in(tmp_path_factory.mktemp("log"))
     yield
     client.stop_workers()
 

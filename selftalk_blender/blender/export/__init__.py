@@ -21,7 +21,7 @@ from mathutils import Matrix
 
 from ...core.curves import write_curves
 from ...core.errors import SelfTalkError, operator_reason
-from ...core.files import atomic_path, check_writable, part_of
+from ...core.files import atomic_path, check_name, check_writable, part_of
 from ...core.livelink import write_livelink
 from ...core.progress import Progress
 from ...core.steps import at_last
@@ -60,6 +60,11 @@ def check_faces(context: bpy.types.Context, faces: Sequence[bpy.types.Object], s
     """
     name = format_of(suffix)
     known = FORMATS[name]
+    if name in compat.NOT_BUILT:
+        raise SelfTalkError(
+            f"This Blender is built without {known.label}. Choose another format, or use Blender "
+            "as blender.org has it."
+        )
     if not faces:
         raise SelfTalkError("No face is chosen. Choose the face to export.")
     if context.mode != "OBJECT":
@@ -322,6 +327,7 @@ class _Job:
         found = []
         for number, mesh in enumerate(cast.meshes):
             cache = stack.enter_context(part_of(self.path.with_suffix(".mdd")))
+            check_name(cache)  # of what cannot be opened a mesh would just not move
             for done in caches.write_placed(self.context, mesh, cache, self.first, self.last):
                 share = (number + done) / len(cast.meshes)
                 yield Progress(0.1 + 0.6 * share, "Reading the motion")

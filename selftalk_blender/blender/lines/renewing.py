@@ -14,14 +14,17 @@ from ...core.steps import paced
 from ...core.take import Take
 from .. import controls, dense, mesh_cache, targets
 from ..fcurves import discard, key_name
-from ..marks import RELATIVE
+from ..marks import LINE, RELATIVE, WAITING
 from ..properties import Line
 from .actions import (
+    REST_LINE,
     Curve,
+    Place,
     action_name,
     columns_of,
     mark_curves,
     marked_curves,
+    owners_of,
     places_of,
     places_of_line,
     remove_curves,
@@ -149,6 +152,40 @@ def _renewing_curves(
     if relative:
         hold_rest(face, owner, written)
     return written
+
+
+def changed_by(face: bpy.types.Object) -> Iterator[bpy.types.ID]:
+    """All of this file's data that `rebaking` may change, in any way but by making it."""
+    known = face.selftalk.lines
+    found = {face, controls.modifier_armature(face)}
+    found |= {part.object for line in known for part in line.parts}
+    with contextlib.suppress(SelfTalkError):  # of which `rebaking` will tell
+        channels = targets.drive_of(face, measure=False).channels
+        found |= {bpy.data.objects.get(channel.object) for channel in channels}
+    for target in found - {None}:
+        yield target
+        if target.type == "MESH":
+            yield target.data.shape_keys or target.data
+    ids = {REST_LINE, *(line.id for line in known)}
+    yield from (action for action in bpy.data.actions if action.get(LINE) in ids)
+
+
+def lose(owner: bpy.types.ID, strip: str, line_id: str) -> None:
+    """What played a line for an owner is without an action: have the line made again.
+
+    Args:
+        strip: its name; "" for the active action.
+    """
+    empty = [(t, s) for t in owner.animation_data.nla_tracks for s in t.strips if s.name == strip]
+    for track, found in empty:
+        unplug(Place(owner, None, 0, track, found))
+    for action in [action for action in bpy.data.actions if action.get(LINE) == line_id]:
+        discard(action)  # of before the slider: nothing plays it
+    for face in bpy.data.objects:
+        line = find(face, line_id)
+        if line is not None and owner in owners_of(face, line) and face.library is None:
+            controls.break_seal(face, line_id)
+            face[WAITING] = " ".join({*face.get(WAITING, "").split(), line_id})
 
 
 def moving(face: bpy.types.Object, line_id: str, spoken: Spoken) -> Iterator[float]:

@@ -15,7 +15,7 @@ from ...core.aside import aside
 from ...core.drive import Channel, Drive
 from ...core.errors import SelfTalkError
 from ...core.motion import Motion
-from ...core.steps import paced
+from ...core.steps import paced, told
 from ...core.take import Take
 from ...core.template import bundled_template
 from .. import compat, controls, dense, mesh_cache, shape_keys
@@ -206,13 +206,9 @@ class Made:
                 self.actions[owner] = self._new_slot(face, owner)
             action, slot = self.actions[owner]
             writing = write_curves(action, slot, self.baked, ours, relative)
-            while True:
-                try:
-                    done = next(writing)
-                except StopIteration as end:
-                    written = end.value
-                    break
-                yield (number + done) / len(columns)
+            written = yield from told(
+                writing, lambda done, begun=number: (begun + done) / len(columns)
+            )
             for curve in written:
                 self.sums[owner, curve] = self.baked.sums[ours[curve]]
         for owner, (action, slot) in list(self.actions.items()):
