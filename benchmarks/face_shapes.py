@@ -14,8 +14,13 @@ shapes, then the worst by peak. For the lips alone the mean motion is theirs. "t
 jawOpen makes 5 mm longer: between lips that should part, or lips that are not told apart.
 
 Shapes of one name differ by design between ICT's head and the bundled one, so on ICT no transfer
-comes to 0. "best mix" says how much: each of ICT's shapes as the best mix of all 52 transferred
-ones. "copied" is plain nearest-point copying, from the bundled head laid over by its landmarks.
+comes to 0. Further rows say how much, each with ICT's own shapes at hand: "best mix" is the best
+mix of all 52 transferred ones; "its points" gives each vertex the motion of that point within
+4 mm which is nearest to its own in all shapes, as no registration could do better; "its ways"
+moves each vertex as far as created in the very direction of its own; "its amounts" in the created
+direction by the very amount of its own. "copied" is plain nearest-point copying, from the bundled
+head laid over by its landmarks. A second table tells the median error by which vertices count as
+moving.
 """
 
 from __future__ import annotations
@@ -59,7 +64,7 @@ def row(
     errors = np.array([misfit(made[name], own[name]) for name in names])
     on_lips = []
     for name in names:
-        scale = (made[name] * own[name]).sum() / max((made[name] ** 2).sum(), 1e-30)
+        scale = amplitude(made[name], own[name])
         motion = np.linalg.norm(own[name], axis=1)
         moving = lips & (motion > 0.05 * motion.max())
         error = np.linalg.norm(scale * made[name] - own[name], axis=1)
@@ -94,8 +99,10 @@ def skin_and_lips(
     return skin, skin & (apart < 0.003)
 
 
-def compare(head: str, vertices: np.ndarray, triangles: np.ndarray, own: Shapes) -> float:
-    """Print the rows of a head whose shapes are known; seconds."""
+def compare(
+    head: str, vertices: np.ndarray, triangles: np.ndarray, own: Shapes
+) -> tuple[float, dict[str, Shapes], Shapes]:
+    """Print the rows of a head whose shapes are known; seconds, what was made, what is true."""
     deltas, marks, seconds = create(vertices, triangles)
     skin, lips = skin_and_lips(vertices, triangles, marks)
     linear, _ = similarity(VERTICES[template_landmarks()], marks)
@@ -113,12 +120,8 @@ def compare(head: str, vertices: np.ndarray, triangles: np.ndarray, own: Shapes)
         },
     }
     if head == "ICT":
-        basis = deltas[:, skin].reshape(len(deltas), -1).T.astype(np.float64)
-        ways["best mix"] = {}
-        for name in MOUTH_SHAPES:
-            if name in truth:
-                mix = np.linalg.lstsq(basis, truth[name].ravel(), rcond=1e-6)[0]
-                ways["best mix"][name] = (basis @ mix).reshape(-1, 3)
+        cm = float(np.cbrt(np.linalg.det(linear)))
+        ways |= bounds(vertices[skin], 0.004 * cm, ways["created"], truth)
     for how, made in ways.items():
         opened = vertices.copy()
         opened[skin] += made["jawOpen"]
@@ -126,7 +129,63 @@ def compare(head: str, vertices: np.ndarray, triangles: np.ndarray, own: Shapes)
         grown -= np.linalg.norm(np.diff(vertices[edges], axis=1) @ back.T, axis=2)
         torn = int(np.count_nonzero(grown > TORN))
         print(row(head, len(vertices), how, made, truth, lips[skin], torn), flush=True)
-    return seconds
+    return seconds, ways, truth
+
+
+def bounds(points: np.ndarray, reach: float, made: Shapes, own: Shapes) -> dict[str, Shapes]:
+    """What would come of the created shapes, were one of their faults mended by the native ones."""
+    names = [name for name in MOUTH_SHAPES if name in own]
+    basis = np.stack([delta.ravel() for delta in made.values()], 1)
+    table = np.stack([amplitude(made[name], own[name]) * made[name] for name in names], 1)
+    truth = np.stack([own[name] for name in names], 1)  # (n, K, 3), as the table
+    shares = np.linalg.norm(truth, axis=2).mean(0)
+    chosen = np.arange(len(points))
+    for begin in range(0, len(points), 200):
+        some = slice(begin, begin + 200)
+        near = np.linalg.norm(points[some, None] - points, axis=2) < reach
+        which, there = np.nonzero(near)
+        errors = np.linalg.norm(table[there] - truth[some][which], axis=2) @ (1 / shares)
+        order = np.lexsort([errors, which])
+        chosen[some] = there[order[np.unique(which[order], return_index=True)[1]]]
+    found: dict[str, Shapes] = {"best mix": {}, "its points": {}, "its ways": {}, "its amounts": {}}
+    for k, name in enumerate(names):
+        mix = np.linalg.lstsq(basis, own[name].ravel(), rcond=1e-6)[0]
+        amount, wanted = (
+            np.linalg.norm(x, axis=1, keepdims=True) for x in (table[:, k], own[name])
+        )
+        way = table[:, k] / np.maximum(amount, 1e-12)
+        found["best mix"][name] = (basis @ mix).reshape(-1, 3)
+        found["its points"][name] = table[chosen, k]
+        found["its ways"][name] = own[name] / np.maximum(wanted, 1e-12) * amount
+        found["its amounts"][name] = way * np.maximum((way * own[name]).sum(1, keepdims=True), 0)
+    return found
+
+
+def amplitude(made: np.ndarray, own: np.ndarray) -> float:
+    """The factor that brings one shape (n, 3) nearest to another."""
+    return float((made * own).sum() / max((made**2).sum(), 1e-30))
+
+
+def by_moving(ways: dict[str, Shapes], own: Shapes) -> None:
+    """Median errors over those vertices that move by more than a share of the peak."""
+    print(f"\n{'moving above, of peak':30s}" + "".join(f"{share:>8.0%}" for share in SHARES))
+    for how, made in ways.items():
+        for kind in ("own %", "mean %"):
+            line = []
+            for share in SHARES:
+                errors = []
+                for name in (name for name in MOUTH_SHAPES if name in own):
+                    motion = np.linalg.norm(own[name], axis=1)
+                    moving = motion > share * motion.max()
+                    scale = amplitude(made[name], own[name])
+                    error = np.linalg.norm(scale * made[name] - own[name], axis=1)[moving]
+                    by = motion[moving] if kind == "own %" else motion[moving].mean()
+                    errors.append(np.median(error / by))
+                line.append(100 * float(np.median(errors)))
+            print(f"ICT {how:18s}{kind:8s}" + "".join(f"{value:8.1f}" for value in line))
+
+
+SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
 
 
 def decimated(count: int) -> tuple[np.ndarray, np.ndarray, Shapes]:
@@ -176,16 +235,17 @@ def main() -> None:
     )
     seconds = []
     vertices, triangles, own = ict_head()
-    seconds.append(("ICT", len(vertices), compare("ICT", vertices, triangles, own)))
+    took, ways, native = compare("ICT", vertices, triangles, own)
+    seconds.append(("ICT", len(vertices), took))
     few, fewer, truth = decimated(5000)
     seconds.append(
-        ("bundled, decimated", len(few), compare("bundled, decimated", few, fewer, truth))
+        ("bundled, decimated", len(few), compare("bundled, decimated", few, fewer, truth)[0])
     )
     for times in (1, 2):
         more, faces, shapes = finer(times)
         truth = dict(zip(TEMPLATE.shape_names, shapes, strict=True))
         seconds.append(
-            ("bundled, subdivided", len(more), compare("bundled, finer", more, faces, truth))
+            ("bundled, subdivided", len(more), compare("bundled, finer", more, faces, truth)[0])
         )
     shapes = TEMPLATE.shape_deltas.transpose(1, 0, 2).reshape(len(VERTICES), -1)
     for name, look in looks():
@@ -195,6 +255,7 @@ def main() -> None:
         compare(name.removesuffix("-young"), table[:, :3], faces, truth)
     many, faces = subdivided(vertices, triangles)
     seconds.append(("ICT, subdivided", len(many), create(many, faces)[2]))
+    by_moving({how: ways[how] for how in ("copied", "created")}, native)
     print(f"\n{'head':22s} {'vertices':>8s} {'CPU seconds':>12s}")
     for head, count, took in seconds:
         print(f"{head:22s} {count:8d} {took:12.1f}")

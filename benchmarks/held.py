@@ -29,8 +29,8 @@ from selftalk_blender.blender import (
     face_shapes,
     jobs,
     lines,
+    mesh_cache,
     targets,
-    writers,
 )
 from selftalk_blender.blender.marks import WAITING
 from selftalk_blender.core.take import Take
@@ -159,7 +159,7 @@ def place(face: bpy.types.Object, number: int, seconds: float) -> Iterator[float
 def by_cache(case: str, folder: Path, count: int, seconds: float) -> None:
     """All that is done with a mesh cache."""
     face = new_face()
-    path = writers.cache_path(face, str(folder))
+    path = mesh_cache.default_path(face, str(folder))
     new = [(line(number, seconds), spoken_take(seconds, number)) for number in range(count)]
     show(case, "Animate All, writing", job(lambda: lines.write_cache(face, new, path)))
     show(case, "Bake Again", job(lambda: adjust.bake_lines(face)))

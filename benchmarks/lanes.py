@@ -2,9 +2,9 @@
 
 .venv/bin/python -m benchmarks.lanes [--seconds 120] [--runs 3]
 
-The sample clip is repeated. Both run by turns in one process; numpy also as Blender ships it,
-without a BLAS. "First motion" is a new process until it has animated the sample clip, as the first
-click of a session waits for it, by the Python that runs this.
+The sample clip is repeated. Both run by turns in one process; numpy also as if it had no BLAS, as
+Blender's own has none. "First motion" is a new process until it has animated the sample clip, as
+the first click of a session waits for it, by the Python that runs this.
 """
 
 import argparse

@@ -22,7 +22,7 @@ import bmesh  # isort: skip
 import numpy as np
 
 import selftalk_blender
-from selftalk_blender.blender import face, lines, targets, writers
+from selftalk_blender.blender import bundled_head, face, lines, mesh_cache, targets
 from selftalk_blender.blender.neutral import Neutral
 from selftalk_blender.core import Motion, bundled_template
 from selftalk_blender.core.take import Take
@@ -80,15 +80,13 @@ def cached(target: bpy.types.Object, folder: str) -> None:
     neutral = Neutral(
         ("benchmark", 0, 0, ""), rest, [tuple(p.vertices) for p in target.data.polygons]
     )
-    for _ in writers.write_mesh_cache(
-        target, motion, 1, Path(folder) / "face.selftalk.mdd", neutral
-    ):
+    for _ in mesh_cache.write(target, motion, 1, Path(folder) / "face.selftalk.mdd", neutral):
         pass
 
 
 def head(vertices: int) -> bpy.types.Object:
     """The bundled head with all its shape keys."""
-    target = face.add_head(bpy.context, (0.0, 0.0, 0.0))
+    target = bundled_head.add_head(bpy.context, (0.0, 0.0, 0.0))
     denser(target, vertices)
     return target
 

@@ -3,10 +3,10 @@
 .venv/bin/python -m benchmarks.seams CONFIG [--animator FILE]
 
 Held-out speech is strung together to clips of 24 s. Each is animated on the usual grid of
-windows, on grids moved by a quarter and by half a window (silence put before the clip), and in
-one single window that sees the whole clip. Lips are compared with the usual grid: root mean
-square over lip vertices and frames, the worst frame, and the step between neighbouring frames
-at the windows' edges over that elsewhere (1: no step at a joint).
+windows, on grids moved by a third and by a half of the way from one window to the next (silence
+put before the clip), and in one single window that sees the whole clip. Lips are compared with
+the usual grid: root mean square over lip vertices and frames, the worst frame, and how far lips
+move from frame to frame where one window fades into the next, over that elsewhere (1: no joint).
 """
 
 import argparse
@@ -17,6 +17,8 @@ import numpy as np
 from selftalk_blender.animator import Animator, load_animator
 from selftalk_blender.core import Motion
 from selftalk_blender.core.frontend import FPS, SAMPLE_RATE
+from selftalk_blender.core.inference import LEAD
+from selftalk_blender.core.windows import step
 from selftalk_blender.training.config import load_config
 from selftalk_blender.training.corpus import load_corpus
 
@@ -59,28 +61,29 @@ def main() -> None:
     for samples in clips(held_out, 24.0):
         usual = lips(animator.animate(samples, SAMPLE_RATE))
         others = {
-            "quarter window": moved(animator, samples, window // 4),
-            "half window": moved(animator, samples, window // 2),
+            "a third": moved(animator, samples, step(window) // 3),
+            "a half": moved(animator, samples, step(window) // 2),
         }
         animator.window = 1500
         others["one window"] = lips(animator.animate(samples, SAMPLE_RATE))
         animator.window = window
         steps = np.linalg.norm(np.diff(usual, axis=0), axis=-1).mean(1)
-        edges = np.arange(window // 2, len(usual) - 1, window // 2)
+        place = np.arange(len(steps)) + round(LEAD * FPS)  # frames since the first window began
+        joints = (place >= step(window)) & (place % step(window) < window - step(window))
         for name, other in others.items():
             distance = np.linalg.norm(usual - other, axis=-1)
             rows.setdefault(name, []).append(
                 (
                     float(np.sqrt((distance**2).mean())),
                     float(distance.max()),
-                    float(steps[edges - 1].mean() / steps.mean()),
+                    float(steps[joints].mean() / steps[~joints].mean()),
                 )
             )
-    print(f"{'grid':16s} {'rms mm':>8s} {'worst rms':>10s} {'worst mm':>9s} {'step':>6s}")
+    print(f"{'grid':16s} {'rms mm':>8s} {'worst rms':>10s} {'worst mm':>9s} {'moves':>6s}")
     for name, values in rows.items():
-        rms, worst, step = np.array(values).T
+        rms, worst, moves = np.array(values).T
         print(
-            f"{name:16s} {rms.mean():8.3f} {rms.max():10.3f} {worst.max():9.2f} {step.mean():6.2f}"
+            f"{name:16s} {rms.mean():8.3f} {rms.max():10.3f} {worst.max():9.2f} {moves.mean():6.2f}"
         )
 
 

@@ -198,8 +198,8 @@ def _animate_one(animator: AnyAnimator, clip: Clip, target: Path, title: str) ->
     _tell_notices(clip, animator.notices)
     took = time.monotonic() - begun
     print(
-        f"{target}: {counted(len(motion), 'frame')} at {motion.fps:g} fps, {motion.duration:.1f} s in "
-        f"{took:.1f} s ({motion.duration / took:.0f} times real time)",
+        f"{target}: {counted(len(motion), 'frame')} at {motion.fps:g} fps, "
+        f"{motion.duration:.1f} s in {took:.1f} s ({motion.duration / took:.0f} times real time)",
         flush=True,
     )
 

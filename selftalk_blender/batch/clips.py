@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import glob
+import os
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def find_clips(
     `made` there before (absolute paths), such as films.
 
     Raises:
-        SelfTalkError: an argument names nothing, or the results of two clips would have one name.
+        SelfTalkError: an argument names nothing, a folder cannot be read, or the results of two
+            clips would have one name.
     """
     clips: dict[Path, Clip] = {}
 
@@ -52,8 +54,8 @@ def find_clips(
         below = output if output is not None and folder.resolve() in output.parents else None
         inside = [
             path
-            for path in sorted(folder.rglob("*"))
-            if _is_clip(path, folder, below) and path.resolve() not in made
+            for path in sorted(_files(folder))
+            if _is_clip(path, below) and path.resolve() not in made
         ]
         for path in inside:
             add(path, path.relative_to(folder))
@@ -61,15 +63,15 @@ def find_clips(
 
     for argument in arguments:
         path = Path(argument)
-        if path.is_dir():
+        if os.path.isdir(path):
             if not add_folder(path):
                 raise SelfTalkError(f"There is no sound file in the folder {path}.")
-        elif not path.exists() and glob.has_magic(argument):
+        elif not os.path.exists(path) and glob.has_magic(argument):
             # Windows leaves globs to the program.
             found = 0
             for name in sorted(glob.glob(argument, recursive=True)):
                 match = Path(name)
-                if match.is_dir():
+                if os.path.isdir(match):
                     found += add_folder(match)
                 elif match.suffix.lower() in SOUND_SUFFIXES:
                     add(match, Path(match.name))
@@ -101,9 +103,21 @@ def check_places(clips: Iterable[Clip]) -> None:
             )
 
 
-def _is_clip(path: Path, folder: Path, output: Path | None) -> bool:
-    if path.suffix.lower() not in SOUND_SUFFIXES or not path.is_file():
+def _files(folder: Path) -> Iterator[Path]:
+    """All below a folder but what is the system's own, such as .Trash or ._name on macOS."""
+    for at, folders, names in os.walk(folder, onerror=_refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(at, name) for name in names if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise SelfTalkError(
+        f"The folder {error.filename} cannot be read ({error.strerror or error}). Name the folders "
+        "beside it, or have it readable."
+    ) from error
+
+
+def _is_clip(path: Path, output: Path | None) -> bool:
+    if path.suffix.lower() not in SOUND_SUFFIXES or not os.path.isfile(path):
         return False
-    if any(part.startswith(".") for part in path.relative_to(folder).parts):
-        return False  # the system's own, such as ._name on macOS
     return output is None or output not in path.resolve().parents

@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ..core.errors import SelfTalkError
 from ..core.files import PART, remove_parts
@@ -126,7 +126,7 @@ class Cluster:
         self,
         out: Path,
         inbox: process.Inbox,
-        log: IO[bytes],
+        log: Path,
         lock: int,
     ) -> None:
         """Connect.
@@ -143,21 +143,22 @@ class Cluster:
         self._out, self._inbox, self._log = out, inbox, log
         token = secrets.token_hex(8)  # a node that reads it there shares the folder
         (out / TOKEN).write_text(token)
-        self._gate = subprocess.Popen(
-            [sys.executable, "-c", ENTRY],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            cwd=out,  # Ray puts it on the nodes' sys.path
-            pass_fds=(lock,) if os.name == "posix" else (),
-            start_new_session=True,
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-        )
+        with open(log, "ab") as said:
+            self._gate = subprocess.Popen(
+                [sys.executable, "-c", ENTRY],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                cwd=out,  # Ray puts it on the nodes' sys.path
+                pass_fds=(lock,) if os.name == "posix" else (),
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
         self._say(
             address=self._address,
             jobs=self._each,
             out=str(out),
-            log=str(log.name),
+            log=str(log),
             version=VERSION,
             blender=process.version(),
             shared=TOKEN,
@@ -206,7 +207,7 @@ class Cluster:
                 f"{where} has no node left that can bake. What is done stays done: mend the "
                 "nodes and go on by --resume."
             )
-        raise SelfTalkError(f"{where} cannot be used: {cannot}. The log is {self._log.name}.")
+        raise SelfTalkError(f"{where} cannot be used: {cannot}. The log is {self._log}.")
 
     def close(self) -> None:
         """End what is left on the nodes, and remove what they left half-written."""

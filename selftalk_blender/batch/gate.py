@@ -2,10 +2,10 @@
 cluster is unreachable or dies, it does to this one.
 
 Its first line on stdin says what to do: "address", "jobs" on each node, "out", "log", "version",
-"blender", "shared" and "token" (see `node.Node`). It ends with its stdin. Each further line is about a place
-on a node, by its number: {"at": 3, "do": "start"}, which has a child started there; "give" with a
-"task" and whether it is "sure"; "leave"; "end"; and "refuse", after which that node is not used any
-more.
+"blender", "shared" and "token" (see `node.Node`). It ends with its stdin. Each further line is
+about a place on a node, by its number: {"at": 3, "do": "start"}, which has a child started there;
+"give" with a "task" and whether it is "sure"; "leave"; "end"; and "refuse", after which that node
+is not used any more.
 
 Each line from it has an "event". Of the cluster:
 

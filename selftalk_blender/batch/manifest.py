@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -46,11 +47,13 @@ class Manifest:
         self._lines = read(self._path)
         text = "".join(_text(line) for line in self._lines.values())
         try:
-            if self._path.exists() and self._path.read_text("utf-8", "replace") != text:
-                with atomic_path(self._path) as temporary:
-                    temporary.write_text(text, "utf-8")
+            if self._path.exists():
+                os.close(os.open(self._path, os.O_WRONLY))  # not only once a clip is baked
+                if self._path.read_text("utf-8", "replace") != text:
+                    with atomic_path(self._path) as temporary:
+                        temporary.write_text(text, "utf-8")
         except OSError as error:
-            raise _cannot("read", self._path, error) from error
+            raise _cannot("written", self._path, error) from error
 
     def current(self, task: Task, digest: str, blender: str = "") -> Line | None:
         """The line of a task whose results are there, whole, and made of the same; else None.
@@ -193,9 +196,11 @@ def content(path: str, remember: bool = True) -> str:
         SelfTalkError: it cannot be read.
     """
     try:
+        info = os.stat(path)
+        if not stat.S_ISREG(info.st_mode):  # a pipe may never end
+            raise SelfTalkError(f"{path} is no file. Choose another one.")
         if not remember:
             return _sha256(Path(path))
-        info = os.stat(path)
         return _remembered(path, info.st_size, info.st_mtime_ns)
     except FileNotFoundError:
         raise SelfTalkError(f"There is no file {path}.") from None

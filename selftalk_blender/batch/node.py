@@ -31,7 +31,7 @@ class Node:
             log: the file that takes what the child prints.
             jobs: how many of us are on this node.
         """
-        self._out, self._log, self._jobs = Path(out), log, jobs
+        self._out, self._log, self._jobs = Path(out), Path(log), jobs
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._child: Any = None
 
@@ -68,10 +68,9 @@ class Node:
         if os.environ.get("OMP_NUM_THREADS") == "1":
             del os.environ["OMP_NUM_THREADS"]  # Ray's, for what claims one core
         try:
-            with open(self._log, "ab") as log:
-                self._child = process.Child(
-                    process.command(), self._inbox, log, process.environment(self._jobs)
-                )
+            self._child = process.Child(
+                process.command(), self._inbox, self._log, process.environment(self._jobs)
+            )
         except OSError as error:
             self._inbox.put((None, {"event": "ended", "how": f"Blender cannot start: {error}"}))
 

@@ -25,7 +25,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ..core.errors import SelfTalkError
 from ..core.files import remove_parts
@@ -112,7 +112,7 @@ class Child:
         self,
         command: Sequence[str],
         inbox: Inbox,
-        log: IO[bytes],
+        log: Path,
         environment: Mapping[str, str] | None = None,
         keep: tuple[int, ...] = (),
     ) -> None:
@@ -120,7 +120,7 @@ class Child:
 
         Args:
             inbox: where its messages are put, each with this object; None when it has ended.
-            log: takes what it and its Blender print.
+            log: the file that takes what it and its Blender print, as far as there is room.
             keep: files of ours that stay open until it has ended (POSIX).
 
         Raises:
@@ -131,7 +131,8 @@ class Child:
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=log,
+            # Not the log itself: USD crashes where what it prints finds no room on the disk.
+            stderr=subprocess.PIPE,
             env=environment,
             pass_fds=keep if os.name == "posix" else (),
             # Ctrl-C is for us alone: we end the children in good order.
@@ -139,6 +140,8 @@ class Child:
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
         threading.Thread(target=self._hear, args=(inbox,), daemon=True).start()
+        self._logging = threading.Thread(target=self._keep, args=(log,), daemon=True)
+        self._logging.start()
 
     def give(self, task: Task) -> None:
         """Have it do a task after those that it has."""
@@ -162,6 +165,7 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._logging.join(1.0)  # not for ever: what it started may have its stderr, too
 
     def last_words(self) -> str:
         """How it ended, as a clause; what it was doing may be the cause."""
@@ -190,6 +194,14 @@ class Child:
                         inbox.put((self, message))
         inbox.put((self, None))
 
+    def _keep(self, log: Path) -> None:
+        """Runs in a thread of its own."""
+        assert self._process.stderr is not None
+        with self._process.stderr as stream:
+            while data := os.read(stream.fileno(), 1 << 16):
+                with contextlib.suppress(OSError), open(log, "ab") as file:
+                    file.write(data)
+
 
 class Local:
     """Children on this machine: the usual crew of a supervisor.
@@ -204,7 +216,7 @@ class Local:
         self._command, self._environment = command, environment
         self._how, self._failed = "", 0
 
-    def open(self, out: Path, inbox: Inbox, log: IO[bytes], lock: int) -> None:
+    def open(self, out: Path, inbox: Inbox, log: Path, lock: int) -> None:
         """Take what children need; `lock` is the open file that says whose the folder is."""
         self._inbox, self._log, self._lock = inbox, log, lock
 
@@ -241,7 +253,7 @@ class Local:
         """
         if not self.jobs:
             how = self._how.replace("Blender", "it", 1)
-            raise SelfTalkError(f"Blender cannot be started: {how}. The log is {self._log.name}.")
+            raise SelfTalkError(f"Blender cannot be started: {how}. The log is {self._log}.")
 
     def close(self) -> None:
         """Nothing is left to do once the children have ended."""

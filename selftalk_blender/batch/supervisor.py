@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 from ..core.errors import SelfTalkError
 from ..core.files import remove_parts
@@ -54,7 +54,7 @@ class Crew(Protocol):
 
     @property
     def jobs(self) -> int: ...
-    def open(self, out: Path, inbox: process.Inbox, log: IO[bytes], lock: int) -> None: ...
+    def open(self, out: Path, inbox: process.Inbox, log: Path, lock: int) -> None: ...
     def start(self) -> Any: ...
     def refuse(self, child: Any, how: str, last: bool) -> None: ...
     def check(self) -> None: ...
@@ -113,13 +113,14 @@ class Supervisor:
         with manifest.lock(self._out) as lock:
             remove_parts(self._out)
             self._manifest = manifest.Manifest(self._out)
-            with _opened(self._out / LOG) as log:
-                try:
-                    self._crew.open(self._out, self._inbox, log, lock)
-                    self._work(deque(tasks))
-                finally:
-                    self._end_all()
-                    self._crew.close()
+            log = self._out / LOG
+            _empty(log)
+            try:
+                self._crew.open(self._out, self._inbox, log, lock)
+                self._work(deque(tasks))
+            finally:
+                self._end_all()
+                self._crew.close()
         return self.failed
 
     def _work(self, tasks: deque[Task]) -> None:
@@ -246,12 +247,10 @@ class Supervisor:
         self._children.clear()
 
 
-def _opened(log: Path) -> IO[bytes]:
-    """The log, emptied; its several writers add to its end."""
+def _empty(log: Path) -> None:
+    """Make the log an empty file, to whose end its several writers add."""
     try:
-        file = open(log, "ab")  # noqa: SIM115
-        file.truncate(0)
-        return file
+        log.write_bytes(b"")
     except OSError as error:
         reason = error.strerror or error
         raise SelfTalkError(

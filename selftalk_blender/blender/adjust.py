@@ -17,7 +17,7 @@ from ..core.aside import aside
 from ..core.errors import SelfTalkError
 from ..core.steps import paced
 from ..core.template import bundled_template
-from . import controls, fcurves, jobs, lines, operators, panels, writers
+from . import controls, fcurves, jobs, lines, mesh_cache, operators, panels
 from . import face as faces
 from .marks import WAITING
 
@@ -97,7 +97,7 @@ def reduce_problem(context: bpy.types.Context) -> str:
         return problem
     if not len(face.selftalk.lines):
         return "There are no keys yet. Animate the face first."
-    if writers.has_cache(face):
+    if mesh_cache.plays(face):
         return "A mesh cache has no keys. Choose the output Shape Keys and animate again."
     return ""
 
@@ -514,7 +514,7 @@ class SELFTALK_PT_adjust(panels.SidebarPanel, bpy.types.Panel):
         if problem and problem != jobs.BUSY:  # of which the bar above tells
             panels.paragraph(layout, context, problem, "INFO")
         settings = face.selftalk.controls
-        cached = writers.has_cache(face)
+        cached = mesh_cache.plays(face)
         if (problem and problem == controls.locked(face)) or cached:
             layout.operator("selftalk.bake_again", icon="FILE_REFRESH")
         if cached:

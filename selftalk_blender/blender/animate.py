@@ -1,7 +1,7 @@
 """From a sound in a scene to a talking face: the one path of button, command and script.
 
-`plan` reads the scene into plain values and refuses whatever can be refused; `listen` has the
-animator make the motion in its own process; `run` does that, then writes the motion.
+`plan` reads the scene into plain values and refuses whatever can be refused; `run` has the
+animator hear the sound, then writes the motion.
 """
 
 from __future__ import annotations
@@ -21,22 +21,18 @@ import numpy as np
 from ..core import Motion
 from ..core.aside import aside
 from ..core.errors import SelfTalkError
-from ..core.inference import CONTEXT
+from ..core.files import check_name
 from ..core.principal import principal_shapes
 from ..core.progress import Progress
 from ..core.steps import paced
 from ..core.take import Take
 from ..core.words import counted
-from ..worker import STARTING
-from ..worker.client import AnimateJob
 from ..worker.python import find_python
-from . import compat, lines, sound, strips, targets, writers
+from . import compat, dense, lines, mesh_cache, strips, targets
 from .face import chosen_template, correspondence, driven_keys
+from .hearing import ANIMATOR_SHARE, Listened, Listening, listen
 from .neutral import Neutral, read_neutral
 from .strips import Heard
-
-# Share of the whole that the animator takes; the rest is writing.
-ANIMATOR_SHARE = 0.85
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,8 @@ class Result:
 
     @property
     def summary(self) -> str:
-        return f"{counted(self.frames, 'frame')}, {self.seconds:.1f} s of sound in {self.elapsed:.1f} s"
+        frames = counted(self.frames, "frame")
+        return f"{frames}, {self.seconds:.1f} s of sound in {self.elapsed:.1f} s"
 
     @property
     def text(self) -> str:
@@ -120,7 +117,7 @@ def plan(
         clip: a sound file; it gets a strip of its own unless it has one at that frame already.
         first_frame: where the clip begins.
         output: "SHAPE_KEYS" or "MESH_CACHE".
-        cache_folder: of the mesh cache; see `writers.cache_path`.
+        cache_folder: of the mesh cache; see `mesh_cache.default_path`.
         animator: a file; the bundled animator where empty.
         template: the neutral face of the mesh, for an animator that needs one.
         python, device, subject: see `worker.client.AnimateJob`.
@@ -138,10 +135,10 @@ def plan(
     neutral = chosen_template(face, animator_file, template_file, subject)
     cache = None
     if output == "MESH_CACHE":
-        cache = writers.cache_path(face, cache_folder)
-        writers.check_mesh_cache(face, cache, neutral)
+        cache = mesh_cache.default_path(face, cache_folder)
+        mesh_cache.check(face, cache, neutral)
     elif neutral is not None:
-        writers.check_shape_keys(face, neutral)
+        dense.check(face, neutral)
     else:
         lines.check(face, targets.drive_of(face, measure=False))
     find_python(python)
@@ -149,7 +146,7 @@ def plan(
         source = strips.absolute(os.fspath(clip))
         if not source.is_file():
             raise SelfTalkError(f"There is no file {source}. Choose a sound file.")
-        strips.check_name(source)
+        check_name(source)
         sequencer, strip = scene, ""
         heard = Heard(
             clip=source,
@@ -177,90 +174,6 @@ def plan(
         template=template_file,
         subject=subject,
     )
-
-
-@dataclass(frozen=True)
-class Listened:
-    """What the animator made of a sound.
-
-    Attributes:
-        motion: frame i is at start + i / fps seconds of the clip.
-        loudness: (T,) float32, dBFS during each frame; see `core.frontend.frame_levels`.
-        notices: sentences about the clip that the user should read.
-        ready: when the animator had started, by `time.monotonic`.
-    """
-
-    motion: Motion
-    loudness: np.ndarray
-    notices: list[str]
-    ready: float
-
-
-Listening = Generator[Progress, None, Listened]
-
-
-def listen(
-    clip: Path,
-    start: float = 0.0,
-    stop: float | None = None,
-    *,
-    packed: str = "",
-    mixed: tuple[str, str] | None = None,
-    python: str = "",
-    device: str | None = None,
-    animator: Path | None = None,
-    template: Path | None = None,
-    subject: str = "",
-) -> Listening:
-    """Read a sound and have its motion made; the scene is left alone.
-
-    From the first step that is `waiting` on, the animator is at work by itself: one may do
-    something else and come back. Closing the generator cancels.
-
-    Args:
-        clip, start, stop: the sound, and seconds in it.
-        packed, mixed: for a strip's sound that is no file of its own; see `strips.write_sound`.
-        python, device, animator, template, subject: see `worker.client.AnimateJob`.
-
-    Raises:
-        SelfTalkError: what went wrong, and what to do about it.
-    """
-    ready = time.monotonic()
-    notices: list[str] = []
-    decoded = sound.needs_reading(clip) if not (packed or mixed) else not mixed
-    written = strips.temporary_folder() if packed or mixed or decoded else None
-    with written or contextlib.nullcontext() as folder:
-        if folder is not None and (packed or mixed):
-            clip = yield from _write_sound(folder, clip, packed, mixed)
-        if folder is not None and decoded and sound.needs_reading(clip):
-            # An animator of other vertices hears the whole file.
-            whole = template is not None
-            first = 0 if whole else max(math.floor(start - CONTEXT) - 1, 0)
-            last = None if whole or stop is None else stop + CONTEXT + 0.1
-            wav = folder / "sound.wav"
-            with contextlib.closing(sound.write_wav(clip, first, last, wav, notices)) as reading:
-                for done in reading:
-                    yield Progress(0.0, f"Reading the sound, {100 * done:.0f} %")
-            clip, start, stop = wav, start - first, None if stop is None else stop - first
-        job = AnimateJob(
-            clip,
-            start,
-            stop,
-            python,
-            device,
-            animator=animator,
-            template=template,
-            subject=subject,
-        )
-        try:
-            for progress in _animate(job):
-                if progress.text == STARTING:
-                    ready = time.monotonic()
-                yield progress
-            motion = job.result()
-        finally:
-            job.cancel()
-    return Listened(motion, job.loudness, notices + job.notices, ready)
 
 
 def listen_to(plan: Plan) -> Listening:
@@ -319,31 +232,6 @@ def run(
         elapsed=time.monotonic() - begun - starting,
         notices=notices,
     )
-
-
-def _write_sound(
-    folder: Path, clip: Path, packed: str, mixed: tuple[str, str] | None
-) -> Generator[Progress, None, Path]:
-    """The file of a strip whose sound is packed, or must be mixed down by Blender."""
-    what = "Mixing the strip down" if mixed else "Unpacking the sound"
-    writing = strips.write_sound(folder, clip, packed, mixed)
-    with contextlib.closing(writing):
-        while True:
-            try:
-                done = next(writing)
-            except StopIteration as end:
-                file: Path = end.value
-                return file
-            yield Progress(0.0, f"{what}, {100 * done:.0f} %")
-
-
-def _animate(job: AnimateJob) -> Iterator[Progress]:
-    job.start()
-    now = Progress(0.0, STARTING, waiting=True)
-    while not job.finished:
-        yield now
-        for step in job.poll():
-            now = Progress(ANIMATOR_SHARE * step.done, step.stage, waiting=True)
 
 
 def _write(
@@ -433,12 +321,14 @@ def _write_dense(
     """The one line of a face that an animator of its own moves: no take, nothing eased."""
     first = spoken.first_frame
     if plan.cache is None:
-        writing = writers.write_shape_keys(face, motion, first, neutral)
+        writing = dense.write(face, motion, first, neutral)
     else:
-        writing = writers.write_mesh_cache(face, motion, first, plan.cache, neutral)
+        writing = mesh_cache.write(face, motion, first, plan.cache, neutral)
     with contextlib.closing(writing):
         for done in writing:
             if done == 1.0:
+                if plan.cache is not None:
+                    dense.remove(face, neutral)
                 lines.keep_dense(face, spoken, (first, first + len(motion) - 1))
             yield done
 
@@ -457,9 +347,9 @@ def _for_template(
         notices.append(fit.notice)
     if plan.cache is not None:
         return motion
-    dense = motion
+    whole = motion
     now = Progress(ANIMATOR_SHARE, "Making shape keys")
-    motion, error = yield from paced(aside(lambda: principal_shapes(dense)), now)
+    motion, error = yield from paced(aside(lambda: principal_shapes(whole)), now)
     world = np.array(face.matrix_world.to_3x3()) @ fit.linear
     metres = bpy.data.scenes[plan.scene].unit_settings.scale_length
     unit = abs(np.linalg.det(world)) ** (1 / 3) * metres

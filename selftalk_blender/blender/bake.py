@@ -20,7 +20,7 @@ from ..batch.task import Done, Task
 from ..core.errors import SelfTalkError, operator_reason
 from ..core.files import atomic_path, check_writable
 from ..core.steps import paced
-from . import animate, character, export, face, interface, preview
+from . import animate, bundled_head, character, export, hearing, interface, preview
 
 FIRST_FRAME = 1  # of the bundled head; a character speaks from its scene's first frame on
 PREVIEW_SHARE = 0.75  # of the time that a clip takes with a preview
@@ -59,7 +59,7 @@ class _Animator:
 _own: dict[tuple[str, str], _Animator] = {}  # of the characters opened so far, by file and object
 
 
-def listen(task: Task, tell: Callable[[], None]) -> animate.Listening | None:
+def listen(task: Task, tell: Callable[[], None]) -> hearing.Listening | None:
     """Begin to listen to a clip whose turn comes soon; to be given to `bake`.
 
     Blender decodes the sound at once, although it holds up what we are at: 17 s for an hour of
@@ -78,7 +78,7 @@ def listen(task: Task, tell: Callable[[], None]) -> animate.Listening | None:
     who = chosen or own
     assert who is not None
     try:
-        listening = animate.listen(
+        listening = hearing.listen(
             Path(task.clip),
             device=task.settings.device,
             animator=Path(who.animator) if who.animator else None,
@@ -94,7 +94,7 @@ def listen(task: Task, tell: Callable[[], None]) -> animate.Listening | None:
     return listening
 
 
-def _ended(outcome: animate.Listened | Exception) -> animate.Listening:
+def _ended(outcome: hearing.Listened | Exception) -> hearing.Listening:
     """What has come to its end before anyone asked."""
     if isinstance(outcome, Exception):
         raise outcome
@@ -109,7 +109,7 @@ def _chosen(task: Task) -> _Animator | None:
     return None
 
 
-def bake(task: Task, listening: animate.Listening | None = None) -> Generator[Step, None, Done]:
+def bake(task: Task, listening: hearing.Listening | None = None) -> Generator[Step, None, Done]:
     """Have a face speak a clip in a scene of its own, and write the results.
 
     The scene that is open is lost. What comes out depends on the task alone, not on those before.
@@ -127,7 +127,7 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
     also: list[str] = []  # is read, and not named by the task
     interface.register()  # lines are kept in our own properties
     with contextlib.closing(listening) if listening else contextlib.nullcontext():
-        check_writable(task.path("png"))
+        check_writable(task.path(settings.formats[0]))
         yield Step(0.0, "Opening")
         if task.mesh:
             talker, notices = character.open_character(task.mesh, task.object)
@@ -142,7 +142,7 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
             also += character.libraries()
         else:
             scene = _new_scene(settings.fps or 30.0)
-            talker = face.add_head(bpy.context, (0.0, 0.0, 0.0))
+            talker = bundled_head.add_head(bpy.context, (0.0, 0.0, 0.0))
             first = FIRST_FRAME
             who = _Animator("", "", "")
         chosen = _chosen(task)
@@ -217,7 +217,7 @@ def bake(task: Task, listening: animate.Listening | None = None) -> Generator[St
 
 
 def _animate(
-    plan: animate.Plan, listening: animate.Listening | None, share: float
+    plan: animate.Plan, listening: hearing.Listening | None, share: float
 ) -> Generator[Step, None, animate.Result]:
     run = animate.run(plan, listening)
     with contextlib.closing(run):

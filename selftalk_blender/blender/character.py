@@ -10,6 +10,7 @@ from pathlib import Path
 import bpy
 
 from ..core.errors import SelfTalkError, operator_reason
+from ..core.files import check_name
 from ..core.names import recognise
 from . import face, lines, parts, rigs
 
@@ -36,6 +37,7 @@ def open_character(path: str, name: str = "") -> tuple[bpy.types.Object, list[st
     """
     if not Path(path).is_file():
         raise SelfTalkError(f"There is no file {path}. Choose the character's .blend.")
+    check_name(path)
     try:
         bpy.ops.wm.open_mainfile(filepath=path, load_ui=True, use_scripts=False)
     except RuntimeError as error:

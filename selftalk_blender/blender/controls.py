@@ -7,6 +7,7 @@ Again*.
 
 How an edit is noticed: `seal` notes what the curves of a line are right after we wrote them, as
 a few sums; `touched` sees whether they still are. A line that never was sealed counts as ours.
+The sums are kept with the face and with the line's actions: undo may take back one of them alone.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from ..core.names import recognise
 from ..core.steps import at_last
 from ..core.take import SILENCE
 from ..core.template import bundled_template
-from . import artist, glance, jobs, lines, parts, undoing, writers
+from . import artist, glance, jobs, lines, mesh_cache, parts, undoing
 from . import face as faces
-from .marks import REDUCED, SEALS, WAITING
+from .marks import REDUCED, SEAL, SEALS, WAITING
 from .properties import ControlSettings
 
 SEAL_SLACK = 1e-3  # of a sum; an edit that shows changes it by more
@@ -309,13 +310,18 @@ def seal(face: bpy.types.Object, line_id: str, sums: Sums) -> None:
     break_seal(face, line_id)
     if SEALS not in face:
         face[SEALS] = {}
-    face[SEALS][line_id] = _flat((curve, row) for (_, curve), row in sums.items())
+    flat = _flat((curve, row) for (_, curve), row in sums.items())
+    face[SEALS][line_id] = flat
+    for place in lines.places_of_line(face, line_id):
+        place.action[SEAL] = flat
 
 
 def break_seal(face: bpy.types.Object, line_id: str) -> None:
     """Have a line's curves count as ours, whatever they are."""
     for name in (SEALS, REDUCED):
         face.get(name, {}).pop(line_id, None)
+    for place in lines.places_of_line(face, line_id):
+        place.action.pop(SEAL, None)
 
 
 def _flat(rows: Iterable[tuple[tuple[str, int], np.ndarray]]) -> list[float]:
@@ -356,8 +362,11 @@ def touching(face: bpy.types.Object, line_id: str) -> Generator[None, None, bool
         return True
     if line_id not in face.get(SEALS, {}):
         return False
+    seals = [tuple(place.action.get(SEAL, ())) for place in lines.places_of_line(face, line_id)]
+    if len(set(seals)) > 1 or () in seals:  # undone in part: begun by us, or made at two times
+        return False
+    old = np.array(seals[0] if seals else face[SEALS][line_id])
     now = yield from _summing(face, line_id)
-    old = np.array(face.get(SEALS, {}).get(line_id, ()))
     slack = SEAL_SLACK * np.maximum(1.0, np.abs(old))
     return len(old) != len(now) or not bool((np.abs(old - now) <= slack).all())
 
@@ -411,18 +420,24 @@ def bake_soon(face: bpy.types.Object) -> None:
     In a window the lines about the playhead come first, and each is made bit by bit. A mesh cache
     waits there for *Bake Again*: no slider could be dragged while it is written.
     """
-    global _changes
     if _quiet or not len(face.selftalk.lines):
         return
     if bpy.app.background:
         bake_now(face)
         return
     # Lines that still wait were looked at when they began to.
-    if writers.has_cache(face) or (WAITING not in face and locked(face)):
+    if mesh_cache.plays(face) or (WAITING not in face and locked(face)):
         return
-    _changes += 1
-    face[WAITING] = " ".join(line.id for line in face.selftalk.lines)
+    wait(face)
     _wake(max(PAUSE, _seconds))
+
+
+def wait(face: bpy.types.Object) -> None:
+    """Have all lines of a face wait to be made bit by bit."""
+    global _changes
+    _changes += 1
+    undoing.touch(lines.changed_by(face))
+    face[WAITING] = " ".join(line.id for line in face.selftalk.lines)
 
 
 def _wake(seconds: float) -> None:
@@ -442,6 +457,7 @@ def _tick() -> float | None:
     begun = time.monotonic()
     waiting = _waiting()
     if not waiting:
+        undoing.settled()
         return None
     bake_slice(waiting[0])
     _seconds = time.monotonic() - begun
@@ -450,6 +466,7 @@ def _tick() -> float | None:
 
 def bake_slice(face: bpy.types.Object) -> None:
     """Work for SLICE seconds on the lines of a face that wait."""
+    undoing.touch([face])  # no two undo steps are alike while its lines change
     with undoing.without_step():
         _work_on(face)
 
@@ -495,8 +512,7 @@ def rest() -> None:
     """Leave the line that is made now as it is: it waits, and is begun anew later."""
     global _work
     if _work is not None:
-        with undoing.without_step():
-            _work.close()
+        _work.close()
         _work = None
 
 
@@ -505,9 +521,11 @@ def resume() -> None:
     if not bpy.app.background:
         _wake(PAUSE)
         return
+    bpy.context.view_layer.update()  # where what undo has read stands
     for face in _waiting():
         while WAITING in face:
             bake_slice(face)
+    undoing.settled()
 
 
 def bake_now(face: bpy.types.Object) -> None:

@@ -1,4 +1,4 @@
-"""Create Face Shapes: the bundled head's 52 shapes for any head, by landmarks to see and move.
+"""Create Face Shapes: the bundled head's 52 shapes for any head.
 
 The numbers are crunched by `core.create` in a process of its own, so that the window stays fluid;
 the mesh changes at the very end.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -22,15 +21,15 @@ from typing import Any
 import bpy
 import numpy as np
 
-from ..core import landmarks, surface
+from ..core import surface
 from ..core.aside import aside
 from ..core.errors import SelfTalkError
 from ..core.progress import Progress
 from ..core.steps import paced
 from ..core.template import bundled_template
-from . import face, jobs, writers
-from .marks import CREATED_KEYS, LANDMARK, SHAPES_RESULT
-from .panels import SidebarPanel, paragraph
+from ..worker.python import process_settings
+from . import face, landmark_empties, shape_keys
+from .marks import CREATED_KEYS
 
 # Objects that go with a face without being asked, if they belong to the same character.
 PARTS = "teeth tooth tongue gum mouth eye lash brow beard moustache mustache".split()
@@ -137,15 +136,6 @@ def parts_of(context: bpy.types.Context, target: bpy.types.Object) -> list[bpy.t
     return found
 
 
-def landmark_objects(target: bpy.types.Object) -> dict[str, bpy.types.Object]:
-    """The empties that mark a face, by landmark."""
-    return {
-        child[LANDMARK]: child
-        for child in target.children
-        if child.get(LANDMARK) in landmarks.LANDMARKS
-    }
-
-
 def plan(context: bpy.types.Context, target: bpy.types.Object | None) -> Plan:
     """Read the scene.
 
@@ -178,26 +168,14 @@ def plan(context: bpy.types.Context, target: bpy.types.Object | None) -> Plan:
         left = set(bundled_template().shape_names) - set(pieces[-1].keys)
         if left:
             notices.append(
-                f"{item.name}: left {_listed(sorted(left))} as they are, since they were not "
+                f"{item.name}: left {listed(sorted(left))} as they are, since they were not "
                 "made here."
             )
-    marks = landmark_objects(target)
-    missing = [landmarks.LANDMARKS[name][1] for name in landmarks.NAMES if name not in marks]
-    if marks and missing:
-        raise SelfTalkError(
-            f"{len(missing)} of the ten landmarks are missing ({missing[0]}, ...). Remove the "
-            "landmarks, or place them anew."
-        )
-    points = [
-        np.array(marks[name].matrix_world.translation - target.matrix_world.translation)
-        for name in landmarks.NAMES
-        if marks
-    ]
     return Plan(
         tuple(pieces),
         np.concatenate(places),
         np.concatenate(triangles),
-        np.array(points).reshape(-1, 3),
+        landmark_empties.points_of(target),
         tuple(notices),
     )
 
@@ -216,7 +194,7 @@ def _triangles(mesh: bpy.types.Mesh) -> np.ndarray:
     return surface.triangulate(corners, sizes)
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
@@ -245,24 +223,7 @@ def compute(
             landmarks=plan.landmarks,
             only_landmarks=only_landmarks,
         )
-        command = [sys.executable, "-c", ENTRY.format(package=PACKAGE.name), str(PACKAGE.parent)]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-        with open(folder / "out.txt", "wb") as out, open(folder / "log.txt", "wb") as log:
-            try:
-                process = subprocess.Popen(
-                    [*command, str(folder)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=log,
-                    cwd=folder,
-                    env=environment,
-                    creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-                )
-            except OSError as error:
-                raise SelfTalkError(
-                    f"Blender's own Python, {sys.executable}, cannot be started "
-                    f"({error.strerror or error}). Reinstall Blender."
-                ) from error
+        process = _start(folder)
         now = Progress(0.0, "Starting", waiting=True)
         while process.poll() is None:
             yield now
@@ -273,13 +234,7 @@ def compute(
         if "error" in last:
             raise SelfTalkError(last["error"])
         if "notices" not in last:
-            lines = (folder / "log.txt").read_text("utf-8", "replace").strip().splitlines()
-            print("\n".join(lines), file=sys.stderr)
-            raise SelfTalkError(
-                "The face shapes could not be computed: "
-                f"{lines[-1][:200] if lines else f'exit code {process.returncode}'}. The system "
-                "console has more; perhaps memory ran out."
-            )
+            raise _died(folder, process.returncode)
         made = yield from paced(aside(lambda: _shapes(folder)), now)
         return *made, tuple(last["notices"])
     finally:
@@ -287,6 +242,37 @@ def compute(
             process.kill()
             process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(folder: Path) -> subprocess.Popen[bytes]:
+    """The process that reads mesh.npz in a folder, and writes there what it says and makes."""
+    command = [sys.executable, "-c", ENTRY.format(package=PACKAGE.name), str(PACKAGE.parent)]
+    with open(folder / "out.txt", "wb") as out, open(folder / "log.txt", "wb") as log:
+        try:
+            return subprocess.Popen(
+                [*command, str(folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=log,
+                cwd=folder,
+                **process_settings(),
+            )
+        except OSError as error:
+            raise SelfTalkError(
+                f"Blender's own Python, {sys.executable}, cannot be started "
+                f"({error.strerror or error}). Reinstall Blender."
+            ) from error
+
+
+def _died(folder: Path, code: int) -> SelfTalkError:
+    """What to say of a process that ended without a result; the console gets its log."""
+    lines = (folder / "log.txt").read_text("utf-8", "replace").strip().splitlines()
+    print("\n".join(lines), file=sys.stderr)
+    reason = lines[-1][:200] if lines else f"exit code {code}"
+    return SelfTalkError(
+        f"The face shapes could not be computed: {reason}. The system console has more; perhaps "
+        "memory ran out."
+    )
 
 
 def _shapes(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -336,7 +322,7 @@ def create(plan: Plan) -> Generator[Progress, None, str]:
     made = len(plan.pieces[0].keys)
     text = f"{made} face shapes made in {time.monotonic() - begun:.0f} s"
     if followers:
-        text += f"; {_listed(followers)} {'follow' if len(followers) > 1 else 'follows'}"
+        text += f"; {listed(followers)} {'follow' if len(followers) > 1 else 'follows'}"
     return "\n".join([text, *plan.notices, *notices])
 
 
@@ -353,27 +339,25 @@ def _write(
         unless_done: takes back what was written.
     """
     back = np.linalg.inv(piece.linear).astype(np.float32)
-    names = bundled_template().shape_names
+    of_name = dict(zip(bundled_template().shape_names, deltas, strict=True))
     chosen = []
     for name in piece.keys:
-        if np.abs(deltas[names.index(name)]).max(initial=0) > least:
+        if np.abs(of_name[name]).max(initial=0) > least:
             chosen.append(name)
         yield
     if not chosen:
         return 0
-    keys = target.data.shape_keys
-    had_keys, present = keys is not None, set(keys.key_blocks.keys()) if keys is not None else set()
+    had_keys, present = target.data.shape_keys is not None, face.key_names(target)
     created: list[str] = []
-    unless_done.callback(writers.remove_keys, target, had_keys, created)
-    shapes = ((name, deltas[names.index(name)] @ back.T) for name in chosen)
-    yield from writers.add_keys(target, (s for s in shapes if s[0] not in present), created)
+    unless_done.callback(shape_keys.take_back, target, had_keys, created)
+    new = ((name, of_name[name] @ back.T) for name in chosen if name not in present)
+    yield from shape_keys.add(target, new, created)
     keys = target.data.shape_keys
     for name in chosen:
         if name in present:
             key = keys.key_blocks[name]
             unless_done.callback(face.set_key, key, face.key_positions(key))
-            at = face.key_positions(key.relative_key)
-            face.set_key(key, at + deltas[names.index(name)] @ back.T)
+            face.set_key(key, face.key_positions(key.relative_key) + of_name[name] @ back.T)
             yield
     marked = list(keys[CREATED_KEYS]) if CREATED_KEYS in keys else None
     keys[CREATED_KEYS] = sorted({*_created(target), *chosen})
@@ -389,176 +373,3 @@ def _mark(keys: bpy.types.Key, names: Any) -> None:
         keys.pop(CREATED_KEYS, None)
     else:
         keys[CREATED_KEYS] = names
-
-
-def place_landmarks(target: bpy.types.Object, points: np.ndarray) -> None:
-    """Put empties at (10, 3) points, in the world's axes from the face's origin; those that are
-    there already move."""
-    present = landmark_objects(target)
-    into_face = target.matrix_world.inverted()
-    names = landmarks.NAMES
-    eyes = points[names.index("eye_left_outer")] - points[names.index("eye_right_outer")]
-    scale = float(np.cbrt(abs(np.linalg.det(np.array(target.matrix_world.to_3x3())))))
-    for name, point in zip(names, points, strict=True):
-        empty = present.get(name)
-        if empty is None:
-            label = name.replace("_", " ").title()
-            empty = bpy.data.objects.new(f"{target.name} {label}", None)
-            for collection in target.users_collection:
-                if collection.library is None and collection.override_library is None:
-                    collection.objects.link(empty)
-                    break
-            else:
-                bpy.context.scene.collection.objects.link(empty)
-            empty.parent = target
-            empty[LANDMARK] = name
-            empty.empty_display_type = "SPHERE"
-            empty.show_in_front = empty.show_name = True
-            empty.lock_rotation = empty.lock_scale = (True, True, True)
-        empty.empty_display_size = float(np.linalg.norm(eyes)) * 0.025 / scale
-        place = target.matrix_world.to_translation()
-        empty.matrix_parent_inverse.identity()
-        empty.location = into_face @ (place + place.__class__(point.tolist()))
-
-
-def remove_landmarks(target: bpy.types.Object) -> None:
-    """Take the empties away."""
-    bpy.data.batch_remove(list(landmark_objects(target).values()))
-
-
-# --- Operators and panel --------------------------------------------------------------------
-
-
-def problem(context: bpy.types.Context) -> str:
-    """Why no face shapes can be created now, or ""."""
-    if jobs.running is not None:
-        return jobs.BUSY
-    try:
-        check(context.scene.selftalk.face)
-    except SelfTalkError as error:
-        return str(error)
-    return ""
-
-
-class SELFTALK_OT_create_face_shapes(jobs.Refusable, jobs.JobOperator, bpy.types.Operator):
-    """Make the 52 ARKit shape keys on the chosen face, whatever its topology. Eyes, teeth, \
-tongue, lashes of the same character, and selected meshes, get those that move them. \
-Landmarks are looked for where none are placed. Keys that were not made here stay as they are"""
-
-    bl_idname = "selftalk.create_face_shapes"
-    bl_label = "Create Face Shapes"
-    bl_options = {"UNDO"}
-
-    problem = staticmethod(problem)
-
-    def steps(self, context: bpy.types.Context) -> jobs.Steps:
-        chosen = plan(context, context.scene.selftalk.face)
-        self.face = chosen.pieces[0].name
-        return create(chosen)
-
-    def finish(self, context: bpy.types.Context, result: str) -> None:
-        text, *notices = result.splitlines()
-        self.report({"INFO"}, f"{self.face}: {text}")
-        for notice in notices:
-            self.report({"WARNING"}, notice)
-        bpy.data.objects[self.face][SHAPES_RESULT] = result
-
-
-class SELFTALK_OT_place_landmarks(jobs.Refusable, jobs.JobOperator, bpy.types.Operator):
-    """Find the ten landmarks of the chosen face and mark them with empties, which you may then \
-move. Create Face Shapes uses them where they are"""
-
-    bl_idname = "selftalk.place_landmarks"
-    bl_label = "Place Landmarks"
-    bl_options = {"UNDO"}
-
-    problem = staticmethod(problem)
-
-    def steps(self, context: bpy.types.Context) -> jobs.Steps:
-        chosen = plan(context, context.scene.selftalk.face)
-        self.face = chosen.pieces[0].name
-        return self._place(chosen)
-
-    def _place(self, chosen: Plan) -> jobs.Steps:
-        try:
-            _, points, notices = yield from compute(chosen, only_landmarks=True)
-        except SelfTalkError as error:
-            points, notices = _guess(chosen), (f"{error} They stand before it now.",)
-        target = bpy.data.objects.get(self.face)
-        if target is None:
-            raise SelfTalkError(f"{self.face} was removed or renamed meanwhile. Try again.")
-        place_landmarks(target, points)
-        return notices
-
-    def finish(self, context: bpy.types.Context, result: tuple[str, ...]) -> None:
-        self.report({"INFO"}, "Ten landmarks placed. Move those that are off, then create.")
-        for notice in result:
-            self.report({"WARNING"}, notice)
-
-
-def _guess(plan: Plan) -> np.ndarray:
-    """(10, 3) landmarks as on the bundled head, at the top of a mesh's bounds, facing -Y."""
-    own = plan.vertices[: len(plan.pieces[0].vertices)]
-    low, high = own.min(0), own.max(0)
-    template = bundled_template()
-    at = [index for index, _ in landmarks.LANDMARKS.values()]
-    marks = template.vertices[at].astype(np.float64)
-    head_low, head_high = template.vertices.min(0), template.vertices.max(0)
-    scale = min((high - low) / (head_high - head_low))
-    anchor = np.array([0.0, head_low[1], head_high[2]])
-    return (marks - anchor) * scale + [(low[0] + high[0]) / 2, low[1], high[2]]
-
-
-class SELFTALK_OT_remove_landmarks(bpy.types.Operator):
-    """Remove the landmarks of the chosen face; Create Face Shapes then looks for them itself"""
-
-    bl_idname = "selftalk.remove_landmarks"
-    bl_label = "Remove Landmarks"
-    bl_options = {"REGISTER", "UNDO"}
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        target = context.scene.selftalk.face
-        if target is None or not landmark_objects(target):
-            cls.poll_message_set("The face has no landmarks")
-            return False
-        return jobs.running is None
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        remove_landmarks(context.scene.selftalk.face)
-        return {"FINISHED"}
-
-
-class SELFTALK_PT_face_shapes(SidebarPanel, bpy.types.Panel):
-    bl_label = "Create Face Shapes"
-    bl_parent_id = "SELFTALK_PT_face"
-    bl_options = {"DEFAULT_CLOSED"}
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        target = context.scene.selftalk.face
-        return target is not None and target.type == "MESH"
-
-    def draw(self, context: bpy.types.Context) -> None:
-        layout, target = self.layout, context.scene.selftalk.face
-        row = layout.row(align=True)
-        row.operator("selftalk.place_landmarks", icon="EMPTY_AXIS")
-        row.operator("selftalk.remove_landmarks", text="", icon="X")
-        layout.operator("selftalk.create_face_shapes", icon="SHAPEKEY_DATA")
-        reason = problem(context)
-        if reason:
-            paragraph(layout, context, reason, "INFO")
-            return
-        parts = [part.name for part in parts_of(context, target)]
-        if parts:
-            paragraph(layout, context, f"With {_listed(parts)}", "LINKED")
-        for number, line in enumerate(target.get(SHAPES_RESULT, "").splitlines()):
-            paragraph(layout, context, line, "ERROR" if number else "CHECKMARK")
-
-
-CLASSES = (
-    SELFTALK_OT_create_face_shapes,
-    SELFTALK_OT_place_landmarks,
-    SELFTALK_OT_remove_landmarks,
-    SELFTALK_PT_face_shapes,
-)

@@ -1,4 +1,4 @@
-"""F-curves: the paths of shape keys, and keys by the thousand; for `writers` and `lines` alike."""
+"""F-curves: the paths of shape keys, and keys by the thousand; for `dense` and `lines` alike."""
 
 from __future__ import annotations
 

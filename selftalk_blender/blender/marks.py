@@ -5,7 +5,7 @@ They are saved in .blend files: once released, a name stays.
 
 # --- Of an action ---
 
-# Of a face whose own animator gives vertices (`writers`): the paths of our curves. Of an object:
+# Of a face whose own animator gives vertices (`dense`): the paths of our curves. Of an object:
 # the name of our mesh cache modifier. Not "selftalk": before 5.0 that is where Blender keeps
 # Object.selftalk.
 MARK = "selftalk_mark"
@@ -15,6 +15,11 @@ LINE = "selftalk_line"
 CURVES = "selftalk_curves"
 REST = "selftalk_rest"
 RELATIVE = "selftalk_relative"
+SEAL = "selftalk_seal"  # sums of its line's curves when it was written; not there before all are
+
+# --- Of anything a line moves ---
+
+CHANGING = "selftalk_changing"  # when a slider was last about to change it; see `undoing`
 
 # --- Of a face ---
 

@@ -12,6 +12,7 @@ import bpy
 from ..core.errors import SelfTalkError
 from . import (
     animate,
+    bundled_head,
     compat,
     export,
     face,
@@ -139,7 +140,7 @@ class SELFTALK_OT_add_face(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         try:
-            head = face.add_head(context, tuple(context.scene.cursor.location))
+            head = bundled_head.add_head(context, tuple(context.scene.cursor.location))
         except SelfTalkError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

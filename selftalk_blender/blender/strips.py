@@ -13,10 +13,7 @@ import contextlib
 import functools
 import hashlib
 import os
-import shutil
-import tempfile
-import wave
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +21,9 @@ from typing import Any
 import bpy
 import numpy as np
 
-from ..core.errors import SelfTalkError, operator_reason
+from ..core.errors import SelfTalkError
 from . import compat
 
-MIX_RATE = 48000  # samples per second of a strip that is mixed down
-MIX_SECONDS = 1.0  # of it that are mixed at once; Blender may take a third as long for it
-PIECE = 1 << 22  # bytes that are written at once
 # Bytes up to which a sound is told from its earlier self by what is in it, not by its file's time:
 # so its lines stay up to date where a project is copied. More takes too long to read.
 READ_WHOLE = 1 << 25
@@ -87,18 +81,18 @@ def sound_strips(scene: bpy.types.Scene) -> list[Any]:
     """The sound strips of a scene, also inside meta strips, in the order of their first frames."""
     if scene.sequence_editor is None:
         return []
-    found = [s for s in _walk(compat.editor_strips(scene.sequence_editor)) if s.type == "SOUND"]
+    found = [s for s in walk(compat.editor_strips(scene.sequence_editor)) if s.type == "SOUND"]
     return sorted(found, key=lambda strip: (strip_range(strip)[0], strip.channel))
 
 
-def _walk(strips: Any) -> Iterator[Any]:
+def walk(strips: Any) -> Iterator[Any]:
     for strip in strips:
         yield strip
         if strip.type == "META":
-            yield from _walk(compat.meta_strips(strip))
+            yield from walk(compat.meta_strips(strip))
 
 
-def _metas(strip: Any) -> Iterator[Any]:
+def metas(strip: Any) -> Iterator[Any]:
     """The meta strips around a strip, from the inside."""
     meta = strip.parent_meta()
     while meta is not None:
@@ -120,7 +114,7 @@ def find_strip(scene: bpy.types.Scene, name: str) -> Any:
     if strip is not None:
         return strip
     editor = scene.sequence_editor
-    others = _walk(compat.editor_strips(editor)) if editor is not None else ()
+    others = walk(compat.editor_strips(editor)) if editor is not None else ()
     if any(other.name == name for other in others):
         raise SelfTalkError(f"{name} is no sound strip. Choose a sound strip.")
     raise SelfTalkError(f"There is no sound strip {name} in scene {scene.name}. Choose another.")
@@ -187,7 +181,7 @@ def _mark(data: bytes) -> str:
 def strip_range(strip: Any) -> tuple[int, int]:
     """First and last scene frame of a strip that meta strips around it let through."""
     _, _, first, end = compat.strip_place(strip)
-    for meta in _metas(strip):
+    for meta in metas(strip):
         _, _, meta_first, meta_end = compat.strip_place(meta)
         first, end = max(first, meta_first), min(end, meta_end)
     return round(first), round(end) - 1
@@ -204,16 +198,16 @@ def source_times(scene: bpy.types.Scene, strip: Any, frames: np.ndarray) -> np.n
 
 def muted(scene: bpy.types.Scene, strip: Any) -> str:
     """Why a strip is not heard, or ""."""
-    for each in (strip, *_metas(strip)):
+    for each in (strip, *metas(strip)):
         if each.mute:
             return "Muted" if each == strip else f"Its meta strip {each.name} is muted"
-        channel = _channel(scene, each)
+        channel = channel_of(scene, each)
         if channel is not None and channel.mute:
             return f"Its channel {channel.name} is muted"
     return ""
 
 
-def _channel(scene: bpy.types.Scene, strip: Any) -> Any | None:
+def channel_of(scene: bpy.types.Scene, strip: Any) -> Any | None:
     meta = strip.parent_meta()
     channels = meta.channels if meta is not None else scene.sequence_editor.channels
     return channels[strip.channel] if strip.channel < len(channels) else None
@@ -225,7 +219,7 @@ def clock(scene: bpy.types.Scene, strip: Any, face_scene: bpy.types.Scene) -> Cl
     if scene == face_scene:
         return Clock(0.0, 0.0, 1.0, fps)
     first, last = strip_range(strip)
-    for shown in _walk(compat.editor_strips(scene.sequence_editor)):
+    for shown in walk(compat.editor_strips(scene.sequence_editor)):
         if shown.type == "SCENE" and shown.scene == face_scene and not muted(scene, shown):
             begin, trim, _, _ = compat.strip_place(shown)
             shown_first, shown_last = strip_range(shown)
@@ -285,7 +279,7 @@ def heard(scene: bpy.types.Scene, strip: Any, face_scene: bpy.types.Scene) -> He
 def _pauses(scene: bpy.types.Scene, strip: Any, frames: np.ndarray) -> tuple[tuple[int, int], ...]:
     """Parts of frames (n,) of the sequencer, (first, after last), in which the volume is 0."""
     quiet = np.zeros(len(frames), bool)
-    for each in (strip, *_metas(strip)):
+    for each in (strip, *metas(strip)):
         curve = compat.volume_curve(scene, each)
         if curve is not None:
             quiet |= np.array([curve.evaluate(frame) <= 0.0 for frame in frames])
@@ -293,123 +287,6 @@ def _pauses(scene: bpy.types.Scene, strip: Any, frames: np.ndarray) -> tuple[tup
             quiet[:] = True
     edges = np.flatnonzero(np.diff(np.concatenate([[False], quiet, [False]])))
     return tuple((int(a), int(b)) for a, b in edges.reshape(-1, 2))
-
-
-_left_behind: set[str] = set()  # folders that could not be removed yet
-
-
-@contextlib.contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A folder that goes with the block, and with it the sound in it.
-
-    Raises:
-        SelfTalkError: there is no place for it, or the disk is full.
-    """
-    try:
-        folder = tempfile.mkdtemp(prefix="selftalk-")
-        _left_behind.add(folder)
-        yield Path(folder)
-    except OSError as error:
-        raise SelfTalkError(
-            f"The sound cannot be written out for the animator: {error.strerror or error} "
-            f"({tempfile.gettempdir()}). Free some space there, or choose another folder for "
-            "temporary files in Blender's preferences."
-        ) from error
-    finally:
-        # On Windows the animator's process may still read what is in one.
-        for name in list(_left_behind):
-            shutil.rmtree(name, ignore_errors=True)
-            if not os.path.exists(name):
-                _left_behind.discard(name)
-
-
-def write_sound(
-    folder: Path, clip: Path, packed: str, mixed: tuple[str, str] | None
-) -> Generator[float, None, Path]:
-    """Write the file that the animator reads for a packed or retimed strip.
-
-    Args:
-        clip: the strip's own file.
-        packed: the name of a packed sound, whose bytes become a file, or "".
-        mixed: scene and strip to mix down, or None.
-
-    Yields:
-        How much is done, 0..1.
-
-    Raises:
-        SelfTalkError: scene, strip or sound are gone, or cannot be mixed down.
-        OSError: the disk is full.
-    """
-    if mixed is not None:
-        path = folder / f"{clip.stem}.wav"
-        yield from _mix_down(*mixed, path)
-        return path
-    sound = bpy.data.sounds.get(packed)
-    if sound is None or sound.packed_file is None:
-        raise SelfTalkError(f"The packed sound {packed} is gone. Animate the strip again.")
-    path, data = folder / clip.name, sound.packed_file.data
-    with open(path, "wb") as file:
-        for start in range(0, len(data), PIECE):
-            file.write(data[start : start + PIECE])
-            yield start / len(data)
-    return path
-
-
-def _mix_down(scene_name: str, strip_name: str, path: Path) -> Iterator[float]:
-    """Write what is heard of one strip alone, from its first frame to its last, in pieces."""
-    scene, strip = _strip_to_mix(scene_name, strip_name)
-    first, last = strip_range(strip)
-    fps = frame_rate(scene)
-    step = max(round(MIX_SECONDS * fps), 1)
-    piece = path.with_name("piece.wav")
-    with wave.open(str(path), "wb") as whole:
-        whole.setparams((1, 2, MIX_RATE, 0, "NONE", ""))
-        for begin in range(first, last + 1, step):
-            end = min(begin + step, last + 1)
-            _mix_piece(*_strip_to_mix(scene_name, strip_name), begin, end - 1, piece)
-            # Blender ends a file with a whole buffer; the next piece begins where its frame does.
-            count = round((end - first) * MIX_RATE / fps) - round((begin - first) * MIX_RATE / fps)
-            with wave.open(str(piece), "rb") as part:
-                samples = part.readframes(count)
-            whole.writeframes(samples.ljust(2 * count, b"\0"))
-            yield (end - first) / (last + 1 - first)
-
-
-def _strip_to_mix(scene_name: str, strip_name: str) -> tuple[bpy.types.Scene, Any]:
-    scene = bpy.data.scenes.get(scene_name)
-    if scene is None:
-        raise SelfTalkError(f"Scene {scene_name} is gone. Animate the strip again.")
-    return scene, find_strip(scene, strip_name)
-
-
-def _mix_piece(scene: bpy.types.Scene, strip: Any, first: int, last: int, path: Path) -> None:
-    """Write what is heard of one strip alone in some frames; the scene is as before afterwards."""
-    around = [strip, *_metas(strip)]
-    silenced = [s for s in _walk(compat.editor_strips(scene.sequence_editor)) if s not in around]
-    channels = [c for c in (_channel(scene, each) for each in around) if c is not None]
-    switches = [(each, each.mute) for each in (*silenced, *around, *channels)]
-    before = scene.frame_start, scene.frame_end
-    path.unlink(missing_ok=True)
-    try:
-        for each, was in switches:
-            if was != (each in silenced):
-                each.mute = each in silenced
-        scene.frame_start, scene.frame_end = first, last
-        with compat.as_sequencer_scene(bpy.context, scene):
-            bpy.ops.sound.mixdown(
-                filepath=str(path), check_existing=False, container="WAV", codec="PCM",
-                format="S16", channels="MONO", mixrate=MIX_RATE,
-            )  # fmt: skip
-    except RuntimeError as error:
-        reason = operator_reason(error)
-        raise SelfTalkError(f"Strip {strip.name} cannot be mixed down: {reason}.") from error
-    finally:
-        for each, was in switches:
-            if each.mute != was:
-                each.mute = was
-        scene.frame_start, scene.frame_end = before
-    if not path.is_file():
-        raise SelfTalkError(f"Strip {strip.name} cannot be mixed down. Look into the console.")
 
 
 def strip_of_file(scene: bpy.types.Scene, clip: Path, frame: int) -> Any | None:
@@ -425,24 +302,6 @@ def strip_of_file(scene: bpy.types.Scene, clip: Path, frame: int) -> Any | None:
         ):
             return strip
     return None
-
-
-def check_name(clip: Path) -> None:
-    """Whether Blender can have a strip of a file of this name.
-
-    Raises:
-        SelfTalkError: it would look for another file, or its name is no text.
-    """
-    try:
-        os.fspath(clip).encode()
-        good = os.sep == "\\" or "\\" not in os.fspath(clip)
-    except UnicodeEncodeError:
-        good = False
-    if not good:
-        raise SelfTalkError(
-            f"Blender cannot open {clip}: on its path is a backslash, or what is no text in UTF-8. "
-            "Rename it."
-        )
 
 
 def add_strip(scene: bpy.types.Scene, clip: Path, frame: int) -> Any:

@@ -14,8 +14,9 @@ import numpy as np
 from .errors import SelfTalkError
 from .files import atomic_path
 from .fit import Fit, fit_known, fit_template
-from .landmarks import Landmarks, suggest_landmarks
+from .landmarks import suggest_landmarks
 from .retarget import match_by_index
+from .steps import at_last, told
 from .template import bundled_template
 from .transfer import lips_are_joined, transfer_shapes
 
@@ -92,12 +93,7 @@ def _part(
     """A stage's steps as shares of the whole; its result."""
     begun = sum(share for _, share in STAGES[:number])
     text, share = STAGES[number]
-    while True:
-        try:
-            done = next(steps)
-        except StopIteration as end:
-            return end.value
-        yield begun + share * done, text
+    return told(steps, lambda done: (begun + share * done, text))
 
 
 # --- In a process of its own ----------------------------------------------------------------
@@ -126,13 +122,7 @@ def main() -> None:
             steps = create_face_shapes(
                 mesh["vertices"], mesh["triangles"], landmarks, int(mesh["own"])
             )
-        while True:
-            try:
-                done, stage = next(steps)
-            except StopIteration as end:
-                made = end.value
-                break
-            tell(done=done, stage=stage)
+        made = at_last(told(steps, lambda step: tell(done=step[0], stage=step[1])))
     except SelfTalkError as error:
         tell(error=str(error))
         return
@@ -145,10 +135,5 @@ def _landmarks_alone(
     vertices: np.ndarray, triangles: np.ndarray
 ) -> Generator[tuple[float, str], None, FaceShapes]:
     steps = suggest_landmarks(vertices, triangles)
-    while True:
-        try:
-            done = next(steps)
-        except StopIteration as end:
-            found: Landmarks = end.value
-            return FaceShapes(np.empty((0, 0, 3), np.float32), found.points, found.notices)
-        yield done, STAGES[0][0]
+    found = yield from told(steps, lambda done: (done, STAGES[0][0]))
+    return FaceShapes(np.empty((0, 0, 3), np.float32), found.points, found.notices)

@@ -78,6 +78,25 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         ) from error
 
 
+def check_name(path: str | os.PathLike[str]) -> None:
+    """Whether Blender can open a file of this name.
+
+    Raises:
+        SelfTalkError: it would look for another file, or the name is no text.
+    """
+    name = os.fspath(path)
+    try:
+        name.encode()
+        good = os.sep == "\\" or "\\" not in name
+    except UnicodeEncodeError:
+        good = False
+    if not good:
+        raise SelfTalkError(
+            f"Blender cannot open {name}: on its path is a backslash, or what is no text in UTF-8. "
+            "Rename it."
+        )
+
+
 def remove_parts(folder: str | os.PathLike[str], process: int | None = None) -> None:
     """Remove what `atomic_path` left in a folder where a process was killed in it.
 

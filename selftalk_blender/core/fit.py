@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import SelfTalkError
-from .landmarks import LANDMARKS, eye_rims, front_view, skin_of, template_landmarks
+from .landmarks import LANDMARKS, NAMES, eye_rims, front_view, skin_of, template_landmarks
 from .retarget import Correspondence, similarity
 from .sparse import Sparse
 from .steps import at_last
@@ -30,6 +30,7 @@ SLIDE = 0.15  # how much of the way along the surface to the nearest point is go
 KNOWN_TO, SEEN_TO = 0.002, 0.0007
 # RMS distance of ten landmarks to the bundled head's as a share of their size: people 0.1.
 UNLIKE = 0.3
+AJAR = 0.003  # metres by which lips are parted that are to be opened before the fit
 POINTS = 30_000  # of the mesh that are looked at
 
 
@@ -79,38 +80,62 @@ def fit_template(
         SelfTalkError: the landmarks are no face's.
     """
     template = bundled_template()
-    linear, misfit = similarity(template.vertices[template_landmarks()], landmarks)
+    source, linear, misfit = _opened(template, landmarks)
     if not misfit < UNLIKE:
         raise SelfTalkError(
             "The landmarks are not placed as on a face. Check that none is on the wrong side; "
             "left is the character's left."
         )
     vertices = np.asarray(vertices, np.float64)
-    shift = landmarks.mean(0) - linear @ template.vertices[template_landmarks()].mean(0)
+    shift = landmarks.mean(0) - linear @ source[template_landmarks()].mean(0)
     back = np.linalg.inv(linear)
     skin = skin_of((vertices - shift) @ back.T, triangles)
     yield 0.05
     surface = _Surface(vertices, triangles[skin])
-    linear, shift = _align(template, surface, linear, shift)
+    linear, shift = _align(template, source, surface, linear, shift)
     back = np.linalg.inv(linear)
     surface = surface.moved(back, -back @ shift)
     yield 0.1
     placed = (vertices - shift) @ back.T
     marks = (landmarks - shift) @ back.T
-    index, ways = _guides(template, placed, triangles[skin], marks)
-    laid = yield from _lay(template, surface, index, ways)
-    return Fit(linear, shift, placed, skin, _with_parts(template, laid))
+    index, ways = _guides(template, source, placed, triangles[skin], marks)
+    laid = yield from _lay(template, source, surface, index, ways)
+    return Fit(linear, shift, placed, skin, _with_parts(template, source, laid))
+
+
+def _opened(template: FaceTemplate, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """The bundled head (V, 3) with its mouth as open as the landmarks' (10, 3); the linear part
+    of the similarity from it to them, and how much they are unlike it.
+
+    Lips that touch are not torn apart by any smooth way from one head to the other.
+    """
+    source = template.vertices.astype(np.float64)
+    jaw = template.shape_deltas[template.shape_names.index("jawOpen")].astype(np.float64)
+    upper, lower = (NAMES.index(name) for name in ("upper_lip", "lower_lip"))
+    own = source[template_landmarks()]
+    moved = jaw[template_landmarks()]
+    parting = moved[upper, 2] - moved[lower, 2]
+    share = 0.0
+    for _ in range(5):  # an open mouth is larger, which the similarity has to know
+        linear, misfit = similarity(own + share * moved, landmarks)
+        gap = np.linalg.inv(linear) @ (landmarks[upper] - landmarks[lower])
+        more = gap[2] - (own[upper] - own[lower])[2]
+        share = min(more / parting, 1.0) if more > AJAR else 0.0
+    return source + share * jaw, linear, misfit
 
 
 def _guides(
-    template: FaceTemplate, placed: np.ndarray, skin: np.ndarray, marks: np.ndarray
+    template: FaceTemplate,
+    source: np.ndarray,
+    placed: np.ndarray,
+    skin: np.ndarray,
+    marks: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(n,) vertices of the bundled head whose way is known, and their ways (n, 3).
 
     They are the landmarks', and those along the edges of the eyelids where a view from the front
     shows them on both heads: nearest points alone take lids for sockets.
     """
-    source = template.vertices.astype(np.float64)
     own = source[template_landmarks()]
     index, ways = [template_landmarks()], [_beyond(marks - own, KNOWN_TO)]
     here, there = (
@@ -147,7 +172,8 @@ def fit_known(vertices: np.ndarray, triangles: np.ndarray, match: Correspondence
     placed = (vertices - shift) @ np.linalg.inv(linear).T
     laid = template.vertices.astype(np.float64)
     laid[known] = placed[there]
-    laid = _with_parts(template, laid[: len(template.regions["skin"])])
+    source = template.vertices.astype(np.float64)
+    laid = _with_parts(template, source, laid[: len(template.regions["skin"])])
     laid[known] = placed[there]
     return Fit(linear, shift, placed, skin_of(placed, triangles), laid)
 
@@ -199,11 +225,14 @@ class _Surface:
 
 
 def _align(
-    template: FaceTemplate, surface: _Surface, linear: np.ndarray, shift: np.ndarray
+    template: FaceTemplate,
+    source: np.ndarray,
+    surface: _Surface,
+    linear: np.ndarray,
+    shift: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The similarity that brings the front of the bundled head nearest to the mesh."""
     triangles = template_triangles(template)
-    source = template.vertices.astype(np.float64)
     normals = normals_of(source, triangles)
     front = _front(template, normals)
     for _ in range(15):
@@ -229,11 +258,15 @@ def _front(template: FaceTemplate, normals: np.ndarray) -> np.ndarray:
 
 
 def _lay(
-    template: FaceTemplate, surface: _Surface, index: np.ndarray, ways: np.ndarray
+    template: FaceTemplate,
+    everything: np.ndarray,
+    surface: _Surface,
+    index: np.ndarray,
+    ways: np.ndarray,
 ) -> Generator[float, None, np.ndarray]:
     """(n, 3) places of the template's skin vertices, which are its first n."""
     count = len(template.regions["skin"])
-    source = template.vertices[:count].astype(np.float64)
+    source = everything[:count]
     triangles = template_triangles(template)
     base = source + _spread(source, index, ways)
     goal = source[index] + ways
@@ -241,7 +274,7 @@ def _lay(
     inside, rim, socket = (np.zeros(count, bool) for _ in range(3))
     inside[template.regions["inside_mouth"]] = True
     for eye in EYES:
-        ball = template.vertices[part_vertices(template, eye)]
+        ball = everything[part_vertices(template, eye)]
         middle, radius = (ball.min(0) + ball.max(0)) / 2, np.ptp(ball[:, 0]) / 2
         socket |= np.linalg.norm(source - middle, axis=1) < 1.03 * radius
     rim[template.regions["neck_boundary"]] = True
@@ -292,9 +325,8 @@ def _spread(points: np.ndarray, index: np.ndarray, way: np.ndarray) -> np.ndarra
     return -np.linalg.norm(points[:, None] - known, axis=-1) @ parts[:count] + parts[count]
 
 
-def _with_parts(template: FaceTemplate, laid: np.ndarray) -> np.ndarray:
+def _with_parts(template: FaceTemplate, everything: np.ndarray, laid: np.ndarray) -> np.ndarray:
     """(V, 3): eyes, teeth and tongue go as a whole with the skin around them."""
-    everything = template.vertices.astype(np.float64)
     source = everything[: len(laid)]
     result = np.vstack([laid, everything[len(laid) :]])
     lids, mouth = template.regions["eyelids"], template.regions["inside_mouth"]

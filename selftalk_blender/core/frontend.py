@@ -139,9 +139,14 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FFT) / FFT)
     frames = np.lib.stride_tricks.sliding_window_view(samples, FFT)[::HOP] * window
     spectrum = np.fft.rfft(frames)  # (frames, 201)
-    power = (np.square(spectrum.real) + np.square(spectrum.imag)) @ mel_filters()
-    logarithm = np.maximum(np.log10(np.maximum(power, 1e-10)), FLOOR)
-    return ((logarithm.T + 4) / 4).astype(np.float32)
+    power = np.ascontiguousarray((np.square(spectrum.real) + np.square(spectrum.imag)).T)
+    bands = np.empty((MEL_BANDS, len(frames)))
+    # Each filter hears few bins. `@`, which takes all, is slow where numpy has no BLAS.
+    for band, weights in zip(bands, mel_filters().T.astype(float), strict=True):
+        heard = slice(np.flatnonzero(weights)[0], np.flatnonzero(weights)[-1] + 1)
+        np.einsum("k,kt->t", weights[heard], power[heard], out=band)
+    logarithm = np.maximum(np.log10(np.maximum(bands, 1e-10)), FLOOR)
+    return ((logarithm + 4) / 4).astype(np.float32)
 
 
 def mel_stream(blocks: Iterable[np.ndarray], gain: float = 1.0) -> Iterator[np.ndarray]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -54,19 +54,21 @@ class Networks:
 
         Args:
             gain: factor for the samples.
-            advance: called with how many frames are done.
+            advance: called with how many frames are encoded, which is most of the work.
         """
         lead, tail = (np.zeros(round(s * SAMPLE_RATE), np.float32) for s in (LEAD, TAIL))
         first = len(lead) // FRAME
-        done = -first
-        predicted: list[np.ndarray] = []
-        mel = mel_stream(itertools.chain([lead], blocks(), [tail]), gain)
-        features = windowed(mel, self.encode, self.window)
-        for piece in in_context(features, self.decode, self.context):
-            predicted.append(piece)
-            done += len(piece)
-            advance(done)
-        return np.concatenate(predicted)[first:]
+
+        def features() -> Iterator[np.ndarray]:
+            done = -first
+            mel = mel_stream(itertools.chain([lead], blocks(), [tail]), gain)
+            for piece in windowed(mel, self.encode, self.window):
+                done += len(piece)
+                advance(done)
+                yield piece
+
+        pieces = in_context(features(), self.decode, self.context, 2 * self.window)
+        return np.concatenate(list(pieces))[first:]
 
 
 class Inferred(NamedTuple):

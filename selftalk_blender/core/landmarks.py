@@ -319,40 +319,35 @@ DEEP = 0.0006  # metres: a line between lips that is one
 
 
 def _mouth(view: DepthMap, expected: dict[str, np.ndarray]) -> dict[str, np.ndarray] | None:
-    """Lip middles and corners by the crease between the lips, or None."""
+    """Lip middles and corners by the crease between the lips or an open mouth, or None."""
     near = np.maximum(view.near, -1.0)
     crease = np.minimum(_crease(near, round(WIDTH / view.pixel)), WIDTH)
     middle = view.column(0.0)
     height = (expected["upper_lip"][2] + expected["lower_lip"][2]) / 2
-    first, last = view.row(height + 0.016), view.row(height - 0.016)
-    rows = np.arange(first, last)
-    # Of two creases (below the lower lip is another one) the nearer counts more.
-    away = np.abs(rows - view.row(height)) * view.pixel / 0.016
-    depth = crease[rows, middle - 2 : middle + 3].mean(1)
-    best = int((depth * (1 - 0.7 * away**2)).argmax())
-    if depth[best] < DEEP:
-        return None
-    row = first + best
+    strength = WIDTH
+    gap = _gap(view, height)
+    if gap is None:
+        first, last = view.row(height + 0.016), view.row(height - 0.016)
+        rows = np.arange(first, last)
+        # Of two creases (below the lower lip is another one) the nearer counts more.
+        away = np.abs(rows - view.row(height)) * view.pixel / 0.016
+        depth = crease[rows, middle - 2 : middle + 3].mean(1)
+        best = int((depth * (1 - 0.7 * away**2)).argmax())
+        if depth[best] < DEEP:
+            return None
+        row = first + best
+        strength = float(np.median(crease[row - 1 : row + 2, middle - 16 : middle + 17].max(0)))
+        gap = {middle: (row, row)}
+    faintest = max(FADED * strength, DEEP / 2)
     found = {}
-    lip = near[max(row - 16, 0) : row + 17, middle].max()
-    for name, step in (("upper_lip", -1), ("lower_lip", 1)):
-        at = row
-        while near[at, middle] < lip - 0.0065 and abs(at - row) < 40:
+    for name, at, step in (("upper_lip", gap[middle][0], -1), ("lower_lip", gap[middle][1], 1)):
+        lip, last = near[max(at - 16, 0) : at + 17, middle].max(), at + 40 * step
+        while near[at, middle] < lip - 0.0065 and at != last:
             at += step
         found[name] = view.point(at, middle)
-    strength = np.median(crease[row - 1 : row + 2, middle - 16 : middle + 17].max(0))
-    for name, step in (("mouth_left", 1), ("mouth_right", -1)):
-        at, column, end = row, middle, (row, middle)
-        while abs(column - middle) * view.pixel < 0.045:
-            column += step
-            some = crease[at - 2 : at + 3, column]
-            deepest = int(some.argmax())
-            if some[deepest] > max(FADED * strength, DEEP / 2):
-                end = at + deepest - 2, column
-                at += int(np.sign(deepest - 2)) if abs(deepest - 2) else 0
-            elif abs(column - end[1]) > 4:  # a gap of some pixels may be noise
-                break
-        found[name] = _beside(view, *end, step)
+    for name, column, step in (("mouth_left", max(gap), 1), ("mouth_right", min(gap), -1)):
+        row, last = sum(gap[column]) // 2, middle + step * round(0.045 / view.pixel)
+        found[name] = _beside(view, *_crease_end(crease, row, column, last, faintest), step)
     if not 0.02 < found["mouth_left"][0] - found["mouth_right"][0] < 0.085:
         return None
     return found
@@ -361,15 +356,68 @@ def _mouth(view: DepthMap, expected: dict[str, np.ndarray]) -> dict[str, np.ndar
 FADED = 0.12
 
 
-def _chin(view: DepthMap, lip: np.ndarray) -> np.ndarray | None:
-    """Where the middle's outline turns under the chin: 12 mm behind its foremost point."""
-    near = _middle(view)
-    first = view.row(lip[2] - 0.014)
-    foremost = near[first : view.row(lip[2] - 0.045)].max(initial=-1.0)
-    under = np.flatnonzero(near[first:] < foremost - 0.012)
-    if not len(under) or not under[0]:
+def _crease_end(
+    crease: np.ndarray, row: int, column: int, last: int, faintest: float
+) -> tuple[int, int]:
+    """The pixel where a crease ends that is followed from a pixel towards a column."""
+    step = 1 if last > column else -1
+    end = row, column
+    while (last - column) * step > 0:
+        column += step
+        some = crease[row - 2 : row + 3, column]
+        deepest = int(some.argmax())
+        if some[deepest] > faintest:
+            end = row + deepest - 2, column
+            row += int(np.sign(deepest - 2)) if abs(deepest - 2) else 0
+        elif abs(column - end[1]) > 4:  # a gap of some pixels may be noise
+            break
+    return end
+
+
+def _gap(view: DepthMap, height: float) -> dict[int, tuple[int, int]] | None:
+    """By column, the first and last row of pixels between the lips of an open mouth, or None."""
+    top, bottom = view.row(height + 0.016), view.row(height - 0.06)
+    near = np.maximum(view.near[top:bottom], -1.0)
+    deep = _crease(near, round(GAPING / view.pixel)) > OPEN
+    middle = view.column(0.0)
+    run = _longest(deep[:, middle])
+    if len(run) * view.pixel < WIDTH or top + run[0] > view.row(height - 0.016):  # the throat
         return None
-    return view.point(first + int(under[0]) - 1, view.column(0.0))
+    gap = {middle: (top + int(run[0]), top + int(run[-1]))}
+    for step in (1, -1):
+        column, (first, last) = middle, gap[middle]
+        while 0 < column < deep.shape[1] - 1:
+            column += step
+            rows = np.flatnonzero(deep[first - top : last - top + 1, column])
+            if not len(rows):
+                break
+            first, last = first + int(rows[0]), first + int(rows[-1])
+            gap[column] = first, last
+    return gap
+
+
+GAPING = 0.05  # metres up to which a mouth may be open
+OPEN = 0.01  # metres that its inside lies behind both lips; no fold of a face is so deep
+
+
+def _chin(view: DepthMap, lip: np.ndarray) -> np.ndarray | None:
+    """Where the middle's outline turns under the chin: farthest down and a little forward.
+
+    The foremost point alone would not do: a receding chin is nowhere in front of the lip.
+    """
+    near = _middle(view)
+    first, last = view.row(lip[2] - 0.014), view.row(lip[2] - 0.055)
+    outline = near[first:last]
+    throat = np.flatnonzero(outline < outline.max(initial=-1.0) - THROAT)
+    outline = outline[: throat[0]] if len(throat) else outline
+    if not len(outline):
+        return None
+    down = view.pixel * np.arange(len(outline))
+    return view.point(first + int((outline + UNDER * down).argmax()), view.column(0.0))
+
+
+THROAT = 0.035  # metres behind the foremost point of lip and chin
+UNDER = 2.0  # how much more than forward down counts, so that the bundled head's is its own
 
 
 def _eyes(view: DepthMap, expected: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

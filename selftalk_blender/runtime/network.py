@@ -1,29 +1,35 @@
 """The bundled animator's two networks in plain numpy: what `animator/network.py` does in torch.
 
-Read side by side: same names, same order, same shapes. T frames at 50 per second, C = width of
-features, D = width of the decoder, K shapes, H heads of d numbers each, R = reach. Dropout does
-nothing when animating and is left out.
+Read side by side: same names, same order, same shapes. What takes long and is done to each frame,
+head or block of frames alone is a function of its own, which threads share (`in_parts`).
+
+T frames at 50 per second, C = width of features, D = width of the decoder, K shapes, H heads of d
+numbers each, R = reach. Dropout does nothing when animating and is left out.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ..core.frontend import MEL_BANDS
-from .product import product
+from .product import in_parts, product
 
 Tensors = Mapping[str, np.ndarray]
 EPSILON = np.float32(1e-5)
 HIDDEN = np.float32(-3e4)  # attention to what does not count
+PIECE = 1 << 18  # numbers that `gelu` works on at once: they stay in the cache
 
 
-def turned(tensors: Tensors) -> Tensors:
-    """Tensors by name, those of linear maps (B, A) turned to (A, B), as `linear` wants them."""
+def turned(tensors: Tensors) -> dict[str, np.ndarray]:
+    """Tensors by name; weights (B, A), or (B, A, kernel) of convolutions, as (A.., B) matrices."""
     return {
-        name: np.ascontiguousarray(value.T) if value.ndim == 2 and "weight" in name else value
+        name: np.ascontiguousarray(value.reshape(len(value), -1).T)
+        if value.ndim > 1 and name.endswith("weight")
+        else value
         for name, value in tensors.items()
     }
 
@@ -32,11 +38,9 @@ def turned(tensors: Tensors) -> Tensors:
 
 
 def linear(values: np.ndarray, tensors: Tensors, name: str) -> np.ndarray:
-    """(T, A) -> (T, B); Whisper's keys have no bias."""
+    """(T, A) -> (T, B)."""
     result = product(values, tensors[f"{name}.weight"])
-    bias = tensors.get(f"{name}.bias")
-    if bias is not None:
-        result += bias
+    result += tensors[f"{name}.bias"]
     return result
 
 
@@ -56,42 +60,44 @@ def layer_norm(values: np.ndarray, tensors: Tensors, name: str) -> np.ndarray:
 
 
 def gelu(values: np.ndarray) -> np.ndarray:
-    """x (1 + erf(x / sqrt 2)) / 2.
+    """x (1 + erf(x / sqrt 2)) / 2; writes over the values.
 
     erf to 1.5e-7 after Abramowitz and Stegun 1964, 7.1.26.
     """
-    scaled = np.abs(values) * np.float32(np.sqrt(0.5))
-    t = 1 / (1 + np.float32(0.3275911) * scaled)
-    series = np.float32(1.061405429) * t
-    for factor in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
-        series += np.float32(factor)
-        series *= t
-    np.square(scaled, out=scaled)
-    np.negative(scaled, out=scaled)
-    np.exp(scaled, out=scaled)
-    series *= scaled  # 1 - erf of |x|
-    # x - x/2 (1 - erf) for x > 0, and x/2 (1 - erf) below
-    series *= np.float32(0.5) * np.abs(values)
-    return np.maximum(values, 0) - series
+    flat = values.reshape(-1)
+    for first in range(0, len(flat), PIECE):
+        piece = flat[first : first + PIECE]
+        size = np.abs(piece)
+        t = np.float32(0.3275911 * np.sqrt(0.5)) * size
+        t += 1
+        np.reciprocal(t, out=t)
+        rest = np.float32(1.061405429) * t
+        for factor in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
+            rest += np.float32(factor)
+            rest *= t
+        np.square(size, out=t)
+        t *= np.float32(-0.5)
+        np.exp(t, out=t)
+        rest *= t  # 1 - erf of |x|
+        size -= np.multiply(size, rest, out=rest)  # |x| erf of |x|
+        piece += size
+        piece *= np.float32(0.5)
+    return flat.reshape(values.shape)
 
 
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Over the last axis, in place."""
-    scores -= scores.max(-1, keepdims=True)
+def softmax(scores: np.ndarray, axis: int) -> np.ndarray:
+    """Over an axis; writes over the scores."""
+    scores -= scores.max(axis, keepdims=True)
     np.exp(scores, out=scores)
-    scores /= scores.sum(-1, keepdims=True)
+    scores /= scores.sum(axis, keepdims=True)
     return scores
 
 
 def convolution(values: np.ndarray, tensors: Tensors, name: str, stride: int) -> np.ndarray:
-    """(T, A) -> (T / stride, B), kernel 3, zeros beyond the ends."""
-    weight = tensors[f"{name}.weight"]  # (B, A, 3)
-    flat_weight = weight.reshape(len(weight), -1).T  # (3 A, B)
+    """(T, A) -> `gelu` of (T / stride, B), kernel 3, zeros beyond the ends."""
     padded = np.pad(values, ((1, 1), (0, 0)))
     near = np.lib.stride_tricks.sliding_window_view(padded, 3, axis=0)[::stride]  # (T', A, 3)
-    flat = product(near.reshape(len(near), -1), flat_weight)
-    flat += tensors[f"{name}.bias"]
-    return flat
+    return in_parts(lambda part: gelu(linear(part.reshape(len(part), -1), tensors, name)), near)
 
 
 # --- Speech encoder -------------------------------------------------------------------------------
@@ -106,37 +112,53 @@ class SpeechEncoder:
         self.heads = int(settings["config"]["encoder_attention_heads"])
         width, count = (settings["config"][name] for name in ("d_model", "max_source_positions"))
         self.positions = sinusoids(int(count), int(width))
+        for number in range(self.layers):
+            self._join(f"whisper.layers.{number}.self_attn")
+
+    def _join(self, name: str) -> None:
+        """Make one map of those to queries, keys (which have no bias) and values: it is quicker."""
+        found = [self.tensors.pop(f"{name}.{part}_proj.weight") for part in "qkv"]
+        self.tensors[f"{name}.qkv.weight"] = np.concatenate(found, axis=1)  # (512, 3 * 512)
+        query, value = (self.tensors.pop(f"{name}.{part}_proj.bias") for part in "qv")
+        self.tensors[f"{name}.qkv.bias"] = np.concatenate([query, np.zeros_like(query), value])
 
     def __call__(self, mel: np.ndarray) -> np.ndarray:
         """(80, 2 T) log-mel -> (T, C) features of one window."""
         pairs = np.ascontiguousarray(mel.T)  # (2 T, 80)
-        hidden = gelu(convolution(pairs, self.tensors, "whisper.conv1", 1))  # (2 T, 512)
-        hidden = gelu(convolution(hidden, self.tensors, "whisper.conv2", 2))  # (T, 512)
+        hidden = convolution(pairs, self.tensors, "whisper.conv1", 1)  # (2 T, 512)
+        hidden = convolution(hidden, self.tensors, "whisper.conv2", 2)  # (T, 512)
         hidden += self.positions[: len(hidden)]
         for number in range(self.layers):
             hidden = self._layer(hidden, f"whisper.layers.{number}")
         return np.concatenate([normalised(hidden), pairs.reshape(-1, 2 * MEL_BANDS)], axis=1)
 
     def _layer(self, hidden: np.ndarray, name: str) -> np.ndarray:
+        """(T, 512) -> (T, 512)."""
+        frames, width = hidden.shape
+        asked = in_parts(functools.partial(self._asked, name), hidden)
+        asked = asked.reshape(frames, 3, self.heads, -1).transpose(1, 2, 3, 0)  # (3, H, d, T)
+        mixed = in_parts(self._attention, *asked).reshape(width, frames).T
+        return in_parts(functools.partial(self._answered, name), hidden, mixed)
+
+    def _asked(self, name: str, hidden: np.ndarray) -> np.ndarray:
+        """(T, 512) -> queries, keys and values (T, 3 * 512)."""
         normed = layer_norm(hidden, self.tensors, f"{name}.self_attn_layer_norm")
-        hidden = hidden + self._attention(normed, f"{name}.self_attn")
+        return linear(normed, self.tensors, f"{name}.self_attn.qkv")
+
+    @staticmethod
+    def _attention(query: np.ndarray, key: np.ndarray, value: np.ndarray) -> np.ndarray:
+        """(H, d, T) each -> (H, d, T); frames last, for the products' sake."""
+        scale = np.float32(query.shape[1] ** -0.5)
+        scores = product(key.transpose(0, 2, 1), query * scale)  # (H, T of keys, T)
+        return product(value, softmax(scores, -2))
+
+    def _answered(self, name: str, hidden: np.ndarray, mixed: np.ndarray) -> np.ndarray:
+        """(T, 512), (T, 512) -> (T, 512)."""
+        hidden = hidden + linear(mixed, self.tensors, f"{name}.self_attn.out_proj")
         normed = layer_norm(hidden, self.tensors, f"{name}.final_layer_norm")
         grown = gelu(linear(normed, self.tensors, f"{name}.fc1"))
         hidden += linear(grown, self.tensors, f"{name}.fc2")
         return hidden
-
-    def _attention(self, hidden: np.ndarray, name: str) -> np.ndarray:
-        frames, width = hidden.shape
-        query, key, value = (
-            linear(hidden, self.tensors, f"{name}.{part}_proj")
-            .reshape(frames, self.heads, -1)
-            .transpose(1, 0, 2)  # (H, T, d)
-            for part in "qkv"
-        )
-        scale = np.float32((width // self.heads) ** -0.5)
-        shares = softmax(product(query * scale, key.transpose(0, 2, 1)))  # (H, T, T)
-        mixed = product(shares, value).transpose(1, 0, 2).reshape(frames, width)
-        return linear(mixed, self.tensors, f"{name}.out_proj")
 
 
 def sinusoids(count: int, width: int) -> np.ndarray:
@@ -165,12 +187,15 @@ class FacialAnimator:
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """(T, C) -> (T, K) weights, not yet clamped."""
-        hidden = linear(features, self.tensors, "audio_map")  # (T, D)
+        hidden = self._linear(features, "audio_map")  # (T, D)
         memory = layer_norm(hidden, self.tensors, "memory_norm")
         for number in range(self.layers):
             hidden = self._layer(hidden, memory, f"decoder.{number}")
         hidden = layer_norm(hidden, self.tensors, "head_norm")
-        return linear(hidden, self.tensors, "head")  # (T, K)
+        return self._linear(hidden, "head")  # (T, K)
+
+    def _linear(self, values: np.ndarray, name: str) -> np.ndarray:
+        return in_parts(lambda part: linear(part, self.tensors, name), values)
 
     def _layer(self, hidden: np.ndarray, memory: np.ndarray, name: str) -> np.ndarray:
         """Neighbour convolution, self attention, attention to the memory, feed-forward."""
@@ -181,49 +206,56 @@ class FacialAnimator:
         normed = layer_norm(hidden, self.tensors, f"{name}.cross_norm")
         hidden += self._attention(normed, memory, f"{name}.cross_attention")
         normed = layer_norm(hidden, self.tensors, f"{name}.feed_norm")
-        grown = gelu(linear(normed, self.tensors, f"{name}.feed_forward.0"))
-        hidden += linear(grown, self.tensors, f"{name}.feed_forward.3")
+        grown = gelu(self._linear(normed, f"{name}.feed_forward.0"))
+        hidden += self._linear(grown, f"{name}.feed_forward.3")
         return hidden
 
     def _neighbours(self, values: np.ndarray, name: str) -> np.ndarray:
         """(T, D) -> (T, D): each channel convolved by itself, zeros beyond the ends."""
-        weight = self.tensors[f"{name}.weight"][:, 0]  # (D, kernel)
+        weight = self.tensors[f"{name}.weight"]  # (kernel, D)
         padded = np.pad(values, ((self.kernel // 2,) * 2, (0, 0)))
         result = np.tile(self.tensors[f"{name}.bias"], (len(values), 1))
         for shift in range(self.kernel):
-            result += padded[shift : shift + len(values)] * weight[:, shift]
+            result += padded[shift : shift + len(values)] * weight[shift]
         return result
 
     def _attention(self, hidden: np.ndarray, memory: np.ndarray, name: str) -> np.ndarray:
         """Within `reach` frames, with a learned bias per head and distance."""
         frames, width = hidden.shape
-        reach, heads = self.reach, self.heads
+        reach = self.reach
         blocks = -(-frames // reach)
         fill = blocks * reach - frames
-        query = np.pad(linear(hidden, self.tensors, f"{name}.query"), ((0, fill), (0, 0)))
-        query = query.reshape(blocks, reach, heads, -1).transpose(0, 2, 1, 3)  # (blocks, H, R, d)
-        both = linear(memory, self.tensors, f"{name}.key_value")  # (T, 2 D)
-        both = np.pad(both, ((reach, reach + fill), (0, 0)))
+        query = np.pad(self._linear(hidden, f"{name}.query"), ((0, fill), (0, 0)))
+        both = np.pad(self._linear(memory, f"{name}.key_value"), ((reach, reach + fill), (0, 0)))
         # Each block looks at itself and its two neighbours.
-        both = np.stack([both[b * reach : (b + 3) * reach] for b in range(blocks)])
-        key, value = (
-            part.reshape(blocks, 3 * reach, heads, -1).transpose(0, 2, 1, 3)  # (blocks, H, 3 R, d)
-            for part in np.split(both, 2, axis=2)
+        place = np.arange(blocks)[:, None] * reach + np.arange(3 * reach)  # (blocks, 3 R)
+        mask = np.where((place < reach) | (place >= reach + frames), HIDDEN, np.float32(0))
+        mixed = in_parts(
+            functools.partial(self._attention_in_blocks, name),
+            query.reshape(blocks, reach, width),
+            both[place],
+            mask,
         )
-        scale = np.float32((width // heads) ** -0.5)
-        scores = product(query * scale, key.transpose(0, 1, 3, 2))  # (blocks, H, R, 3 R)
-        scores += self._mask(frames, blocks, f"{name}.bias")
-        mixed = product(softmax(scores), value)  # (blocks, H, R, d)
-        mixed = mixed.transpose(0, 2, 1, 3).reshape(blocks * reach, width)[:frames]
-        return linear(mixed, self.tensors, f"{name}.out")
+        return self._linear(mixed.reshape(-1, width)[:frames], f"{name}.out")
 
-    def _mask(self, frames: int, blocks: int, name: str) -> np.ndarray:
-        """(blocks, H, R, 3 R): the bias of each distance, HIDDEN beyond reach or clip."""
+    def _attention_in_blocks(
+        self, name: str, query: np.ndarray, both: np.ndarray, mask: np.ndarray
+    ) -> np.ndarray:
+        """(blocks, R, D), keys and values (blocks, 3 R, 2 D), (blocks, 3 R) -> (blocks, R, D)."""
+        blocks, reach, width = query.shape
+        scale = np.float32((width // self.heads) ** -0.5)
+        query = (query * scale).reshape(blocks, reach, self.heads, -1).transpose(0, 2, 1, 3)
+        both = both.reshape(blocks, 3 * reach, 2, self.heads, -1)
+        key, value = both.transpose(2, 0, 3, 1, 4)  # (blocks, H, 3 R, d)
+        scores = product(query, key.transpose(0, 1, 3, 2))  # (blocks, H, R, 3 R)
+        scores += self._near(f"{name}.bias")
+        scores += mask[:, None, None]
+        mixed = product(softmax(scores, -1), value)  # (blocks, H, R, d)
+        return mixed.transpose(0, 2, 1, 3).reshape(blocks, reach, width)
+
+    def _near(self, name: str) -> np.ndarray:
+        """(H, R, 3 R): the bias of each distance, HIDDEN beyond reach."""
         reach = self.reach
-        key = np.arange(3 * reach) - reach  # from the block's start
-        distance = key - np.arange(reach)[:, None]  # (R, 3 R)
-        near = self.tensors[name][:, np.clip(distance, -reach, reach) + reach]  # (H, R, 3 R)
-        place = np.arange(blocks)[:, None] * reach + key  # (blocks, 3 R)
-        outside = (place < 0) | (place >= frames)
-        hidden = outside[:, None, None] | (np.abs(distance) > reach)
-        return np.where(hidden, HIDDEN, near)
+        distance = np.arange(-reach, 2 * reach) - np.arange(reach)[:, None]  # (R, 3 R)
+        near = self.tensors[name][:, np.clip(distance, -reach, reach) + reach]
+        return np.where(np.abs(distance) > reach, HIDDEN, near)

@@ -367,8 +367,8 @@ class FolderRun:
         self.train, self.held_out = self.corpus.split("train"), self.corpus.split("val")
         if not (self.train and self.held_out):
             raise SelfTalkError(
-                f"{config.data} has {counted(len(self.train), 'clip')} to train on and {len(self.held_out)} "
-                "for validation; both need one at least."
+                f"{config.data} has {counted(len(self.train), 'clip')} to train on and "
+                f"{len(self.held_out)} for validation; both need one at least."
             )
         if config.loss.closure and not config.upper_lips:
             self.config = config = self._with_closure(config)

@@ -151,7 +151,7 @@ def main(
         say(notice)
     told = ", ".join(f"{len(names)} {split}" for split, names in card["split"].items() if names)
     say(
-        f"{options.out}: {told} clips of {counted(len(plan.templates), 'subject')}, {card['vertices']} "
-        f"vertices, {card['fps']:g} frames per second"
+        f"{options.out}: {told} clips of {counted(len(plan.templates), 'subject')}, "
+        f"{card['vertices']} vertices, {card['fps']:g} frames per second"
     )
     return 0

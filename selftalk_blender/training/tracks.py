@@ -29,7 +29,7 @@ from ..core.frontend import (
     Loudness,
     mel_stream,
 )
-from ..core.windows import windowed
+from ..core.windows import step, windowed
 from .config import TrainConfig
 from .corpus import Utterance
 
@@ -183,7 +183,7 @@ def cached_tracks(
     numbers = [n for n, utterance in enumerate(corpus) if not utterance.held_out]
     key = json.dumps([
         config.encoder, config.encoder_layers, config.window, config.crop, COMPOSITION, variant,
-        [corpus[n].name for n in numbers], "composition 2",
+        [corpus[n].name for n in numbers], "composition 3",
     ])  # fmt: skip
     name = hashlib.sha256(key.encode()).hexdigest()[:12]
     fields = ("features", "utterance", "time", "ends")
@@ -198,7 +198,7 @@ def cached_tracks(
             return corpus[number].samples()
 
         for samples, utterance, time in compose(corpus, numbers, rng, read, config.crop):
-            hop = config.window // 2
+            hop = step(config.window)
             first = int(rng.integers(1, hop + 1))
             other = (first + hop // 2) % hop + 1
             rows["features"].append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,26 @@ def test_a_relative_folder_also_leaves_its_output_out(
     touch(tmp_path, "a.wav", "out/b.mp4")
     monkeypatch.chdir(tmp_path)
     assert places(".", output=Path("out").resolve()) == {"a.wav": "a"}
+
+
+def test_a_folder_that_cannot_be_read_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root reads everything, so it is made up."""
+    touch(tmp_path, "a.wav", "locked/b.wav", ".Trash/c.wav")
+    there = os.scandir
+
+    def scan(folder: str) -> object:
+        if Path(folder).name in ("locked", ".Trash"):
+            raise PermissionError(13, "Permission denied", folder)
+        return there(folder)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    with pytest.raises(SelfTalkError, match=r"locked cannot be read \(Permission denied\)"):
+        places(tmp_path)
+    (tmp_path / "locked").rename(tmp_path / "open")
+    assert list(places(tmp_path)) == ["a.wav", "b.wav"]
+    assert list(places("x" * 5000)) == ["x" * 5000]  # told when its turn comes
 
 
 def test_globs_that_the_shell_left_alone(tmp_path: Path) -> None:

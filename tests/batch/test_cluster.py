@@ -45,14 +45,15 @@ def tasks(folder: Path, count: int) -> list[Task]:
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[Any]:
-    """The nodes "left", which is the head, and "right"."""
+def nodes(numpy_alone: Path) -> Iterator[Any]:
+    """The nodes "left", which is the head, and "right"; numpy animates, which is there at once."""
     from ray.cluster_utils import Cluster
 
     small = {"object_store_memory": 80 * 1024 * 1024}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("SELFTALK_PYTHON", str(numpy_alone))
         head = {"num_cpus": 1, "node_name": "left", "include_dashboard": False, **small}
         made = Cluster(initialize_head=True, head_node_args=head)
         right = made.add_node(num_cpus=1, node_name="right", **small)
@@ -112,10 +113,7 @@ class Killer(Told):
 
 
 @needs_ray
-@pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("bpy", "torch")),
-    reason="nodes bake by bpy and torch",
-)
+@pytest.mark.skipif(importlib.util.find_spec("bpy") is None, reason="nodes bake by bpy")
 def test_a_node_that_is_lost_midway(nodes: Any, tmp_path: Path) -> None:
     todo, told = tasks(tmp_path, 6), Killer(nodes.named)
     crew = cluster.Cluster(nodes.address, 1)

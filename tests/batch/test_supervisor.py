@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -176,6 +177,17 @@ def test_a_child_that_is_killed_while_it_starts_is_started_again(
     assert (tmp_path / "killed").exists()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no disk that is always full")
+def test_a_log_without_room_stops_nobody(tmp_path: Path) -> None:
+    """USD, whose exporter prints a lot where the disk is full, would crash."""
+    code = 'import os; os.write(2, bytes(10**6)); print(\'{"event": "ready"}\')'
+    inbox: process.Inbox = queue.SimpleQueue()
+    child = process.Child([sys.executable, "-c", code], inbox, Path("/dev/full"))
+    assert inbox.get(timeout=30)[1] == {"event": "ready"}
+    child.end(30)
+    assert child.last_words() == "Blender ended by itself (exit code 0)"
+
+
 RUN = """
 import sys
 from pathlib import Path
@@ -272,9 +284,15 @@ def test_names_in_no_encoding_and_places_that_cannot_be_written(tmp_path: Path) 
     failed, told = run(1, [odd])
     assert failed == 1 and "There is no file" in told.lines["act/a"]["error"]
     assert manifest.read(tmp_path / "out" / "manifest.jsonl")["act/a"]["clip"] == odd.clip
+    (tmp_path / "folder.wav").mkdir()
+    failed, told = run(1, [replace(task, clip=str(tmp_path / "folder.wav"))])
+    assert failed == 1 and "is no file" in told.lines["act/a"]["error"]
     (tmp_path / "file").write_text("")
     with pytest.raises(SelfTalkError, match="cannot be written"):
         run(1, [replace(task, out=str(tmp_path / "file"))])
+    (tmp_path / "list" / "manifest.jsonl").mkdir(parents=True)
+    with pytest.raises(SelfTalkError, match=r"manifest\.jsonl cannot be"):
+        run(1, [replace(task, out=str(tmp_path / "list"))])
     (tmp_path / "log" / "bake.log").mkdir(parents=True)
     with pytest.raises(SelfTalkError, match=r"bake\.log cannot be written"):
         run(1, [replace(task, out=str(tmp_path / "log"))])

@@ -10,7 +10,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from selftalk_blender.blender import face
+from selftalk_blender.blender import bundled_head
 from selftalk_blender.core.places import positions
 from selftalk_blender.core.template import bundled_template
 
@@ -67,7 +67,7 @@ def make_rigify(skin: bool) -> bpy.types.Object:
     addon_utils.enable("rigify", default_set=True)
     bpy.ops.object.armature_human_metarig_add()
     metarig = bpy.context.object
-    head = face.add_head(bpy.context, (0.0, 0.0, 0.0))
+    head = bundled_head.add_head(bpy.context, (0.0, 0.0, 0.0))
     head.shape_key_clear()
     _activate(metarig)
     if skin:
@@ -108,7 +108,7 @@ def make_rigify(skin: bool) -> bpy.types.Object:
 
 def jaw_rig(name: str = "Jaw", mode: str = "QUATERNION", roll: float = 0.0) -> bpy.types.Object:
     """The bundled head on two bones, head and jaw, as game characters have them."""
-    head = face.add_head(bpy.context, (0.0, 0.0, 0.0))
+    head = bundled_head.add_head(bpy.context, (0.0, 0.0, 0.0))
     head.shape_key_clear()
     rig = _armature({"Head": ((0, 0, 0), (0, 0, 0.12), None)})
     _activate(rig)
@@ -139,7 +139,7 @@ def named_rig(bones: dict[str, str], jaw: str, lower: tuple[str, ...]) -> bpy.ty
     for name, place in bones.items():
         ahead = places[place] + (0.0, -0.008, 0.0)
         ends[name] = (places[place], ahead, jaw if name in lower else "Head")
-    head = face.add_head(bpy.context, (0.0, 0.0, 0.0))
+    head = bundled_head.add_head(bpy.context, (0.0, 0.0, 0.0))
     head.shape_key_clear()
     rig = _armature(ends)
     weigh(head, rig, [jaw, *bones], "Head")

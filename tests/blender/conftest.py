@@ -14,7 +14,7 @@ import pytest
 bpy = pytest.importorskip("bpy", reason="needs the bpy module (a real Blender)")
 
 import selftalk_blender
-from selftalk_blender.blender import face
+from selftalk_blender.blender import bundled_head
 from selftalk_blender.worker import client
 from selftalk_blender.worker.log import keep_log_in
 
@@ -50,7 +50,7 @@ def own_process(tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def head() -> bpy.types.Object:
-    return face.add_head(bpy.context, (0.0, 0.0, 0.0))
+    return bundled_head.add_head(bpy.context, (0.0, 0.0, 0.0))
 
 
 @pytest.fixture

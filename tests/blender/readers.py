@@ -1,14 +1,16 @@
 """Exported files as programs other than Blender read them; run as a program, beside Blender.
 
-`python readers.py FILE...` writes FILE.npz: `positions` (T, V, 3), in metres and in Blender's axes
-where each vertex stands in the world frame by frame, all meshes one behind the other, and `told`,
-JSON of what else the file says. The readers are usd-core (USD), pygltflib and trimesh (glTF), one
-of FBX's binary layout in this file, and ufbx for what an FBX says of units, axes and rate.
+`python readers.py [--trimesh] FILE...` writes FILE.npz: `positions` (T, V, 3), in metres and in
+Blender's axes where each vertex stands in the world frame by frame, all meshes one behind the
+other, and `told`, JSON of what else the file says. The readers are usd-core (USD), pygltflib and,
+where asked to, trimesh (glTF), one of FBX's binary layout in this file, and ufbx for what an FBX
+says of units, axes and rate.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import struct
 import sys
 import zlib
@@ -221,10 +223,14 @@ def read_glb(path: Path):
                 else:
                     parts.append(moved(points, world(number, time)))
         frames.append(np.concatenate(parts))
+    return to_z_up(np.array(frames)), told
+
+
+def read_by_trimesh(path: Path) -> list[str]:
+    """The names of a glTF's meshes."""
     import trimesh
 
-    told["trimesh"] = sorted(trimesh.load(str(path), process=False).geometry)
-    return to_z_up(np.array(frames)), told
+    return sorted(trimesh.load(str(path), process=False).geometry)
 
 
 # --- FBX --------------------------------------------------------------------------------------
@@ -293,6 +299,10 @@ def euler(degrees) -> np.ndarray:
     turn_y = [[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]]
     turn_z = [[np.cos(z), -np.sin(z), 0], [np.sin(z), np.cos(z), 0], [0, 0, 1]]
     return np.array(turn_z) @ np.array(turn_y) @ np.array(turn_x)
+
+
+# ufbx frees a file once for each thing that was asked for in it, and crashes.
+KEPT: list = []
 
 
 def read_fbx(path: Path):
@@ -415,13 +425,16 @@ def read_fbx(path: Path):
         node[1][1].split(b"\0")[0].decode() for node in objects.values()
         if node[0] == "AnimationStack"
     ]  # fmt: skip
-    with ufbx.Scene.load_file(str(path)) as scene:
-        told["ufbx"] = {
-            "fps": scene.settings.frames_per_second, "metres": scene.settings.unit_meters,
-            "shapes": sorted({shape.name for shape in scene.blend_shapes}),
-            "times": [scene.anim_stacks[0].time_begin, scene.anim_stacks[0].time_end],
-            "vertices": sum(mesh.num_vertices for mesh in scene.meshes),
-        }  # fmt: skip
+    scene = ufbx.load_file(str(path))
+    settings, stacks = scene.settings, list(scene.anim_stacks)
+    shapes, meshes = list(scene.blend_shapes), list(scene.meshes)
+    KEPT.append((scene, settings, stacks, shapes, meshes))
+    told["ufbx"] = {
+        "fps": settings.frames_per_second, "metres": settings.unit_meters,
+        "shapes": sorted({shape.name for shape in shapes}),
+        "times": [stacks[0].time_begin, stacks[0].time_end],
+        "vertices": sum(mesh.num_vertices for mesh in meshes),
+    }  # fmt: skip
     return to_z_up(np.array(frames)) * unit, told
 
 
@@ -429,6 +442,10 @@ READERS = {".usd": read_usd, ".usdc": read_usd, ".usda": read_usd, ".usdz": read
            ".glb": read_glb, ".fbx": read_fbx}  # fmt: skip
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
+    files = [name for name in sys.argv[1:] if name != "--trimesh"]
+    for name in files:
         positions, told = READERS[Path(name).suffix](Path(name))
+        if "--trimesh" in sys.argv and name.endswith(".glb"):  # takes most of a second to load
+            told["trimesh"] = read_by_trimesh(Path(name))
         np.savez(f"{name}.npz", positions=positions, told=json.dumps(told))
+    os._exit(0)  # KEPT stays

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Generator
+from typing import Any
 
 import bpy
 import numpy as np
 
+from selftalk_blender.blender.neutral import Neutral
 from selftalk_blender.core import Motion, bundled_template
+from selftalk_blender.core.principal import principal_shapes
+from selftalk_blender.core.steps import at_last
+
+# The bundled head as if it were the face of a user's own animator.
+NEUTRAL = Neutral(
+    ("head", 0, 0, ""), bundled_template().vertices, bundled_template().polygons.tolist()
+)
 
 
 def talking(frames: int, fps: float = 24.0, seed: int = 0, shapes: int = 8) -> Motion:
@@ -20,6 +31,12 @@ def talking(frames: int, fps: float = 24.0, seed: int = 0, shapes: int = 8) -> M
     return Motion(template, fps, weights=weights)
 
 
+def own_shapes(motion: Motion) -> Motion:
+    """The same motion in a few shapes of its own, as that of a user's own animator is written."""
+    dense = Motion(motion.template, motion.fps, dense=motion.offsets())
+    return at_last(principal_shapes(dense))[0]
+
+
 def play(target: bpy.types.Object, frame: float) -> np.ndarray:
     """(V, 3) of a mesh in object space at a scene frame, all modifiers applied."""
     bpy.context.scene.frame_set(math.floor(frame), subframe=frame % 1.0)
@@ -27,6 +44,18 @@ def play(target: bpy.types.Object, frame: float) -> np.ndarray:
     positions = np.empty(len(evaluated.data.vertices) * 3, np.float32)
     evaluated.data.vertices.foreach_get("co", positions)
     return positions.reshape(-1, 3)
+
+
+def patiently(steps: Generator[Any, None, Any]) -> Generator[Any, None, Any]:
+    """The same steps; where others are at work, ours does not take their processor away."""
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            return end.value
+        if step.waiting:
+            time.sleep(0.005)
+        yield step
 
 
 def body(

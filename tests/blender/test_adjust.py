@@ -11,7 +11,17 @@ import pytest
 from mathutils import Vector
 from scenes import play
 
-from selftalk_blender.blender import adjust, compat, controls, jobs, lines, marks, targets, writers
+from selftalk_blender.blender import (
+    adjust,
+    compat,
+    controls,
+    jobs,
+    lines,
+    marks,
+    mesh_cache,
+    targets,
+)
+from selftalk_blender.blender import face as faces
 from selftalk_blender.core import Motion, aside, bundled_template
 from selftalk_blender.core.controls import Controls, apply
 from selftalk_blender.core.errors import SelfTalkError
@@ -401,7 +411,7 @@ def test_the_error_is_that_of_the_face_as_large_as_it_stands(head) -> None:
 
 def test_a_mesh_cache_follows_too(head, tmp_path) -> None:
     bpy.context.scene.selftalk.face = head
-    path = writers.cache_path(head, str(tmp_path))
+    path = mesh_cache.default_path(head, str(tmp_path))
     for _ in lines.write_cache(head, [(spoken(), Take(WEIGHTS, FPS, LOUDNESS))], path):
         pass
     head.selftalk.controls.strength = 1.5
@@ -625,3 +635,183 @@ def test_an_overridden_face_is_refused_with_the_reason_on_each_button(head, tmp_
         with pytest.raises(SelfTalkError, match="library override"):
             list(work)
     assert [line.id for line in face.selftalk.lines] == ["one"]
+
+
+# --- Undo of what a slider does after its own step ------------------------------------------
+
+
+def again(name: str = "SelfTalk Head") -> bpy.types.Object:
+    """A head, also after undo."""
+    return bpy.data.objects[name]
+
+
+@pytest.fixture
+def undo(head, monkeypatch) -> None:
+    """A face that speaks, with steps to go back to; slices are as short as can be."""
+    bpy.context.preferences.edit.use_global_undo = True
+    monkeypatch.setattr(controls, "SLICE", 0.0)
+    push("silent", "still")
+    speak(head)
+    push("spoken")
+
+
+def push(*names: str) -> None:
+    for name in names:
+        bpy.ops.ed.undo_push(message=name)
+
+
+SLIDES = {"strength": 0.5, "use_head": True, "offset": 3.0}
+
+
+def slide(monkeypatch, name: str, value: float, face: str = "SelfTalk Head") -> None:
+    """Change a control as in a window, where the lines wait."""
+    with monkeypatch.context() as window:
+        window.setattr(controls, "bake_now", controls.wait)
+        setattr(again(face).selftalk.controls, name, value)
+    push("slider")
+    assert marks.WAITING in again(face)
+
+
+def settle(slices: int = 100_000) -> None:
+    for _ in range(slices):
+        waiting = controls._waiting()
+        if not waiting:
+            break
+        controls.bake_slice(waiting[0])
+
+
+def state(name: str = "SelfTalk Head") -> list:
+    """All of a face that undo is to bring back; what is played has to be there."""
+    face = again(name)
+    alive = {action.as_pointer() for action in bpy.data.actions}
+    for owner in (*bpy.data.objects, *bpy.data.shape_keys):
+        data = owner.animation_data
+        strips = [strip for track in data.nla_tracks for strip in track.strips] if data else []
+        assert all(strip.action.as_pointer() in alive for strip in strips)
+        assert not data or data.action is None or data.action.as_pointer() in alive
+    assert all(action.users for action in bpy.data.actions)
+    assert marks.WAITING not in face
+    settings = face.selftalk.controls
+    places = [tuple(line.key_range) for line in face.selftalk.lines]
+    for place in (p for line in face.selftalk.lines for p in lines.places_of_line(face, line.id)):
+        places.append(place.strip and (place.strip.frame_start, place.strip.frame_end))
+    values = settings.strength, settings.use_head, settings.offset, settings.jaw
+    return [values, places, dense(face)]
+
+
+@pytest.mark.parametrize("changed", SLIDES)
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_slider_is_one_undo_step_with_all_that_it_does_later(
+    undo, monkeypatch, changed, count
+) -> None:
+    """Also where it makes new actions, which undo frees: that crashed Blender."""
+    if count == 2:
+        speak(again(), "two", 301)
+        push("spoken")
+    states = [state()]
+    for name, value in ((changed, SLIDES[changed]), ("jaw", 0.5)):
+        slide(monkeypatch, name, value)
+        settle()
+        states.append(state())
+    assert states[0][-1] != states[1][-1] != states[2][-1]
+    now = 2
+    for then in (1, 0, 1, 2, 1, 2):
+        (bpy.ops.ed.undo if then < now else bpy.ops.ed.redo)()
+        assert state() == states[then] and controls.touched(again()) == []
+        now = then
+    controls._tick()
+    for blocks in (bpy.data.actions, bpy.data.objects, bpy.data.shape_keys):
+        assert not any(marks.CHANGING in block for block in blocks)
+    for _ in range(now + count):
+        bpy.ops.ed.undo()
+    assert not len(again().selftalk.lines) and not len(bpy.data.actions)
+    for _ in range(count):
+        bpy.ops.ed.redo()
+    assert state() == states[0]
+
+
+@pytest.mark.parametrize("changed", SLIDES)
+@pytest.mark.parametrize(("slices", "meanwhile"), [(4, False), (0, True)])
+def test_undo_before_all_lines_have_followed_a_slider(
+    undo, monkeypatch, changed, slices, meanwhile
+) -> None:
+    """Also where the artist has done something else meanwhile: its step is like the slider's."""
+    speak(again(), "two", 301)
+    push("spoken")
+    before = state()
+    slide(monkeypatch, changed, SLIDES[changed])
+    settle(slices)
+    if meanwhile:
+        push("meanwhile")
+        settle()
+        after = state()
+        bpy.ops.ed.undo()
+        assert state() == after and controls.touched(again()) == []
+    bpy.ops.ed.undo()
+    assert state() == before and controls.touched(again()) == []
+    bpy.ops.ed.redo()
+    assert state() != before and controls.touched(again()) == []
+    if meanwhile:
+        assert state() == after
+        bpy.ops.ed.redo()
+        assert state() == after and controls.touched(again()) == []
+
+
+def test_undo_of_one_faces_slider_while_those_of_two_wait(undo, monkeypatch) -> None:
+    names = "SelfTalk Head", faces.add_head(bpy.context, (1.0, 0.0, 0.0)).name
+    speak(again(names[1]), "two", 40)
+    push("two faces")
+    before = [state(name) for name in names]
+    for name in names:
+        slide(monkeypatch, "use_head", True, name)
+    settle()
+    after = [state(name) for name in names]
+    for way, wanted in (
+        ("undo", [after[0], before[1]]),
+        ("undo", before),
+        ("redo", [after[0], before[1]]),
+        ("redo", after),
+    ):
+        getattr(bpy.ops.ed, way)()
+        assert [state(name) for name in names] == wanted
+
+
+def test_steps_of_the_artists_while_a_line_is_written(undo, monkeypatch) -> None:
+    before = state()
+    slide(monkeypatch, "strength", 0.5)
+    while dense(again()) == before[-1]:
+        controls.bake_slice(again())
+    push("meanwhile")
+    settle(3)
+    assert marks.WAITING in again()
+    push("also")
+    settle()
+    after = state()
+    for wanted in (after, after, before):
+        bpy.ops.ed.undo()
+        assert state() == wanted and controls.touched(again()) == []
+    for _ in range(3):
+        bpy.ops.ed.redo()
+        assert state() == after and controls.touched(again()) == []
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_undo_and_redo_keep_what_the_artist_edits_after_a_slider(undo, monkeypatch, early) -> None:
+    """Also in a line that waits still."""
+    slide(monkeypatch, "strength", 0.5)
+    if not early:
+        settle()
+    curves(again())["jawOpen"].keyframe_points[40].co.y += 0.2
+    push("edited")
+    settle()
+    edited = state()
+    assert controls.touched(again()) == ["one"]
+    for _ in range(2):
+        bpy.ops.ed.undo()
+        assert state() != edited and controls.touched(again()) == []
+        bpy.ops.ed.redo()
+        assert state() == edited and controls.touched(again()) == ["one"]
+    bpy.ops.ed.undo()
+    bpy.ops.ed.undo()
+    again().selftalk.controls.strength = 2.0
+    assert controls.touched(again()) == []

@@ -9,8 +9,9 @@ import bpy
 import numpy as np
 import pytest
 from animators import SECONDS, opening, ramp, stand_in
+from scenes import patiently
 
-from selftalk_blender.blender import animate, compat, lines, strips
+from selftalk_blender.blender import animate, compat, hearing, lines, strips
 from selftalk_blender.core import Motion, bundled_template
 from selftalk_blender.core.errors import SelfTalkError
 
@@ -29,9 +30,9 @@ def python(tmp_path: Path) -> str:
     return stand_in(tmp_path)
 
 
-def finish(plan: animate.Plan, listening: animate.Listening | None = None) -> animate.Result:
+def finish(plan: animate.Plan, listening: hearing.Listening | None = None) -> animate.Result:
     """Run to the end, as a script does."""
-    steps = animate.run(plan, listening)
+    steps = patiently(animate.run(plan, listening))
     done = 0.0
     while True:
         try:
@@ -212,7 +213,7 @@ def test_a_face_removed_meanwhile_is_noticed(head, clip, python) -> None:
 
 def test_the_next_clip_can_be_listened_to_meanwhile(head, clip, python) -> None:
     """Nothing of the scene is touched, and the animator works by itself from `waiting` on."""
-    ahead = animate.listen(clip, python=python)
+    ahead = hearing.listen(clip, python=python)
     while not next(ahead).waiting:
         pass
     finish(animate.plan(bpy.context.scene, head, clip=clip, first_frame=11, python=python))

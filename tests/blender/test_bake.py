@@ -14,7 +14,15 @@ from scenes import play, talking
 
 from selftalk_blender.batch import table, task
 from selftalk_blender.batch.task import Done, Settings, Task
-from selftalk_blender.blender import animate, bake, compat, controls, export, preview, writers
+from selftalk_blender.blender import (
+    bake,
+    compat,
+    controls,
+    export,
+    hearing,
+    mesh_cache,
+    preview,
+)
 from selftalk_blender.core.controls import LONGEST_SMOOTHING
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.core.template import ASSETS
@@ -26,7 +34,7 @@ class Talks:
     finished = True
     started: list[str] = []
 
-    def __init__(self, clip, *_, animator=None, **__) -> None:
+    def __init__(self, clip, start, stop, python, device, animator, *_) -> None:
         self.clip, self.notices = Path(clip), [f"Spoken by {animator}."]
         self.loudness = np.zeros(25, np.float32)
 
@@ -48,7 +56,7 @@ class Talks:
 @pytest.fixture
 def one(tmp_path, monkeypatch) -> Task:
     """A task whose sound needs no animator."""
-    monkeypatch.setattr(animate, "AnimateJob", Talks)
+    monkeypatch.setattr(hearing, "AnimateJob", Talks)
     monkeypatch.setattr(Talks, "started", [])
     folder = tmp_path / "clips"
     folder.mkdir()
@@ -126,7 +134,7 @@ def test_the_blend_plays_by_itself_wherever_it_is_moved(one, tmp_path, method, f
     spoken = talking(25, 50.0).at(np.arange(12) * rate[1] / rate[0], 24.0).vertices()
     for frame in (1, 9):  # nearer to its end it eases to rest
         assert np.abs(play(head, frame) - spoken[frame - 1]).max() < 1e-5
-    assert writers.has_cache(head) == (method == "mesh-cache")
+    assert mesh_cache.plays(head) == (method == "mesh-cache")
     if compat.HAS_SOUND:
         (strip,) = compat.editor_strips(scene.sequence_editor)
         assert strip.sound.filepath.startswith("//")
@@ -181,6 +189,13 @@ def test_names_that_blender_cannot_open(one, name) -> None:
     shutil.copyfile(one.clip, clip)
     with pytest.raises(SelfTalkError, match="Blender cannot open"):
         run(replace(one, clip=str(clip)))
+    out = one.out + os.fsdecode(name)
+    assert run(replace(with_settings(one, formats=("abc", "blend")), out=out)).error is None
+    cached = with_settings(one, formats=("abc",), method="mesh-cache")
+    with pytest.raises(SelfTalkError, match="Blender cannot open .*selftalk_cache"):
+        run(replace(cached, out=out))
+    with pytest.raises(SelfTalkError, match="Blender cannot open"):
+        run(replace(one, mesh=str(clip)))
 
 
 def test_the_next_clip_is_listened_to_ahead(one, monkeypatch) -> None:
@@ -198,7 +213,7 @@ def test_the_next_clip_is_listened_to_ahead(one, monkeypatch) -> None:
     listening = bake.listen(broken, no_news)
     with pytest.raises(SelfTalkError, match="is no sound"):
         run(broken, listening)
-    monkeypatch.setattr(animate, "listen", full)
+    monkeypatch.setattr(hearing, "listen", full)
     listening = bake.listen(one, no_news)
     with pytest.raises(OSError, match="full"):
         run(one, listening)

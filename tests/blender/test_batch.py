@@ -23,7 +23,7 @@ SAME = tuple(name for name in task.FORMATS if name != "blend")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="kills as Linux does")
-def test_killed_and_gone_on_with(tmp_path: Path) -> None:
+def test_killed_and_gone_on_with(tmp_path: Path, numpy_alone: Path) -> None:
     clips, out = tmp_path / "clips", tmp_path / "out"
     sound = np.random.default_rng(0).integers(-9000, 9000, 16000, np.int16).tobytes()
     for place in ("a", "b"):
@@ -33,7 +33,10 @@ def test_killed_and_gone_on_with(tmp_path: Path) -> None:
             file.writeframes(sound)
     (clips / "bad.wav").write_text("not a sound")
     command = [*BAKE, "clips", "-o", "out", "--format", ",".join(task.FORMATS), "--resume"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {
+        **os.environ, "PYTHONPATH": str(ROOT),
+        "SELFTALK_PYTHON": str(numpy_alone),  # which is there sooner than one with PyTorch
+    }  # fmt: skip
     with open(tmp_path / "said", "w") as said:
         killed = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=said, stderr=said)
     until = time.monotonic() + 120

@@ -11,7 +11,7 @@ from scenes import play
 from test_bake import Talks, no_news, one, run, with_settings
 
 from selftalk_blender.batch.task import Task
-from selftalk_blender.blender import bake, character, compat, face, lines
+from selftalk_blender.blender import bake, bundled_head, character, compat, lines
 from selftalk_blender.core.errors import SelfTalkError
 
 __all__ = ["one"]
@@ -78,7 +78,7 @@ def test_its_own_file_is_not_touched_and_its_scripts_do_not_run(ann, tmp_path) -
     assert Path(ann.mesh).read_bytes() == before and not (tmp_path / "ran").exists()
     assert any("holds scripts, which are not run" in warning for warning in done.warnings)
     bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
-    face.add_head(bpy.context, (0.0, 0.0, 0.0))
+    bundled_head.add_head(bpy.context, (0.0, 0.0, 0.0))
     assert character.open_character(save(tmp_path / "clean.blend"))[1] == []
 
 
@@ -93,7 +93,7 @@ def test_a_file_left_in_pose_mode(ann) -> None:
 def test_its_face_is_found_or_the_candidates_are_told(ann, tmp_path) -> None:
     target, warnings = character.open_character(ann.mesh)
     assert target.name == "Ann" and not warnings
-    second = face.add_head(bpy.context, (2.0, 0.0, 0.0))
+    second = bundled_head.add_head(bpy.context, (2.0, 0.0, 0.0))
     second.name = "Bob"
     two = save(tmp_path / "two.blend")
     with pytest.raises(SelfTalkError, match="More than one .*--object: (Ann, Bob|Bob, Ann)"):
@@ -126,7 +126,7 @@ def test_teeth_and_clothes_are_no_second_face(ann, tmp_path) -> None:
         group.name = f"spine {group.index}"
     assert character.open_character(save(tmp_path / "shirt.blend"))[0].name == "Ann"
     bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
-    head = face.add_head(bpy.context, (0.0, 0.0, 0.0))
+    head = bundled_head.add_head(bpy.context, (0.0, 0.0, 0.0))
     teeth = copy(head, "Teeth")
     teeth.parent = head
     for key in teeth.data.shape_keys.key_blocks[5:]:
@@ -180,7 +180,7 @@ def test_a_missing_library_is_told(ann, tmp_path) -> None:
 
 def test_a_linked_face_is_named_and_a_missing_one_too(ann, tmp_path) -> None:
     bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
-    head = face.add_head(bpy.context, (0.0, 0.0, 0.0))
+    head = bundled_head.add_head(bpy.context, (0.0, 0.0, 0.0))
     head.name = "Eve"
     library = save(tmp_path / "eve.blend")
     bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)

@@ -12,8 +12,18 @@ import bpy
 import numpy as np
 import pytest
 from animators import SECONDS, opening, ramp, stand_in
+from scenes import patiently
 
-from selftalk_blender.blender import animate, compat, dialogue, face, lines, operators, strips
+from selftalk_blender.blender import (
+    animate,
+    bundled_head,
+    casting,
+    compat,
+    dialogue,
+    lines,
+    operators,
+    strips,
+)
 from selftalk_blender.core import Motion
 from selftalk_blender.core.errors import SelfTalkError
 
@@ -54,7 +64,7 @@ def move(name: str, by: int) -> None:
 
 
 def add_face(name: str) -> bpy.types.Object:
-    added = face.add_head(bpy.context, (1.0, 0.0, 0.0))
+    added = bundled_head.add_head(bpy.context, (1.0, 0.0, 0.0))
     added.name = name
     return added
 
@@ -68,7 +78,7 @@ def seen(head, frame: int) -> float:
 def kinds() -> dict[str, str]:
     scene = bpy.context.scene
     return {
-        each.name: dialogue.status(scene, each, scene, dialogue.face_of(scene, each, scene)).kind
+        each.name: dialogue.status(scene, each, scene, casting.face_of(scene, each, scene)).kind
         for each in strips.sound_strips(scene)
     }
 
@@ -80,7 +90,7 @@ def test_strips_go_to_faces_by_choice_name_channel_and_else_the_chosen_face(scen
     anna, bob = add_face("Anna"), add_face("Bob")
 
     def says(name: str) -> bpy.types.Object:
-        return dialogue.face_of(scene, strip(name), scene)
+        return casting.face_of(scene, strip(name), scene)
 
     assert says("ramp") == says("reply") == head
     strip("reply").name = "bob_03"
@@ -128,7 +138,7 @@ def test_only_what_needs_it_is_animated(scene, head, animator) -> None:
 
 
 def run(steps) -> dialogue.Report:
-    done = 0.0
+    steps, done = patiently(steps), 0.0
     while True:
         try:
             progress = next(steps)
@@ -280,11 +290,11 @@ def test_a_strip_or_scene_that_was_renamed_is_said_by_the_same_face(scene, head)
     bpy.ops.selftalk.assign_strip(strip="ramp", face="Anna")
     bpy.ops.selftalk.animate_all()
     strip("ramp").name = "Opening"
-    assert dialogue.face_of(scene, strip("Opening"), scene) == anna
+    assert casting.face_of(scene, strip("Opening"), scene) == anna
     strip("Opening").name = "ramp"
     bpy.ops.selftalk.assign_strip(strip="ramp", face="")
     scene.name = "Shot 12"
-    assert dialogue.face_of(scene, strip("ramp"), scene) == anna
+    assert casting.face_of(scene, strip("ramp"), scene) == anna
     assert kinds() == {"ramp": "CURRENT", "reply": "CURRENT"}
 
 
@@ -490,7 +500,7 @@ def test_a_panel_of_many_strips_of_one_sound_looks_at_each_strip_once(scene, mon
     walks, listed = [], strips.sound_strips
     monkeypatch.setattr(strips, "sound_strips", lambda of: walks.append(of) or listed(of))
     assert dialogue.lost_lines(scene, scene, head) == []
-    assert set(dialogue.cast(scene, scene).values()) == {head}
+    assert set(casting.cast(scene, scene).values()) == {head}
     assert len(walks) <= 4
     for each in there:
         dialogue.status(scene, each, scene, head)

@@ -18,7 +18,9 @@ import selftalk_blender
 from selftalk_blender.blender import compat, lines, strips
 from selftalk_blender.core import Motion
 from selftalk_blender.core.template import ASSETS, bundled_template
+from selftalk_blender.worker import client
 from selftalk_blender.worker.client import AnimateJob
+from selftalk_blender.worker.log import keep_log_in
 
 CLIP = ASSETS / "sample.ogg"
 PYTHON = os.environ.get("SELFTALK_PYTHON") or sys.executable
@@ -32,6 +34,14 @@ def enabled() -> Iterator[None]:
     selftalk_blender.register()
     yield
     selftalk_blender.unregister()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One process for all tests of this file: PyTorch takes seconds to load."""
+    keep_log_in(tmp_path_factory.mktemp("log"))
+    yield
+    client.stop_workers()
 
 
 @pytest.fixture(scope="module")

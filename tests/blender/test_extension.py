@@ -243,13 +243,18 @@ def test_installed_used_opened_again_and_removed(
     assert max(spoken) > 0.004 and min(spoken) < 0.5 * max(spoken)  # metres: it opens and closes
 
     # How long the first register() takes, imports of what is compiled already included, and what
-    # is imported later at longest: the best of three, as other programs may slow down a processor.
-    times = [blender(bare, ENABLE, user, built, clip, blend) for _ in range(3)]
-    registered = min(float(said["REGISTERED"]) for said in times)
-    later = min(float(said["LONGEST IMPORT"]) for said in times)
-    print(f"processor: register {registered:.1f} ms, then at most {later:.1f} ms at a time")
-    assert registered < 50 and later < 50
-    assert all(said["TORCH"] == "False" and said["HEAD READ"] == "0" for said in times)
+    # is imported later at longest: up to three tries, as other programs may slow down a processor.
+    registered = later = float("inf")
+    for _ in range(3):
+        said = blender(bare, ENABLE, user, built, clip, blend)
+        assert said["TORCH"] == "False" and said["HEAD READ"] == "0"
+        registered = min(registered, float(said["REGISTERED"]))
+        later = min(later, float(said["LONGEST IMPORT"]))
+        print(f"processor: register {registered:.1f} ms, then at most {later:.1f} ms at a time")
+        if registered < 50 and later < 50:
+            break
+    else:
+        pytest.fail(f"register() takes {registered:.0f} ms, a later import {later:.0f} ms")
 
     second = blender(bare, SECOND, user, built, clip, blend)
     assert json.loads(second["MOUTH"]) == pytest.approx(spoken, abs=1e-6)

@@ -8,13 +8,13 @@ import pytest
 from mathutils import Matrix
 from scenes import body, play
 
-from selftalk_blender.blender import face
+from selftalk_blender.blender import bundled_head, face
 from selftalk_blender.core import bundled_template
 from selftalk_blender.core.errors import SelfTalkError
 
 
 def test_the_head_has_everything_an_artist_expects() -> None:
-    head = face.add_head(bpy.context, (1.0, 2.0, 0.5))
+    head = bundled_head.add_head(bpy.context, (1.0, 2.0, 0.5))
     template = bundled_template()
     assert tuple(head.location) == (1.0, 2.0, 0.5)
     assert bpy.context.object == head and head.select_get()
@@ -43,7 +43,7 @@ def test_the_head_faces_the_artist_outside_out(head) -> None:
 
 
 def test_no_skin_shows_between_lips_and_mouth(head) -> None:
-    slots = {name: index for index, name in enumerate(face.MATERIALS)}
+    slots = {name: index for index, name in enumerate(bundled_head.MATERIALS)}
     corners = {name: set() for name in slots.values()}
     for polygon in head.data.polygons:
         corners[polygon.material_index] |= set(polygon.vertices)
@@ -54,7 +54,7 @@ def test_no_skin_shows_between_lips_and_mouth(head) -> None:
 
 def test_two_heads_and_an_artists_material_of_our_name(head) -> None:
     bpy.data.materials["SelfTalk Skin"].diffuse_color = (0, 1, 0, 1)
-    other = face.add_head(bpy.context, (0.5, 0.0, 0.0))
+    other = bundled_head.add_head(bpy.context, (0.5, 0.0, 0.0))
     assert other.data != head.data
     assert not head.select_get() and other.select_get()
     assert tuple(other.material_slots[0].material.diffuse_color) != (0, 1, 0, 1)
@@ -64,7 +64,7 @@ def test_the_pupil_looks_where_the_eye_looks(head) -> None:
     """The iris is painted on the surface, around the foremost point of each eye."""
     mesh, template = head.data, bundled_template()
     uv = np.empty(len(mesh.loops) * 2, np.float32)
-    mesh.uv_layers[face.EYE_MAP].data.foreach_get("uv", uv)
+    mesh.uv_layers[bundled_head.EYE_MAP].data.foreach_get("uv", uv)
     inside = np.linalg.norm(uv.reshape(-1, 2) - 0.5, axis=1) < 0.2
     corners = template.polygons.ravel()[inside]
     centre = template.vertices[np.unique(corners)]
@@ -141,7 +141,7 @@ def test_a_head_cannot_go_into_another_files_collection(tmp_path) -> None:
     bpy.context.scene.collection.children.link(here.collections[0])
     layer = bpy.context.view_layer
     layer.active_layer_collection = layer.layer_collection.children["Theirs"]
-    head = face.add_head(bpy.context, (0.0, 0.0, 0.0))
+    head = bundled_head.add_head(bpy.context, (0.0, 0.0, 0.0))
     assert head.users_collection == (bpy.context.scene.collection,) and bpy.context.object == head
 
 

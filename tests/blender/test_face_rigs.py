@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scenes
 
-from selftalk_blender.blender import compat, interface, marks, rigs, writers
+from selftalk_blender.blender import compat, interface, marks, mesh_cache, rigs
 from selftalk_blender.core import bundled_template, places
 from selftalk_blender.core.drive import Channel, Drive
 from selftalk_blender.core.errors import SelfTalkError
@@ -400,8 +400,8 @@ def test_a_mesh_cache_plays_below_the_armature_and_the_subdivision(head, tmp_pat
     smooth = rig_head.modifiers.new("Subdivision", "SUBSURF")
     smooth.levels = 0
     motion = scenes.talking(3)
-    path = tmp_path / f"cache{writers.CACHE_SUFFIX}"
-    for _ in writers.write_mesh_cache(rig_head, motion, 1, path):
+    path = tmp_path / f"cache{mesh_cache.CACHE_SUFFIX}"
+    for _ in mesh_cache.write(rig_head, motion, 1, path):
         pass
     assert [m.type for m in rig_head.modifiers] == ["MESH_CACHE", "ARMATURE", "SUBSURF"]
     rig.pose.bones["Head"].rotation_mode = "XYZ"

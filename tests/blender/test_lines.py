@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scenes import play
 
-from selftalk_blender.blender import adjust, compat, controls, lines, marks, targets, writers
+from selftalk_blender.blender import adjust, compat, controls, lines, marks, mesh_cache, targets
 from selftalk_blender.core import bundled_template
 from selftalk_blender.core.drive import Channel, Drive
 from selftalk_blender.core.errors import SelfTalkError
@@ -386,7 +386,7 @@ def test_teeth_and_bones_follow_in_the_same_line(head) -> None:
 
 
 def say_by_cache(face, folder: Path, name: str, first_frame: int, made: Take) -> None:
-    path = writers.cache_path(face, str(folder))
+    path = mesh_cache.default_path(face, str(folder))
     list(lines.write_cache(face, [(spoken(name, first_frame, made.duration), made)], path))
 
 
@@ -412,7 +412,7 @@ def test_a_mesh_cache_is_one_for_all_lines(head, tmp_path) -> None:
 def test_the_output_changes_for_all_lines_of_a_face(head, tmp_path) -> None:
     say(head, "one", 11)
     say_by_cache(head, tmp_path, "two", 100, take())
-    assert not bpy.data.actions and writers.has_cache(head)
+    assert not bpy.data.actions and mesh_cache.plays(head)
     assert np.abs(play(head, 35) - play(head, 124)).max() < 1e-5
     say(head, "three", 200)
     assert not head.modifiers and len(line_strips(head)) == 3

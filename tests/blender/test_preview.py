@@ -3,9 +3,9 @@
 import bpy
 import numpy as np
 import pytest
-from scenes import body
+from scenes import NEUTRAL, body, own_shapes
 
-from selftalk_blender.blender import compat, face, preview, writers
+from selftalk_blender.blender import compat, dense, face, preview
 from selftalk_blender.core import Motion, bundled_template
 from selftalk_blender.core.template import ASSETS
 
@@ -27,7 +27,7 @@ def opening(head):
     weights = np.zeros((24, 52), np.float32)
     weights[:, 24] = np.linspace(0, 1, 24)
     motion = Motion(bundled_template(), 24.0, weights=weights)
-    list(writers.write_shape_keys(head, motion, 1))
+    list(dense.write(head, own_shapes(motion), 1, NEUTRAL))
     bpy.context.scene.render.fps = 24
     return head
 

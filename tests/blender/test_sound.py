@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from animators import stand_in
+from scenes import patiently
 
 from selftalk_blender.animator.audio import read_sound
-from selftalk_blender.blender import animate, compat, sound
+from selftalk_blender.blender import compat, hearing, sound
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.core.resample import resampled
 from selftalk_blender.core.template import ASSETS
@@ -184,7 +185,7 @@ def test_a_broken_file_gets_a_sentence(
 ) -> None:
     clip = broken(tmp_path, speech, kind)
     with pytest.raises(SelfTalkError, match=words):
-        for _ in animate.listen(clip, python=stand_in(tmp_path)):
+        for _ in patiently(hearing.listen(clip, python=stand_in(tmp_path))):
             pass
 
 
@@ -219,12 +220,12 @@ def test_nothing_is_left_behind(
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     clip = encoded(tmp_path / "a.flac", speech)
-    listening = animate.listen(clip, python=stand_in(tmp_path))
+    listening = hearing.listen(clip, python=stand_in(tmp_path))
     assert next(listening).text.startswith("Reading the sound")
     assert len(list(folder.iterdir())) == 1
     listening.close()
     assert list(folder.iterdir()) == []
-    for _ in animate.listen(clip, python=stand_in(tmp_path)):
+    for _ in patiently(hearing.listen(clip, python=stand_in(tmp_path))):
         pass
     assert [path for path in folder.iterdir() if path.suffix == ".wav"] == []
 
@@ -237,6 +238,6 @@ def test_a_full_disk_is_told_of(
     clip = encoded(tmp_path / "a.flac", speech)
     monkeypatch.setattr(tempfile, "tempdir", str(full_disk))
     with pytest.raises(SelfTalkError, match="cannot be written out for the animator: No space"):
-        for _ in animate.listen(clip, python=stand_in(tmp_path)):
+        for _ in patiently(hearing.listen(clip, python=stand_in(tmp_path))):
             pass
     assert list(full_disk.iterdir()) == []

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from animators import SECONDS, ramp
 
-from selftalk_blender.blender import compat, strips
+from selftalk_blender.blender import compat, strip_sound, strips
 from selftalk_blender.core.errors import SelfTalkError
 
 pytestmark = pytest.mark.skipif(
@@ -113,8 +113,8 @@ def test_a_packed_sound_is_written_out_for_the_animator_and_removed(scene, tmp_p
     data = (tmp_path / "ramp.wav").read_bytes()
     (tmp_path / "ramp.wav").unlink()
     heard = strips.heard(scene, strip, scene)
-    with strips.temporary_folder() as folder:
-        file = written(strips.write_sound(folder, heard.clip, heard.packed, None))
+    with strip_sound.temporary_folder() as folder:
+        file = written(strip_sound.write(folder, heard.clip, heard.packed, None))
         assert file.read_bytes() == data and file.suffix == ".wav"
     assert not file.parent.exists()
 
@@ -209,8 +209,8 @@ def test_a_retimed_strip_is_mixed_down(scene, tmp_path) -> None:
     now = strips.heard(scene, strip, scene)
     assert now.mixed and now.sound != plain.sound and (now.first_frame, now.frames) == (11, 192)
     before = scene.frame_start, scene.frame_end
-    with strips.temporary_folder() as folder:
-        file = written(strips.write_sound(folder, now.clip, "", ("Scene", "ramp")))
+    with strip_sound.temporary_folder() as folder:
+        file = written(strip_sound.write(folder, now.clip, "", ("Scene", "ramp")))
         with wave.open(str(file)) as wav:
             samples = np.frombuffer(wav.readframes(wav.getnframes()), "<i2") / 2.0**15
     assert len(samples) == 192 * 2000

@@ -17,6 +17,7 @@ from heads import (
 )
 
 from selftalk_blender.core.create import FaceShapes, create_face_shapes
+from selftalk_blender.core.landmarks import NAMES, template_landmarks
 from selftalk_blender.core.surface import border_of, edges_of, islands_of, nearest
 
 SHAPES = {name: index for index, name in enumerate(TEMPLATE.shape_names)}
@@ -65,6 +66,15 @@ def test_the_bundled_head_itself_is_known_by_its_vertices() -> None:
     assert len(made.landmarks) == 0
     for name in MOUTH_SHAPES:
         assert misfit(made.deltas[SHAPES[name]], TEMPLATE.shape_deltas[SHAPES[name]])[0] < 0.01
+
+
+def test_landmarks_of_a_stranger_are_found(stranger) -> None:
+    made, vertices, _, _, _ = stranger
+    apart = 10 * np.linalg.norm(made.landmarks - vertices[ICT_LANDMARKS], axis=1)  # mm
+    # Nose and chin are other points there: before the tip, and on the chin's front.
+    strict = [index for index, name in enumerate(NAMES) if name not in ("nose", "chin")]
+    assert apart[strict].max() < 4.0 and apart.max() < 8.0
+    assert made.notices == ()
 
 
 def test_a_stranger_gets_shapes_near_its_own(stranger) -> None:
@@ -136,6 +146,29 @@ def test_lids_meet(stranger) -> None:
     open_by = vertices[upper, 1].min() - vertices[lower, 1].max()
     closed_by = shape[upper, 1].min() - shape[lower, 1].max()
     assert open_by > 0.4 and -0.25 < closed_by < 0.15
+
+
+def test_a_mouth_modelled_open_is_found_opens_further_and_closes_to_where_it_was() -> None:
+    """Between its lips is the throat; and its chin recedes, so is nowhere in front of the lip."""
+    shape = {name: TEMPLATE.shape_deltas[index] for name, index in SHAPES.items()}
+    vertices = VERTICES + 0.5 * shape["jawOpen"]
+    vertices = np.concatenate([vertices, vertices[:1]])  # one more, so that it is not known
+    index = template_landmarks()
+    below = vertices[index[NAMES.index("lower_lip")], 2] - vertices[:, 2]
+    vertices[:, 1] += 0.3 * np.clip(below, 0.0, 0.04)
+    made = result(create_face_shapes(vertices, TRIANGLES))
+    assert made.notices == ()
+    apart = np.linalg.norm(made.landmarks - vertices[index], axis=1)
+    chin = NAMES.index("chin")  # which turns with the jaw: another point is the lowest then
+    assert apart[chin] < 0.008 and np.delete(apart, chin).max() < 0.0032
+    skin = TEMPLATE.regions["skin"]
+    for name in ("jawOpen", "mouthPucker", "mouthSmileLeft"):
+        error = misfit(made.deltas[SHAPES[name], skin], shape[name][skin])[1]
+        assert error < 0.15, f"{name}: {error}"
+    upper, lower = made.deltas[:, index[2:4], 2].T
+    opened, closed = SHAPES["jawOpen"], SHAPES["mouthClose"]
+    assert (upper - lower)[opened] > 0.03
+    assert abs((upper - lower)[[opened, closed]].sum()) < 0.002
 
 
 def test_joined_lips_are_told_of() -> None:

@@ -28,10 +28,10 @@ SHORTER = {"epochs": 1, "reader_epochs": 1, "width": 32, "batch": 1, "warmup": 1
 CHARACTER = f"""
 import bpy, sys
 sys.path.insert(0, {str(ROOT)!r})
-from selftalk_blender.blender import face, interface
+from selftalk_blender.blender import bundled_head, interface
 interface.register()
 bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
-face.add_head(bpy.context, (0.0, 0.0, 0.0))
+bundled_head.add_head(bpy.context, (0.0, 0.0, 0.0))
 bpy.ops.wm.save_as_mainfile(filepath="character.blend")
 """
 

@@ -1,6 +1,6 @@
 """Loss terms: padding that does not count, nothing that is not finite.
 
-Their published numbers are compared where the published checkpoint is: tests/animator/test_vertices.
+Their published numbers are compared in tests/animator/test_vertices.py, where the checkpoint is.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from selftalk_blender.animator.network import Diagram
 from selftalk_blender.training import losses
+
 
 def diagram(frames: list[int], text: list[int]) -> tuple[Diagram, torch.Tensor]:
     """Random, with nonsense beyond the clips."""

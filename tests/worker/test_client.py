@@ -17,8 +17,9 @@ import pytest
 
 from selftalk_blender.core import Motion
 from selftalk_blender.core.errors import SelfTalkError
+from selftalk_blender.core.progress import Progress
 from selftalk_blender.worker import client
-from selftalk_blender.worker.client import AnimateJob, Progress
+from selftalk_blender.worker.client import AnimateJob
 from selftalk_blender.worker.log import LARGEST_LOG, _user, keep_log_in, log_file
 
 ROOT = Path(__file__).parents[2]
@@ -111,7 +112,7 @@ def process() -> int:
     return worker._process.pid
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -145,7 +146,7 @@ def test_part_of_a_clip_becomes_a_motion(clip: Path, tiny_animator: Path, folder
     np.testing.assert_allclose(motion.weights, wanted.weights, atol=1e-5)
     assert len(motion) == 75
     done = [step.done for step in steps]
-    assert len(done) > 2 and done == sorted(done) and steps[0].stage == "Starting the animator"
+    assert len(done) > 2 and done == sorted(done) and steps[0].text == "Starting the animator"
     assert job.notices == []
     assert [path for path in folder.rglob("*") if path.is_file()] == [log_file()]
 
@@ -194,7 +195,7 @@ def test_warmed_up_the_first_job_finds_the_process_there(clip: Path, tiny_animat
     job.start()
     steps = finish(job)
     assert len(job.result()) == 150 and process() == first
-    assert steps[0].stage == "Starting the animator"
+    assert steps[0].text == "Starting the animator"
     client.warm_up(python="/nowhere/python")  # tells nothing: the job will
 
 
@@ -203,12 +204,12 @@ def test_two_jobs_wait_for_each_other(quick: str) -> None:
     jobs = [AnimateJob("c.wav", python=quick) for _ in range(3)]
     for job in jobs:
         job.start()
-    assert [step.stage for step in jobs[1].poll()] == ["Waiting"]
+    assert [step.text for step in jobs[1].poll()] == ["Waiting"]
     jobs[2].cancel()
     steps = finish(jobs[1])
     assert jobs[0].poll() is not None and jobs[0].finished
     assert [len(job.result()) for job in jobs[:2]] == [50, 50]
-    assert steps[-1].stage == "Animating"
+    assert steps[-1].text == "Animating"
 
 
 def test_twenty_jobs_leave_the_memory_flat(clip: Path, tiny_animator: Path) -> None:
@@ -242,7 +243,7 @@ def test_another_python_takes_the_place_of_an_idle_one(tmp_path: Path) -> None:
 
 def test_left_alone_the_process_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its memory is given back."""
-    monkeypatch.setattr(client, "IDLE", 0.3)
+    monkeypatch.setattr("selftalk_blender.worker.process.IDLE", 0.3)
     with pytest.raises(SelfTalkError, match="No"):
         run(
             AnimateJob(
@@ -372,7 +373,7 @@ def test_killed_in_the_middle_the_next_job_starts_anew(quick: str) -> None:
     first = process()
     for job in jobs:
         job.start()
-    wait_for(lambda: any(step.stage == "Animating" for step in jobs[0].poll()))
+    wait_for(lambda: any(step.text == "Animating" for step in jobs[0].poll()))
     os.kill(first, signal.SIGKILL)
     finish(jobs[0])
     with pytest.raises(SelfTalkError, match=r"SIGKILL.*memory.*The log is .*animator\.log"):
@@ -393,7 +394,7 @@ def test_a_process_that_died_in_its_sleep_is_replaced(quick: str) -> None:
 def test_a_process_that_hangs_is_ended(quick: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run(AnimateJob("c.wav", python=quick))
     first = process()
-    monkeypatch.setattr(client, "SILENCE_STARTING", 0.5)
+    monkeypatch.setattr("selftalk_blender.worker.process.SILENCE_STARTING", 0.5)
     os.kill(first, signal.SIGSTOP)
     with pytest.raises(SelfTalkError, match=r"no sign of life for \d+ s.*The log is"):
         run(AnimateJob("c.wav", python=quick))
@@ -407,8 +408,8 @@ def test_at_long_work_the_process_shows_that_it_lives(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One call that takes longer than the longest silence is no hang."""
-    monkeypatch.setattr(client, "SILENCE", 1.8)
-    monkeypatch.setattr(client, "SILENCE_STARTING", 1.8)
+    monkeypatch.setattr("selftalk_blender.worker.process.SILENCE", 1.8)
+    monkeypatch.setattr("selftalk_blender.worker.process.SILENCE_STARTING", 1.8)
     body = (
         "from selftalk_blender.worker import server\n"
         "def load(*_): time.sleep(3.5); raise MemoryError\n"
@@ -456,7 +457,7 @@ def test_cancelled_in_the_middle_the_process_stays_warm(
     soundfile.write(tmp_path / "long.wav", np.tile(samples, 40), rate)
     job = AnimateJob(tmp_path / "long.wav", animator=tiny_animator)
     job.start()
-    wait_for(lambda: any(step.stage == "Animating" for step in job.poll()), 60)
+    wait_for(lambda: any(step.text == "Animating" for step in job.poll()), 60)
     first = process()
     begun = time.monotonic()
     job.cancel()
@@ -473,7 +474,7 @@ def test_cancelled_where_it_does_not_listen_the_process_is_ended(tmp_path: Path)
     """Within half a second of the cancel."""
     job = AnimateJob("clip.wav", python=talker(tmp_path, HELLO + BUSY + "time.sleep(60)"))
     job.start()
-    wait_for(lambda: any(step.stage == "Animating" for step in job.poll()))
+    wait_for(lambda: any(step.text == "Animating" for step in job.poll()))
     first = process()
     job.cancel()
     wait_for(lambda: not alive(first), 0.5 + 0.2)  # this machine may be busy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import site
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,6 +113,7 @@ def test_the_process_finds_the_libraries(monkeypatch: pytest.MonkeyPatch, tmp_pa
     job.start()
     while not job.finished:
         job.poll()
+        time.sleep(0.01)
     with pytest.raises(SelfTalkError, match="that one"):
         job.result()
     assert python.find_python().libraries == ()

@@ -21,11 +21,11 @@ from mathutils import Matrix
 
 from ...core.curves import write_curves
 from ...core.errors import SelfTalkError, operator_reason
-from ...core.files import atomic_path, check_writable, part_of
+from ...core.files import atomic_path, check_name, check_writable, part_of
 from ...core.livelink import write_livelink
 from ...core.progress import Progress
 from ...core.steps import at_last
-from .. import compat, lines, strips, writers
+from .. import compat, lines, mesh_cache, strips
 from ..formats import FORMATS, PRESETS, format_of, usd_name
 from . import caches, curves, exporters, package, sound
 from .cast import COLOURS, Cast, cast_of, left_out, over_four, uncoloured
@@ -78,7 +78,7 @@ def check_faces(context: bpy.types.Context, faces: Sequence[bpy.types.Object], s
             raise SelfTalkError(f"{target.name} is hidden in this scene. Show it to export it.")
         if target.hide_select:
             raise SelfTalkError(f"{target.name} cannot be selected. Allow it in the Outliner.")
-        if name in ("fbx", "glb") and writers.has_cache(target):
+        if name in ("fbx", "glb") and mesh_cache.plays(target):
             raise SelfTalkError(
                 f"{target.name} is animated by a mesh cache, which {known.label} cannot hold. "
                 "Export Alembic or USD, or animate with the output Shape Keys."
@@ -89,7 +89,7 @@ def check_faces(context: bpy.types.Context, faces: Sequence[bpy.types.Object], s
                 f"The shape keys of {target.name} are absolute, which {known.label} cannot hold. "
                 "Tick Relative in its Shape Keys, or export Alembic."
             )
-        alone = keys is not None and target.show_only_shape_key and not writers.has_cache(target)
+        alone = keys is not None and target.show_only_shape_key and not mesh_cache.plays(target)
         if known.holds == "VERTICES" and alone:
             raise SelfTalkError(
                 f"Only one shape key of {target.name} is shown, and {known.label} holds what is "
@@ -272,7 +272,7 @@ def _exporting(
 def _as_points(faces: Sequence[bpy.types.Object]) -> bool:
     """Whether vertices move that no shape key does."""
     return any(
-        writers.has_cache(face)
+        mesh_cache.plays(face)
         or (face.data.shape_keys is not None and not face.data.shape_keys.use_relative)
         for face in faces
     )
@@ -327,6 +327,7 @@ class _Job:
         found = []
         for number, mesh in enumerate(cast.meshes):
             cache = stack.enter_context(part_of(self.path.with_suffix(".mdd")))
+            check_name(cache)  # of what cannot be opened a mesh would just not move
             for done in caches.write_placed(self.context, mesh, cache, self.first, self.last):
                 share = (number + done) / len(cast.meshes)
                 yield Progress(0.1 + 0.6 * share, "Reading the motion")

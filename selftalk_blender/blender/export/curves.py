@@ -11,7 +11,7 @@ from ...core.errors import SelfTalkError
 from ...core.lips import rest_weights
 from ...core.steps import paced
 from ...core.template import bundled_template
-from .. import controls, lines, targets, writers
+from .. import controls, lines, mesh_cache, targets
 
 
 def check(face: bpy.types.Object) -> None:
@@ -48,7 +48,7 @@ def weights_of(
     head = np.zeros((count, 3), np.float32)
     notices = []
     turning = controls.head(face)
-    direct = {} if writers.has_cache(face) else _own_keys(face)
+    direct = {} if mesh_cache.plays(face) else _own_keys(face)
     for line in face.selftalk.lines:
         take = lines.take_of(face, line.id)
         moved = _moved_by(face, line)

@@ -20,7 +20,7 @@ from mathutils import Matrix
 from .. import compat
 from ..face import group_weights, key_positions, set_key
 from ..fcurves import fill_keys, key_path
-from ..writers import play_cache
+from ..mesh_cache import have_play
 from .caches import unsmoothed
 from .cast import Cast
 
@@ -223,7 +223,7 @@ def _copy(
         if own.link == "OBJECT":
             slot.link, slot.material = "OBJECT", own.material
     if each.cache is not None:
-        play_cache(copy.modifiers.new("Cache", "MESH_CACHE"), each.cache, first)
+        have_play(copy.modifiers.new("Cache", "MESH_CACHE"), each.cache, first)
     if each.rig is not None:
         copy.parent = copies[each.rig]
         own = next((m for m in thing.modifiers if m.type == "ARMATURE"), None)
@@ -241,9 +241,7 @@ def _as_seen(context: bpy.types.Context, mesh: bpy.types.Object) -> bpy.types.Me
     with unsmoothed(mesh):
         graph = context.evaluated_depsgraph_get()
         seen = mesh.evaluated_get(graph)
-        return bpy.data.meshes.new_from_object(
-            seen, preserve_all_data_layers=True, depsgraph=graph
-        )
+        return bpy.data.meshes.new_from_object(seen, preserve_all_data_layers=True, depsgraph=graph)
 
 
 def _make_plain(copy: bpy.types.Object) -> None:

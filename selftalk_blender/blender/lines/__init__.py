@@ -39,7 +39,9 @@ from .entries import (
 from .playing import TRACK, arrange, check_lines
 from .renewing import (
     EDITED,
+    changed_by,
     is_edited,
+    lose,
     moving,
     rebake,
     rebaking,
@@ -60,6 +62,7 @@ __all__ = [
     "Spoken",
     "arrange",
     "change",
+    "changed_by",
     "check",
     "check_lines",
     "curves",
@@ -71,6 +74,7 @@ __all__ = [
     "is_lost",
     "keep_dense",
     "line_of",
+    "lose",
     "moving",
     "places_of",
     "places_of_line",

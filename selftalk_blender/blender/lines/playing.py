@@ -8,7 +8,7 @@ import bpy
 import numpy as np
 
 from ...core.errors import SelfTalkError
-from .. import compat, writers
+from .. import compat, shape_keys
 from .. import face as faces
 from ..fcurves import discard, fill_keys, key_name
 from ..marks import LINE, RELATIVE
@@ -73,7 +73,7 @@ def _has_own_action(owner: bpy.types.ID) -> bool:
     """Whether an owner's active action is the artist's, or its slot of one of ours is."""
     data = owner.animation_data
     action = data.action if data is not None else None
-    if action is None or writers.is_ours(action):
+    if action is None or shape_keys.is_dense(action):
         return False
     return LINE not in action or not marked_curves(action, compat.slot_number(data))
 

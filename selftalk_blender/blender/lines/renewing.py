@@ -12,16 +12,19 @@ from ...core.drive import Drive
 from ...core.errors import SelfTalkError
 from ...core.steps import paced
 from ...core.take import Take
-from .. import controls, targets, writers
+from .. import controls, dense, mesh_cache, targets
 from ..fcurves import discard, key_name
-from ..marks import RELATIVE
+from ..marks import LINE, RELATIVE, WAITING
 from ..properties import Line
 from .actions import (
+    REST_LINE,
     Curve,
+    Place,
     action_name,
     columns_of,
     mark_curves,
     marked_curves,
+    owners_of,
     places_of,
     places_of_line,
     remove_curves,
@@ -76,8 +79,8 @@ def rebaking(face: bpy.types.Object, which: Collection[str] | None = None) -> It
     known = [line_id for line_id in known if which is None or line_id in which]
     if not known:
         return
-    if writers.has_cache(face):
-        yield from write_cache(face, (), writers.played_cache(face))
+    if mesh_cache.plays(face):
+        yield from write_cache(face, (), mesh_cache.played(face))
         return
     drive = targets.drive_of(face)
     check(face, drive)
@@ -151,6 +154,40 @@ def _renewing_curves(
     return written
 
 
+def changed_by(face: bpy.types.Object) -> Iterator[bpy.types.ID]:
+    """All of this file's data that `rebaking` may change, in any way but by making it."""
+    known = face.selftalk.lines
+    found = {face, controls.modifier_armature(face)}
+    found |= {part.object for line in known for part in line.parts}
+    with contextlib.suppress(SelfTalkError):  # of which `rebaking` will tell
+        channels = targets.drive_of(face, measure=False).channels
+        found |= {bpy.data.objects.get(channel.object) for channel in channels}
+    for target in found - {None}:
+        yield target
+        if target.type == "MESH":
+            yield target.data.shape_keys or target.data
+    ids = {REST_LINE, *(line.id for line in known)}
+    yield from (action for action in bpy.data.actions if action.get(LINE) in ids)
+
+
+def lose(owner: bpy.types.ID, strip: str, line_id: str) -> None:
+    """What played a line for an owner is without an action: have the line made again.
+
+    Args:
+        strip: its name; "" for the active action.
+    """
+    empty = [(t, s) for t in owner.animation_data.nla_tracks for s in t.strips if s.name == strip]
+    for track, found in empty:
+        unplug(Place(owner, None, 0, track, found))
+    for action in [action for action in bpy.data.actions if action.get(LINE) == line_id]:
+        discard(action)  # of before the slider: nothing plays it
+    for face in bpy.data.objects:
+        line = find(face, line_id)
+        if line is not None and owner in owners_of(face, line) and face.library is None:
+            controls.break_seal(face, line_id)
+            face[WAITING] = " ".join({*face.get(WAITING, "").split(), line_id})
+
+
 def moving(face: bpy.types.Object, line_id: str, spoken: Spoken) -> Iterator[float]:
     """Have a line stand where its strip stands now, from its take alone, bit by bit.
 
@@ -166,8 +203,8 @@ def moving(face: bpy.types.Object, line_id: str, spoken: Spoken) -> Iterator[flo
     """
     take, line = take_to_move(face, line_id, spoken), find(face, line_id)
     assert line is not None
-    if writers.has_cache(face):
-        yield from write_cache(face, [(spoken, take)], writers.played_cache(face))
+    if mesh_cache.plays(face):
+        yield from write_cache(face, [(spoken, take)], mesh_cache.played(face))
     elif change(line, spoken) in ("", "Moved"):
         by = spoken.first_frame - line.first_frame
         yield from _moving_keys(face, line_id, by)
@@ -245,15 +282,15 @@ def removing(face: bpy.types.Object, line_id: str) -> Iterator[float]:
     if any(twin.data == face.data for twin in twins_of(face, line)):
         forget(face, line)  # its curves are also the other's
         return
-    if writers.has_cache(face):
+    if mesh_cache.plays(face):
         if any(has_take(face, other.id) for other in face.selftalk.lines if other != line):
-            yield from write_cache(face, (), writers.played_cache(face), gone=line_id)
+            yield from write_cache(face, (), mesh_cache.played(face), gone=line_id)
             forget(face, find(face, line_id))
             return
-        writers.remove_cache(face)
+        mesh_cache.remove(face)
     clear_line(face, line)
     if not has_take(face, line_id):
-        writers.remove_dense(face)
+        dense.release(face)
     forget(face, line)
     arrange(face)
 
@@ -264,9 +301,11 @@ def written_frames(face: bpy.types.Object) -> tuple[int, int] | None:
     Raises:
         SelfTalkError: its cache file is missing.
     """
+    if mesh_cache.plays(face):
+        return mesh_cache.written_frames(face)
     ranges = [tuple(line.key_range) for line in face.selftalk.lines]
-    if not ranges or writers.has_cache(face):
-        return writers.written_frames(face)
+    if not ranges:
+        return dense.written_frames(face)
     for line in face.selftalk.lines:
         for place in places_of_line(face, line.id):
             if place.strip is not None:  # the artist may have moved it

@@ -15,10 +15,10 @@ from ...core.aside import aside
 from ...core.drive import Channel, Drive
 from ...core.errors import SelfTalkError
 from ...core.motion import Motion
-from ...core.steps import paced
+from ...core.steps import paced, told
 from ...core.take import Take
 from ...core.template import bundled_template
-from .. import compat, controls, writers
+from .. import compat, controls, dense, mesh_cache, shape_keys
 from .. import face as faces
 from ..marks import LINE, RELATIVE, TAKES
 from .actions import (
@@ -45,12 +45,12 @@ def check(face: bpy.types.Object, drive: Drive) -> None:
         SelfTalkError: what stands in the way, and what to do about it.
     """
     faces.usable(face)
-    writers.check_modifiers(face)
+    mesh_cache.check_modifiers(face)
     everything = (*drive.channels, *controls.head_channels(face))
     for target, channels in _by_object(everything).items():
         names = {channel.path for channel in channels if channel.kind == "KEY"}
         if names:
-            writers.check_keys(target)
+            shape_keys.check(target)
             keys = target.data.shape_keys
             lacking = names - set(keys.key_blocks.keys() if keys is not None else ())
             if target == face:
@@ -104,7 +104,7 @@ def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iter
     try:
         data = yield from paced(aside(take.to_bytes), 0.05)
         todo = [(new, take)]
-        if writers.has_cache(face):
+        if mesh_cache.plays(face):
             for other in other_lines(face, (new.id,)):
                 todo.append(other)
                 yield 0.05
@@ -127,7 +127,7 @@ def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iter
     _forget_dense(face, (new.id,))
     for line in made:
         line.put(face)
-    writers.remove_cache(face)
+    mesh_cache.remove(face)
     store_take(face, new.id, data)
     yield 1.0
 
@@ -143,7 +143,7 @@ def write_cache(
     Args:
         gone: id of a line that is left out; it is the caller's to remove.
 
-    Yields, raises: as `writers.write_mesh_cache`.
+    Yields, raises: as `mesh_cache.write`.
     """
     data: dict[str, bytes] = {}
     todo: list[tuple[Spoken, Motion, int]] = []
@@ -155,7 +155,7 @@ def write_cache(
         todo.append((spoken, eased, first))
     together = aside(lambda: compose([(eased, first) for _, eased, first in todo]))
     motion, first_frame = yield from paced(together, 0.0)
-    with contextlib.closing(writers.write_mesh_cache(face, motion, first_frame, path)) as writing:
+    with contextlib.closing(mesh_cache.write(face, motion, first_frame, path)) as writing:
         for done in writing:
             if done < 1.0:
                 yield done
@@ -172,7 +172,7 @@ def write_cache(
 
 def _forget_dense(face: bpy.types.Object, new: Collection[str]) -> None:
     """A line without a take, of an animator of the face's own, does not stay beside others."""
-    writers.remove_dense(face)
+    dense.release(face)
     takes = face.get(TAKES, {})
     for other in [line.id for line in face.selftalk.lines]:
         if other not in new and other not in takes:
@@ -206,13 +206,9 @@ class Made:
                 self.actions[owner] = self._new_slot(face, owner)
             action, slot = self.actions[owner]
             writing = write_curves(action, slot, self.baked, ours, relative)
-            while True:
-                try:
-                    done = next(writing)
-                except StopIteration as end:
-                    written = end.value
-                    break
-                yield (number + done) / len(columns)
+            written = yield from told(
+                writing, lambda done, begun=number: (begun + done) / len(columns)
+            )
             for curve in written:
                 self.sums[owner, curve] = self.baked.sums[ours[curve]]
         for owner, (action, slot) in list(self.actions.items()):
@@ -276,13 +272,13 @@ def create_keys(
             if own and most > STILL and channel.path not in present:
                 wanted[channel.path] = None
     if wanted:
-        yield from writers.create_head_keys(face, list(wanted), created)
+        yield from shape_keys.add_of_head(face, list(wanted), created)
 
 
 def _undo(face: bpy.types.Object, had_keys: bool, created: list[str], made: Sequence[Made]) -> None:
     for line in made:
         line.discard()
-    writers.remove_keys(face, had_keys, created)
+    shape_keys.take_back(face, had_keys, created)
 
 
 def keep_dense(face: bpy.types.Object, spoken: Spoken, key_range: tuple[int, int]) -> None:
