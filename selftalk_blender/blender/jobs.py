@@ -5,6 +5,7 @@ Behind a window jobs wait for each other: one runs, the others stand in line.
 
 from __future__ import annotations
 
+import sys
 import time
 import traceback
 from collections.abc import Callable, Generator
@@ -119,6 +120,8 @@ class Refusable:
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
+        if sys._getframe().f_back is not None:
+            glance.forget()  # a script asks, not Blender: it may have changed anything just now
         reason = cls.problem(context)
         if reason:
             cls.poll_message_set(reason)
@@ -149,6 +152,7 @@ class JobOperator:
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         manager = context.window_manager
+        glance.forget()
         _rest_controls()
         try:
             steps = self.steps(context)
@@ -171,6 +175,7 @@ class JobOperator:
         finally:
             steps.close()
             manager.progress_end()
+            glance.forget()
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         if bpy.app.background or context.window is None:

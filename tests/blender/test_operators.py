@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import bpy
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from animators import ramp, stand_in
 
 import selftalk_blender
-from selftalk_blender.blender import animate, compat, lines, operators, panels, strips
+from selftalk_blender.blender import animate, compat, glance, lines, operators, panels, strips
 from selftalk_blender.core.template import bundled_template
 
 
@@ -147,6 +148,21 @@ def test_a_button_says_why_it_is_greyed_out(clip) -> None:
     assert "No sound strip is chosen" in operators.animate_problem(bpy.context)
     with pytest.raises(RuntimeError, match="has no motion yet"):
         bpy.ops.selftalk.export(filepath="out.fbx", file_format="fbx")
+
+
+def test_a_script_in_a_window_is_never_told_what_was_true_before(face, clip, monkeypatch) -> None:
+    """There answers are kept for the panels, as this pretends."""
+    seen = SimpleNamespace(app=SimpleNamespace(background=False), types=bpy.types)
+    monkeypatch.setattr(glance, "bpy", seen)
+    settings = bpy.context.scene.selftalk
+    settings.sound_file = ""
+    assert not bpy.ops.selftalk.animate_from_audio.poll()
+    settings.sound_file = str(clip)
+    assert bpy.ops.selftalk.animate_from_audio.poll()
+    assert operators.export_problem(bpy.context, "json")
+    assert bpy.ops.selftalk.animate_from_audio() == {"FINISHED"}
+    assert not operators.export_problem(bpy.context, "json")
+    glance.forget()
 
 
 def test_an_animator_that_fails_leaves_everything_as_before(
