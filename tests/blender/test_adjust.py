@@ -13,6 +13,7 @@ from scenes import play
 
 from selftalk_blender.blender import (
     adjust,
+    bundled_head,
     compat,
     controls,
     jobs,
@@ -21,7 +22,6 @@ from selftalk_blender.blender import (
     mesh_cache,
     targets,
 )
-from selftalk_blender.blender import face as faces
 from selftalk_blender.core import Motion, aside, bundled_template
 from selftalk_blender.core.controls import Controls, apply
 from selftalk_blender.core.errors import SelfTalkError
@@ -758,7 +758,7 @@ def test_undo_before_all_lines_have_followed_a_slider(
 
 
 def test_undo_of_one_faces_slider_while_those_of_two_wait(undo, monkeypatch) -> None:
-    names = "SelfTalk Head", faces.add_head(bpy.context, (1.0, 0.0, 0.0)).name
+    names = "SelfTalk Head", bundled_head.add_head(bpy.context, (1.0, 0.0, 0.0)).name
     speak(again(names[1]), "two", 40)
     push("two faces")
     before = [state(name) for name in names]

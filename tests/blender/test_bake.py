@@ -34,7 +34,7 @@ class Talks:
     finished = True
     started: list[str] = []
 
-    def __init__(self, clip, start, stop, python, device, animator, *_) -> None:
+    def __init__(self, clip, *_, animator=None, **__) -> None:
         self.clip, self.notices = Path(clip), [f"Spoken by {animator}."]
         self.loudness = np.zeros(25, np.float32)
 
