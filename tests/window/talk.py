@@ -139,6 +139,25 @@ def drag(scene: bpy.types.Scene) -> Iterator[float]:
     hands.xdotool("key", "ctrl+shift+z")
     yield from settle()
     report["redone"] = state()
+    for step in ("Then", "Later"):  # alike: undo may leave in memory what is the same in both
+        bpy.ops.ed.undo_push(message=step)
+    hands.xdotool("mousemove", *SLIDER)
+    yield 0.3
+    hands.xdotool("click", "--repeat", 2, "--delay", 60, 1)
+    yield 0.3
+    hands.xdotool("key", "ctrl+a")
+    hands.xdotool("type", "0.5")
+    hands.xdotool("key", "Return")  # nothing is baked before the slider's own step
+    yield from settle()
+    report["typed"] = state()
+    hands.xdotool("mousemove", 500, 400)
+    yield 0.3
+    hands.xdotool("key", "ctrl+z")
+    yield from settle()
+    report["typed undone"] = state()
+    hands.xdotool("key", "ctrl+shift+z")
+    yield from settle()
+    report["typed redone"] = state()
 
 
 def picture(number: int) -> None:

@@ -85,6 +85,9 @@ def test_a_dragged_slider_and_its_keys_are_one_undo_step(display: str, tmp_path:
     assert all(after["keys"][name] != value for name, value in before["keys"].items())
     assert seen["undone"] == before
     assert seen["redone"] == after
+    assert seen["typed"]["strength"] == 0.5 and seen["typed"]["keys"] != after["keys"]
+    assert seen["typed undone"] == after
+    assert seen["typed redone"] == seen["typed"]
     assert seen["slices"] > 1
     assert seen["held"] < 0.1  # 0.03 where the machine is quiet
 
