@@ -160,12 +160,13 @@ class SELFTALK_OT_animate_from_audio(jobs.Refusable, jobs.JobOperator, bpy.types
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
         plan = plan_from_settings(context)
         self.face = plan.face
-        self.title = f"{plan.face}: {plan.heard.clip.name}"
+        self.title = f"{context.scene.selftalk.face.name}: {plan.heard.clip.name}"
         return animate.run(plan)
 
     def finish(self, context: bpy.types.Context, result: animate.Result) -> None:
-        note_result(bpy.data.objects[self.face], result)
-        self.report({"INFO"}, f"{self.face}: {result.text}")
+        target = face.again(bpy.data.objects, self.face)
+        note_result(target, result)
+        self.report({"INFO"}, f"{target.name}: {result.text}")
         for notice in result.notices:
             self.report({"WARNING"}, notice)
 

@@ -193,6 +193,19 @@ def test_interrupted_the_lines_that_are_done_are_one_undo_step(scene, head, monk
     assert not len(bpy.data.objects["SelfTalk Head"].selftalk.lines)
 
 
+def test_names_that_change_meanwhile_lose_no_line(scene, head) -> None:
+    steps = dialogue.animate_all(bpy.context)
+    while not next(steps).waiting:  # the animator is at work
+        pass
+    head.name, scene.name = "Anna", "Shot 10"
+    assert run(steps).animated == ["ramp", "reply"]
+    assert [(line.name, line.scene) for line in head.selftalk.lines] == [
+        ("ramp", "Shot 10"),
+        ("reply", "Shot 10"),
+    ]
+    assert head.selftalk.result
+
+
 def test_one_undo_step_takes_all_lines_back(scene, head) -> None:
     bpy.context.preferences.edit.use_global_undo = True
     bpy.ops.ed.undo_push(message="before")
@@ -452,7 +465,8 @@ def test_a_face_of_a_checkpoint_of_its_own_has_one_line_and_says_so(scene, head)
     plan = operators.plan_of(bpy.context, head, strip="ramp")
     own = animate.dataclasses.replace(plan, template=Path("x.ply"))
     report = dialogue.Report()
-    todo = [("ramp", "Anna", own), ("reply", "Anna", own), ("other", "Bob", own)]
+    anna, bob = head.session_uid, add_face("Bob").session_uid
+    todo = [("ramp", anna, own), ("reply", anna, own), ("other", bob, own)]
     dialogue._refuse_second_lines(todo, report)
     assert [name for name, *_ in todo] == ["ramp", "other"]
     assert "one line at a time: ramp" in report.failed["reply"]
@@ -460,7 +474,7 @@ def test_a_face_of_a_checkpoint_of_its_own_has_one_line_and_says_so(scene, head)
 
 def test_placing_what_is_not_animated_says_so(scene, head) -> None:
     with pytest.raises(SelfTalkError, match="ramp is not animated yet"):
-        list(dialogue.place(scene.name, "ramp", scene.name, head.name))
+        list(dialogue.place(scene.session_uid, "ramp", scene.session_uid, head.session_uid))
 
 
 @pytest.mark.parametrize("rate", [(24, 1.001), (30, 1.001)])
