@@ -20,6 +20,7 @@ from ..core.template import bundled_template
 from . import controls, fcurves, jobs, lines, mesh_cache, operators, panels
 from . import face as faces
 from .marks import WAITING
+from .paragraph import OURS
 
 # What a preset sets besides the defaults of PRESET_CONTROLS; blinks and the like stay as chosen.
 PRESETS = {
@@ -408,7 +409,9 @@ class SELFTALK_OT_controls_preset(_ControlsOperator, bpy.types.Operator):
     bl_label = "Controls Preset"
 
     preset: bpy.props.EnumProperty(
-        name="Preset", items=[(key, name, text) for key, (name, text, _) in PRESETS.items()]
+        name="Preset",
+        items=[(key, name, text) for key, (name, text, _) in PRESETS.items()],
+        translation_context=OURS,
     )
 
     @classmethod
@@ -481,7 +484,8 @@ class SELFTALK_MT_controls_presets(bpy.types.Menu):
 
     def draw(self, context: bpy.types.Context) -> None:
         for key, (name, _, _) in PRESETS.items():
-            self.layout.operator("selftalk.controls_preset", text=name).preset = key
+            row = self.layout.operator("selftalk.controls_preset", text=name, translate=False)
+            row.preset = key
         self.layout.separator()
         bpy.types.Menu.draw_preset(self, context)
 
@@ -544,6 +548,7 @@ class _SubPanel(panels.SidebarPanel):
 
 class SELFTALK_PT_regions(_SubPanel, bpy.types.Panel):
     bl_label = "Regions"
+    bl_translation_context = OURS
 
     def draw(self, context: bpy.types.Context) -> None:
         column = sliders(self.layout, not adjust_problem(context))

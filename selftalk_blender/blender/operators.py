@@ -125,11 +125,19 @@ def note_result(target: bpy.types.Object, result: animate.Result) -> None:
 
 
 class SELFTALK_OT_add_face(bpy.types.Operator):
-    """Add SelfTalk's head at the 3D cursor and choose it as the face"""
+    """Add SelfTalk's head at the 3D cursor, or on top of what would hide it there, and choose it \
+as the face"""
 
     bl_idname = "selftalk.add_face"
     bl_label = "Add Face"
     bl_options = {"REGISTER", "UNDO"}
+
+    location: bpy.props.FloatVectorProperty(
+        name="Location",
+        description="Where the neck stands; the 3D cursor where not given",
+        subtype="TRANSLATION",
+        options={"SKIP_SAVE"},
+    )
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
@@ -138,9 +146,21 @@ class SELFTALK_OT_add_face(bpy.types.Operator):
             return False
         return True
 
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        if not self.properties.is_property_set("location"):
+            self.location = context.scene.cursor.location
+            around = bundled_head.hidden_by(context, self.location)
+            if around is not None:
+                self.location.z = bundled_head.top_of(around)
+                text = f"The 3D cursor is inside {around.name}, so the head stands on top of it"
+                self.report({"INFO"}, text)
+        return self.execute(context)
+
     def execute(self, context: bpy.types.Context) -> set[str]:
+        if not self.properties.is_property_set("location"):
+            self.location = context.scene.cursor.location
         try:
-            head = bundled_head.add_head(context, tuple(context.scene.cursor.location))
+            head = bundled_head.add_head(context, tuple(self.location))
         except SelfTalkError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
