@@ -137,6 +137,7 @@ class SceneSettings(bpy.types.PropertyGroup):
         name="File",
         description="The sound file, or video with sound, to animate from",
         subtype="FILE_PATH",
+        options=compat.RELATIVE_PATH,
         update=_file_chosen,
     )
     start_frame: bpy.props.IntProperty(
@@ -388,6 +389,7 @@ class FaceSettings(bpy.types.PropertyGroup):
             "selftalk_cache beside the .blend"
         ),
         subtype="DIR_PATH",
+        options=compat.RELATIVE_PATH,
     )
     animator: bpy.props.StringProperty(
         name="Animator",
@@ -397,6 +399,7 @@ class FaceSettings(bpy.types.PropertyGroup):
             "which knows SelfTalk's head and MakeHuman"
         ),
         subtype="FILE_PATH",
+        options=compat.RELATIVE_PATH,
     )
     template: bpy.props.StringProperty(
         name="Template",
@@ -405,6 +408,7 @@ class FaceSettings(bpy.types.PropertyGroup):
             "move: .ply, .obj, .npy, .npz, or templates.pkl"
         ),
         subtype="FILE_PATH",
+        options=compat.RELATIVE_PATH,
     )
     subject: bpy.props.StringProperty(
         name="Subject",

@@ -128,6 +128,21 @@ def test_what_hides_a_head_at_the_cursor_is_known(perspective) -> None:
     assert bundled_head.hidden_by(seen_from(7.0), origin) is None
 
 
+@pytest.mark.filterwarnings("error")
+def test_paths_may_begin_where_the_blend_is(face, tmp_path) -> None:
+    """Blender 4.5 and later warn of a path whose property does not say so."""
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "talk.blend"))
+    settings = bpy.context.scene.selftalk
+    ramp(tmp_path / "ramp.wav")
+    settings.sound_file = "//ramp.wav"
+    face.selftalk.cache_folder = "//cache"
+    assert bpy.ops.selftalk.animate_from_audio() == {"FINISHED"}
+    assert bpy.ops.selftalk.export(filepath="//talk.csv", with_sound=False) == {"FINISHED"}
+    assert (tmp_path / "talk.csv").is_file()
+    face.selftalk.animator = face.selftalk.template = "//own.safetensors"
+    assert str(tmp_path / "own.safetensors") in operators.animate_problem(bpy.context)
+
+
 def test_a_sound_file_makes_the_face_talk(face, clip) -> None:
     assert bpy.ops.selftalk.animate_from_audio() == {"FINISHED"}
     assert lines.written_frames(face)[0] == 11
