@@ -1,6 +1,6 @@
 """Runs inside a Blender with a window: presses Animate from Audio there.
 
-    blender --factory-startup -P tests/window/talk.py -- REPORT CLIP (finish|cancel|queue|drag)
+    blender --factory-startup -P tests/window/talk.py -- REPORT CLIP (finish|cancel|queue|drag|ask)
 
 Writes what was seen to REPORT (JSON) and ends Blender.
 """
@@ -19,7 +19,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 import hands
 
 import selftalk_blender
-from selftalk_blender.blender import adjust, compat, interface, jobs
+from selftalk_blender.blender import adjust, compat, glance, interface, jobs, operators
 
 TAB = "SelfTalk"
 REPORT, CLIP, MODE = sys.argv[sys.argv.index("--") + 1 :]
@@ -37,6 +37,9 @@ def steps() -> Iterator[float]:
     yield 1.0
     if MODE == "drag":
         yield from drag(scene)
+        return
+    if MODE == "ask":
+        yield from ask(scene)
         return
     hands.focus()
     report["operator"] = list(bpy.ops.selftalk.animate_from_audio("INVOKE_DEFAULT"))
@@ -65,6 +68,33 @@ def steps() -> Iterator[float]:
         bpy.ops.ed.undo()
         report["actions after undo"] = len(bpy.data.actions)
     yield 1.0
+
+
+def ask(scene: bpy.types.Scene) -> Iterator[float]:
+    """Ask a button whether it can be pressed, while the panel asks the same with every drawing."""
+    button = operators.SELFTALK_OT_animate_from_audio
+    polls: list[bool] = []
+    forgotten: list[bool] = []
+    problem, forget = button.problem, glance.forget
+
+    def counted(context: bpy.types.Context) -> str:
+        polls.append(True)
+        return problem(context)
+
+    def counted_forget() -> None:
+        forgotten.append(True)
+        forget()
+
+    button.problem, glance.forget = staticmethod(counted), counted_forget
+    for _ in range(10):
+        glance.redraw()
+        yield 0.1
+    report["drawn"], report["forgotten by drawing"] = len(polls), len(forgotten)
+    report["answers"] = []
+    face = scene.selftalk.face
+    for chosen in (face, None, face):  # with no event in between, by which Blender could tell us
+        scene.selftalk.face = chosen
+        report["answers"].append(bpy.ops.selftalk.animate_from_audio.poll())
 
 
 SLIDER = (949, 151)  # where Strength is

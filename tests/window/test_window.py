@@ -77,6 +77,14 @@ def test_escape_cancels_and_leaves_nothing(display: str, tmp_path: Path) -> None
     assert (seen["result"], seen["actions"], seen["strips"]) == ("", 0, 0)
 
 
+def test_a_script_is_answered_anew_and_drawing_by_what_is_known(
+    display: str, tmp_path: Path
+) -> None:
+    seen = press(display, tmp_path, "ask")
+    assert seen["answers"] == [True, False, True]
+    assert seen["drawn"] >= 5 and seen["forgotten by drawing"] == 0
+
+
 def test_a_dragged_slider_and_its_keys_are_one_undo_step(display: str, tmp_path: Path) -> None:
     seen = press(display, tmp_path, "drag")
     before, dragged, after = seen["before"], seen["dragged"], seen["after"]
