@@ -1,6 +1,6 @@
 """Runs inside a Blender with a window: presses Animate from Audio there.
 
-    blender --factory-startup -P tests/window/talk.py -- REPORT CLIP (finish|cancel|queue|drag|ask)
+    blender --factory-startup -P tests/window/talk.py -- REPORT CLIP (finish|cancel|queue|drag)
 
 Writes what was seen to REPORT (JSON) and ends Blender.
 """
@@ -38,9 +38,8 @@ def steps() -> Iterator[float]:
     if MODE == "drag":
         yield from drag(scene)
         return
-    if MODE == "ask":
+    if MODE == "cancel":
         yield from ask(scene)
-        return
     hands.focus()
     report["operator"] = list(bpy.ops.selftalk.animate_from_audio("INVOKE_DEFAULT"))
     if MODE == "queue":
@@ -95,6 +94,7 @@ def ask(scene: bpy.types.Scene) -> Iterator[float]:
     for chosen in (face, None, face):  # with no event in between, by which Blender could tell us
         scene.selftalk.face = chosen
         report["answers"].append(bpy.ops.selftalk.animate_from_audio.poll())
+    button.problem, glance.forget = staticmethod(problem), forget
 
 
 SLIDER = (949, 151)  # where Strength is
