@@ -221,9 +221,11 @@ def run(
     if frames == 0:
         raise SelfTalkError(f"{heard.clip.name} is too short to animate.")
     notices = list(said.notices)
+    starting, waiting = max(said.ready - begun, 0.0), time.monotonic()
+    yield from out_of_edit_mode([plan.face], ANIMATOR_SHARE)
+    begun += time.monotonic() - waiting
     yield Progress(ANIMATOR_SHARE, "Writing")
     first, last = yield from _write(plan, said, frames, notices, caching)
-    starting = max(said.ready - begun, 0.0)
     return Result(
         first_frame=first,
         frames=last - first + 1,
@@ -242,7 +244,6 @@ def _write(
     caching: dict[str, lines.New] | None,
 ) -> Generator[Progress, None, tuple[int, int]]:
     """Write line and strip, both or neither; returns first and last frame of the motion."""
-    yield from out_of_edit_mode([plan.face], ANIMATOR_SHARE)
     scene, face = again(bpy.data.scenes, plan.scene), again(bpy.data.objects, plan.face)
     if scene is None or face is None or scene.objects.get(face.name) != face:
         raise SelfTalkError("The face was removed meanwhile. Animate it again.")
