@@ -17,7 +17,7 @@ from ..core.aside import aside
 from ..core.errors import SelfTalkError
 from ..core.steps import paced
 from ..core.template import bundled_template
-from . import controls, fcurves, jobs, lines, mesh_cache, operators, panels
+from . import controls, fcurves, glance, jobs, lines, mesh_cache, operators, panels
 from . import face as faces
 from .marks import WAITING
 from .paragraph import OURS
@@ -70,11 +70,15 @@ def _problem(face: bpy.types.Object | None) -> str:
         return operators.NO_FACE
     if jobs.running is not None:
         return jobs.BUSY
-    try:
-        faces.check_own(face)
-    except SelfTalkError as error:
-        return str(error)
-    return ""
+
+    def ask() -> str:
+        try:
+            lines.check_lines(face)
+        except SelfTalkError as error:
+            return str(error)
+        return ""
+
+    return glance.once("lines", (face,), ask)
 
 
 def adjust_problem(context: bpy.types.Context) -> str:
