@@ -85,6 +85,8 @@ def status(
         return Status(NEW, "Not animated yet")
     now = lines.spoken(line.id, sequencer.name, strip.name, heard, tuple(line.taken))
     change = lines.change(line, now)
+    if not change and lines.is_unplayed(face, line):
+        return Status(OLD, "Its keys were taken off the face: press Animate All")
     if not change:
         return Status(CURRENT, "Up to date")
     if lines.has_take(face, line.id) and lines.reaches(line, now):

@@ -14,7 +14,7 @@ from ...core.steps import paced
 from ...core.take import Take
 from .. import controls, dense, mesh_cache, targets
 from ..fcurves import discard, key_name
-from ..marks import LINE, RELATIVE, WAITING
+from ..marks import LINE, RELATIVE, SEALS, WAITING
 from ..properties import Line
 from .actions import (
     REST_LINE,
@@ -224,7 +224,13 @@ def moving(face: bpy.types.Object, line_id: str, spoken: Spoken) -> Iterator[flo
 
 def is_edited(face: bpy.types.Object, line: Line) -> bool:
     """Whether the artist has edited or reduced the keys of a line."""
-    return controls.is_touched(face, line.id)
+    return controls.is_touched(face, line.id) and not is_unplayed(face, line)
+
+
+def is_unplayed(face: bpy.types.Object, line: Line) -> bool:
+    """Whether a line had curves, and the artist has taken them off the face."""
+    had = len(face.get(SEALS, {}).get(line.id, ())) > 0
+    return had and not mesh_cache.plays(face) and not places_of_line(face, line.id)
 
 
 def take_to_move(face: bpy.types.Object, line_id: str, spoken: Spoken) -> Take:
