@@ -506,8 +506,9 @@ class SELFTALK_MT_controls_presets(bpy.types.Menu):
         for key, (name, _, _) in PRESETS.items():
             row = self.layout.operator("selftalk.controls_preset", text=name, translate=False)
             row.preset = key
-        self.layout.separator()
-        bpy.types.Menu.draw_preset(self, context)
+        if bpy.utils.preset_paths(OWN_PRESETS):  # without any, Blender speaks of missing paths
+            self.layout.separator()
+            bpy.types.Menu.draw_preset(self, context)
 
 
 def _show_preset(name: str) -> None:
