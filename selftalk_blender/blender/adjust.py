@@ -455,7 +455,7 @@ class SELFTALK_OT_save_preset(AddPresetBase, bpy.types.Operator):
 
     preset_menu = "SELFTALK_MT_controls_presets"
     preset_subdir = OWN_PRESETS
-    preset_defines = ("controls = bpy.context.scene.selftalk.face.selftalk.controls",)
+    preset_defines = ()  # Blender 4.3 cannot use any where its Python is 3.13, as Debian's is
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
@@ -466,7 +466,8 @@ class SELFTALK_OT_save_preset(AddPresetBase, bpy.types.Operator):
 
     @property
     def preset_values(self) -> list[str]:
-        return [f"controls.{name}" for name in controls.defaults() if name not in OF_ONE_FACE]
+        names = [name for name in controls.defaults() if name not in OF_ONE_FACE]
+        return [f"bpy.context.scene.selftalk.face.selftalk.controls.{name}" for name in names]
 
     @classmethod
     def description(cls, context: bpy.types.Context, properties: bpy.types.OperatorProperties):
