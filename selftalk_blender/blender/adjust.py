@@ -17,9 +17,10 @@ from ..core.aside import aside
 from ..core.errors import SelfTalkError
 from ..core.steps import paced
 from ..core.template import bundled_template
-from . import controls, fcurves, jobs, lines, mesh_cache, operators, panels
+from . import controls, fcurves, glance, jobs, lines, mesh_cache, operators, panels
 from . import face as faces
 from .marks import WAITING
+from .paragraph import OURS
 
 # What a preset sets besides the defaults of PRESET_CONTROLS; blinks and the like stay as chosen.
 PRESETS = {
@@ -69,11 +70,15 @@ def _problem(face: bpy.types.Object | None) -> str:
         return operators.NO_FACE
     if jobs.running is not None:
         return jobs.BUSY
-    try:
-        faces.check_own(face)
-    except SelfTalkError as error:
-        return str(error)
-    return ""
+
+    def ask() -> str:
+        try:
+            lines.check_lines(face)
+        except SelfTalkError as error:
+            return str(error)
+        return ""
+
+    return glance.once("lines", (face,), ask)
 
 
 def adjust_problem(context: bpy.types.Context) -> str:
@@ -408,7 +413,9 @@ class SELFTALK_OT_controls_preset(_ControlsOperator, bpy.types.Operator):
     bl_label = "Controls Preset"
 
     preset: bpy.props.EnumProperty(
-        name="Preset", items=[(key, name, text) for key, (name, text, _) in PRESETS.items()]
+        name="Preset",
+        items=[(key, name, text) for key, (name, text, _) in PRESETS.items()],
+        translation_context=OURS,
     )
 
     @classmethod
@@ -481,7 +488,8 @@ class SELFTALK_MT_controls_presets(bpy.types.Menu):
 
     def draw(self, context: bpy.types.Context) -> None:
         for key, (name, _, _) in PRESETS.items():
-            self.layout.operator("selftalk.controls_preset", text=name).preset = key
+            row = self.layout.operator("selftalk.controls_preset", text=name, translate=False)
+            row.preset = key
         self.layout.separator()
         bpy.types.Menu.draw_preset(self, context)
 
@@ -544,6 +552,7 @@ class _SubPanel(panels.SidebarPanel):
 
 class SELFTALK_PT_regions(_SubPanel, bpy.types.Panel):
     bl_label = "Regions"
+    bl_translation_context = OURS
 
     def draw(self, context: bpy.types.Context) -> None:
         column = sliders(self.layout, not adjust_problem(context))

@@ -19,6 +19,10 @@ NEW_STRIP_NAMES = bpy.app.version >= (5, 2, 0)
 NEW_STRIPS = bpy.app.version >= (4, 4, 0)
 # Workspaces may edit the sequencer of another scene than the one on view since 5.0.
 SEQUENCER_SCENES = bpy.app.version >= (5, 0, 0)
+# Options of a property that takes paths from the .blend on (//): since 4.5 Blender wants to know.
+RELATIVE_PATH: set[str] = (
+    {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
+)
 # The wheel of 4.2 is built without sound; every Blender with a window has it.
 HAS_SOUND: bool = bpy.app.build_options.audaspace
 # Files (by their names in `formats.FORMATS`) that it is built without, as Debian's is.

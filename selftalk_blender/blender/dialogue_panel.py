@@ -10,6 +10,7 @@ import bpy
 from ..core.errors import SelfTalkError
 from ..core.words import counted
 from . import animate, casting, compat, dialogue, glance, jobs, lines, panels, strips
+from .paragraph import OURS
 
 
 def stands(context: bpy.types.Context, strip: Any) -> tuple[str, dialogue.Status]:
@@ -123,7 +124,9 @@ class SELFTALK_OT_assign_strip(bpy.types.Operator):
 
     strip: bpy.props.StringProperty(name="Strip", description="Name of the sound strip")
     face: bpy.props.StringProperty(
-        name="Face", description="Name of the face; where empty, by name, channel or choice"
+        name="Face",
+        description="Name of the face; where empty, by name, channel or choice",
+        translation_context=OURS,
     )
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
@@ -191,8 +194,9 @@ class SELFTALK_UL_strips(bpy.types.UIList):
     ) -> None:
         face, now = stands(context, item)
         row = layout.split(factor=0.55)
-        row.label(text=item.name, icon=dialogue.ICONS[now.kind])
-        button = row.operator("selftalk.assign_strip", text=face or "No Face", emboss=False)
+        row.label(text=item.name, icon=dialogue.ICONS[now.kind], translate=False)
+        said = face or "No Face"
+        button = row.operator("selftalk.assign_strip", text=said, emboss=False, translate=False)
         button.strip, button.face = item.name, face
 
     def filter_items(

@@ -6,6 +6,7 @@ import bpy
 
 from ..core.errors import SelfTalkError
 from ..core.progress import Progress
+from . import face as faces
 from . import glance, jobs, operators, rigs
 from .panels import SELFTALK_PT_face, SidebarPanel, paragraph
 
@@ -45,12 +46,12 @@ class SELFTALK_OT_measure_rig(jobs.Refusable, jobs.JobOperator, bpy.types.Operat
 
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
         target = context.scene.selftalk.face
-        self.face = target.name
+        self.face = target.session_uid
         return (Progress(done, "Measuring the rig") for done in rigs.calibrate(target))
 
     def finish(self, context: bpy.types.Context, result: None) -> None:
-        found = rigs.summary(rigs.find(bpy.data.objects[self.face]))
-        self.report({"INFO"}, f"{self.face}: {found}")
+        target = faces.again(bpy.data.objects, self.face)
+        self.report({"INFO"}, f"{target.name}: {rigs.summary(rigs.find(target))}")
 
 
 class SELFTALK_PT_rig(SidebarPanel, bpy.types.Panel):

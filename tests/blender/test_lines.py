@@ -324,8 +324,12 @@ def test_while_a_strip_is_tweaked_nothing_is_changed(head) -> None:
     ):
         with pytest.raises(SelfTalkError, match="being tweaked. Leave Tweak Mode"):
             act()
+    bpy.context.scene.selftalk.face = head
+    for problem in (adjust.adjust_problem, adjust.reduce_problem, adjust.bake_problem):
+        assert "Leave Tweak Mode" in problem(bpy.context)  # so that no slider moves in vain
     head.selftalk.use_nla = True
     data.use_tweak_mode = False
+    assert not adjust.adjust_problem(bpy.context)
     assert weights(head, 35)[JAW] > 0.45 and len(line_strips(head)) == 2
 
 
