@@ -82,9 +82,8 @@ def adjust_problem(context: bpy.types.Context) -> str:
     problem = _problem(face)
     if problem:
         return problem
-    if len(face.selftalk.lines) and not any(
-        lines.take_of(face, line.id) for line in face.selftalk.lines
-    ):
+    known = face.selftalk.lines
+    if len(known) and not any(lines.has_take(face, line.id) for line in known):
         return "Lines of an animator of the face's own have no controls."
     return controls.locked(face)
 
@@ -108,7 +107,7 @@ def bake_problem(context: bpy.types.Context) -> str:
     problem = _problem(face)
     if problem:
         return problem
-    if not any(lines.take_of(face, line.id) for line in face.selftalk.lines):
+    if not any(lines.has_take(face, line.id) for line in face.selftalk.lines):
         return "No line of this face was kept to be baked again. Animate it first."
     return ""
 
@@ -211,8 +210,17 @@ def _curves(face: bpy.types.Object, line_id: str) -> list[tuple[bpy.types.ID, bp
     return [
         (owner, curve)
         for owner, curve, _ in lines.curves(face, line_id)
-        if len(curve.keyframe_points) and not len(curve.modifiers)
+        if len(curve.keyframe_points) and not len(curve.modifiers) and _moves(owner, curve)
     ]
+
+
+def _moves(owner: bpy.types.ID, curve: bpy.types.FCurve) -> bool:
+    """Whether what a curve moves is there: the artist may have removed a shape key or a bone."""
+    try:
+        owner.path_resolve(curve.data_path)
+    except ValueError:
+        return False
+    return True
 
 
 def _name(owner: bpy.types.ID, curve: bpy.types.FCurve) -> tuple[str, str, int]:
@@ -334,10 +342,10 @@ def _reach_mm(owner: bpy.types.Object, path: str) -> float:
 
 def bake_lines(face: bpy.types.Object) -> jobs.Steps:
     """Make the keys of all lines of a face again, or its mesh cache, whatever was edited."""
-    face.pop(WAITING, None)
     with contextlib.closing(lines.rebaking(face)) as work:
         for done in work:
             yield jobs.Progress(done, "Baking again")
+    face.pop(WAITING, None)  # not before: where this is closed, those that wait go on waiting
     face.selftalk.controls.problem = ""
 
 
