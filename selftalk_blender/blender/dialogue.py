@@ -154,9 +154,11 @@ def _work_off(
     todo: list[Task], sequencer: str, scene: str, report: Report
 ) -> Iterator[animate.Progress]:
     """Strip by strip, each a line as curves at once; a mesh cache after its face's last strip."""
+    caches = {face: _cache(face, todo) for _, face, _ in todo}
     new: dict[str, dict[str, lines.New]] = {}  # by face and strip, for its mesh cache
     for number, (strip, face, plan) in enumerate(todo):
-        caching = new.setdefault(face, {}) if _cache(face, todo) is not None else None
+        cache = caches[face]
+        caching = new.setdefault(face, {}) if cache is not None else None
         if plan is None:
             work = place(sequencer, strip, scene, face, caching)
         else:
@@ -166,8 +168,9 @@ def _work_off(
         except SelfTalkError as error:
             report.failed[strip] = str(error)
             (caching or {}).pop(strip, None)
-        if caching and all(face != later for _, later, _ in todo[number + 1 :]):
-            yield from _write_cache(face, caching, todo, (number, len(todo)), report)
+        last = all(face != later for _, later, _ in todo[number + 1 :])
+        if cache is not None and caching and last:
+            yield from _write_cache(face, cache, caching, (number, len(todo)), report)
     for strip, _, plan in todo:
         if strip not in report.failed:
             (report.placed if plan is None else report.animated).append(strip)
@@ -184,15 +187,16 @@ def _cache(face: str, todo: list[Task]) -> Path | None:
 
 def _write_cache(
     face: str,
+    path: Path,
     caching: dict[str, lines.New],
-    todo: list[Task],
     place: tuple[int, int],
     report: Report,
 ) -> Iterator[animate.Progress]:
     def work() -> Iterator[animate.Progress]:
-        path = _cache(face, todo)
-        assert path is not None
-        for done in lines.write_cache(bpy.data.objects[face], list(caching.values()), path):
+        target = bpy.data.objects.get(face)
+        if target is None:
+            raise SelfTalkError(f"{face} was removed or renamed meanwhile. Animate it again.")
+        for done in lines.write_cache(target, list(caching.values()), path):
             yield animate.Progress(done, "Writing the mesh cache")
 
     try:
@@ -226,7 +230,7 @@ def _to_do(
     report: Report,
 ) -> Generator[animate.Progress, None, list[Task]]:
     """All that needs it; the rest is noted."""
-    sequencer, scene = bpy.data.scenes[sequencer_name], bpy.data.scenes[scene_name]
+    sequencer, scene = strips.find_scene(sequencer_name), strips.find_scene(scene_name)
     todo: list[Task] = []
     said = casting.cast(sequencer, scene)
     for strip in strips.sound_strips(sequencer):
@@ -288,7 +292,7 @@ def place(
     Raises:
         SelfTalkError: strip, face or line are gone, or more must be animated.
     """
-    sequencer, scene = bpy.data.scenes[sequencer_name], bpy.data.scenes[scene_name]
+    sequencer, scene = strips.find_scene(sequencer_name), strips.find_scene(scene_name)
     strip = strips.find_strip(sequencer, strip_name)
     face = scene.objects.get(face_name)
     heard = strips.heard(sequencer, strip, scene)
@@ -318,7 +322,7 @@ def _place_all(sequencer: str, scene: str) -> Generator[animate.Progress, None, 
 
 def _moved(sequencer_name: str, scene_name: str) -> Generator[animate.Progress, None, list[Task]]:
     """Each line that stands elsewhere than its strip."""
-    sequencer, scene = bpy.data.scenes[sequencer_name], bpy.data.scenes[scene_name]
+    sequencer, scene = strips.find_scene(sequencer_name), strips.find_scene(scene_name)
     todo: list[Task] = []
     said = casting.cast(sequencer, scene)
     for strip in strips.sound_strips(sequencer):

@@ -103,9 +103,7 @@ def _mix_down(scene_name: str, strip_name: str, path: Path) -> Iterator[float]:
 
 
 def _strip_to_mix(scene_name: str, strip_name: str) -> tuple[bpy.types.Scene, Any]:
-    scene = bpy.data.scenes.get(scene_name)
-    if scene is None:
-        raise SelfTalkError(f"Scene {scene_name} is gone. Animate the strip again.")
+    scene = strips.find_scene(scene_name)
     return scene, strips.find_strip(scene, strip_name)
 
 

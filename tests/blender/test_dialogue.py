@@ -547,3 +547,24 @@ def test_a_mesh_cache_is_written_once_for_all_lines(scene, head, tmp_path, monke
     bpy.ops.selftalk.place_lines()
     assert written == [2, 2]
     assert kinds() == {"ramp": "CURRENT", "reply": "CURRENT"}
+
+
+def test_what_is_renamed_while_jobs_wait_is_a_sentence_and_the_rest_goes_on(
+    scene, head, tmp_path
+) -> None:
+    anna = add_face("Anna")
+    strips.add_strip(scene, ramp(tmp_path / "anna.wav"), 300)
+    strip("anna").channel = 9
+    head.selftalk.output, head.selftalk.cache_folder = "MESH_CACHE", str(tmp_path / "cache")
+    work = patiently(dialogue.animate_all(bpy.context))
+    while not next(work).text.startswith("reply"):
+        pass
+    head.name = "Other"
+    report = run(work)
+    assert report.animated == ["anna"] and len(anna.selftalk.lines) == 1
+    assert sorted(report.failed) == ["ramp", "reply"] and not len(head.selftalk.lines)
+    assert all("renamed meanwhile" in reason for reason in report.failed.values())
+    work = dialogue.place_all(bpy.context)
+    scene.name = "Shot 2"
+    with pytest.raises(SelfTalkError, match="Scene Scene was removed or renamed meanwhile"):
+        next(work)
