@@ -391,16 +391,13 @@ class SELFTALK_OT_bake_again(jobs.Refusable, jobs.JobOperator, bpy.types.Operato
     bl_options = {"UNDO"}
 
     problem = staticmethod(bake_problem)
+    stays = "the lines that were done stay"
 
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
         return bake_lines(context.scene.selftalk.face)
 
     def finish(self, context: bpy.types.Context, result: None) -> None:
         pass
-
-    def cancelled(self, context: bpy.types.Context, kind: str = "INFO") -> set[str]:
-        self.report({kind}, "Cancelled; the lines that were done stay")
-        return {"FINISHED"}  # and so one undo step takes them back
 
 
 class _ControlsOperator(jobs.Refusable):

@@ -50,6 +50,7 @@ out. When cancelled, lines that are done stay"""
     )
 
     problem = staticmethod(all_problem)
+    stays = "the lines that were done stay"
 
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
         return dialogue.animate_all(context, self.everything)
@@ -58,10 +59,6 @@ out. When cancelled, lines that are done stay"""
         self.report({"INFO"}, result.text)
         for strip, reason in result.failed.items():
             self.report({"WARNING"}, f"{strip}: {reason}")
-
-    def cancelled(self, context: bpy.types.Context, kind: str = "INFO") -> set[str]:
-        self.report({"INFO"}, "Cancelled; the lines that were done stay")
-        return {"FINISHED"}  # and so one undo step takes them back
 
 
 class SELFTALK_OT_place_lines(jobs.Refusable, jobs.JobOperator, bpy.types.Operator):
@@ -72,6 +69,7 @@ class SELFTALK_OT_place_lines(jobs.Refusable, jobs.JobOperator, bpy.types.Operat
     bl_options = {"UNDO"}
 
     problem = staticmethod(all_problem)
+    stays = "the lines that were placed stay"
 
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
         return dialogue.place_all(context)
@@ -83,10 +81,6 @@ class SELFTALK_OT_place_lines(jobs.Refusable, jobs.JobOperator, bpy.types.Operat
         text = f"{counted(count, 'line')} placed" if count else "All lines are in their places"
         self.report({"INFO"}, text)
         return {"FINISHED"} if count else {"CANCELLED"}
-
-    def cancelled(self, context: bpy.types.Context, kind: str = "INFO") -> set[str]:
-        self.report({kind}, "Cancelled; the lines that were placed stay")
-        return {"FINISHED"}  # and so one undo step takes them back
 
 
 class SELFTALK_OT_remove_line(jobs.JobOperator, bpy.types.Operator):
