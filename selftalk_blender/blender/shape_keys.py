@@ -108,7 +108,8 @@ def dense_action(target: bpy.types.Object) -> bpy.types.Action | None:
     keys = target.data.shape_keys
     data = keys.animation_data if keys is not None else None
     action = data.action if data is not None else None
-    return action if action is not None and is_dense(action) else None
+    playing = action is not None and is_dense(action) and compat.playing_curves(keys)
+    return action if playing else None
 
 
 def driven(target: bpy.types.Object) -> frozenset[str]:

@@ -384,13 +384,14 @@ def test_keyed_bones_play():
     rig = rig_of(head)
     still = characters.shown(head)
     motion = np.concatenate([weights(jawOpen=x) for x in (0.0, 0.2, 0.4, 0.0)])
-    action = compat.new_action("talk", rig)
+    action = bpy.data.actions.new("talk")
+    slot = compat.add_slot(action, rig)
     for channel, values in zip(drive.channels, drive(motion).T, strict=True):
-        curve = compat.owner_curves(action, rig).new(channel.path, index=channel.index)
+        curve = compat.slot_curves(action, slot).new(channel.path, index=channel.index)
         curve.keyframe_points.add(len(values))
         for point, (frame, value) in zip(curve.keyframe_points, enumerate(values, 1), strict=True):
             point.co = frame, value
-    compat.assign_action(rig, action)
+    compat.play_action(rig.animation_data_create(), action, slot)
     opened = []
     for frame in range(1, 5):
         at = scenes.play(head, frame)
