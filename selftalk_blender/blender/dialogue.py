@@ -11,6 +11,7 @@ from typing import Any
 import bpy
 
 from ..core.errors import SelfTalkError
+from ..core.progress import Progress
 from . import animate, casting, compat, lines, mesh_cache, operators, strips
 
 NEW, CURRENT, MOVED, OLD, MUTED, UNFIT = "NEW", "CURRENT", "MOVED", "OLD", "MUTED", "UNFIT"
@@ -126,7 +127,7 @@ def lost_lines(
 
 def animate_all(
     context: bpy.types.Context, everything: bool = False
-) -> Generator[animate.Progress, None, Report]:
+) -> Generator[Progress, None, Report]:
     """Animate all strips that are not up to date, each with the face that says it.
 
     A strip that fails is reported, and the rest goes on. Lines that only moved are placed anew
@@ -142,7 +143,7 @@ def animate_all(
 
 def _run_all(
     context: bpy.types.Context, sequencer: str, scene: str, everything: bool
-) -> Generator[animate.Progress, None, Report]:
+) -> Generator[Progress, None, Report]:
     """`animate_all`; how the strips stand is seen when its turn comes."""
     report = Report()
     todo = yield from _to_do(context, sequencer, scene, everything, report)
@@ -150,9 +151,7 @@ def _run_all(
     return report
 
 
-def _work_off(
-    todo: list[Task], sequencer: str, scene: str, report: Report
-) -> Iterator[animate.Progress]:
+def _work_off(todo: list[Task], sequencer: str, scene: str, report: Report) -> Iterator[Progress]:
     """Strip by strip, each a line as curves at once; a mesh cache after its face's last strip."""
     caches = {face: _cache(face, todo) for _, face, _ in todo}
     new: dict[str, dict[str, lines.New]] = {}  # by face and strip, for its mesh cache
@@ -191,13 +190,13 @@ def _write_cache(
     caching: dict[str, lines.New],
     place: tuple[int, int],
     report: Report,
-) -> Iterator[animate.Progress]:
-    def work() -> Iterator[animate.Progress]:
+) -> Iterator[Progress]:
+    def work() -> Iterator[Progress]:
         target = bpy.data.objects.get(face)
         if target is None:
             raise SelfTalkError(f"{face} was removed or renamed meanwhile. Animate it again.")
         for done in lines.write_cache(target, list(caching.values()), path):
-            yield animate.Progress(done, "Writing the mesh cache")
+            yield Progress(done, "Writing the mesh cache")
 
     try:
         yield from _told(work(), place, face)
@@ -207,19 +206,17 @@ def _write_cache(
 
 def _animate(
     strip: str, face: str, plan: animate.Plan, caching: dict[str, lines.New] | None
-) -> Iterator[animate.Progress]:
+) -> Iterator[Progress]:
     result = yield from animate.run(plan, caching=caching)
     operators.note_result(bpy.data.objects[face], result)
 
 
-def _told(
-    work: Iterator[animate.Progress], place: tuple[int, int], what: str
-) -> Iterator[animate.Progress]:
+def _told(work: Iterator[Progress], place: tuple[int, int], what: str) -> Iterator[Progress]:
     """Progress of work as that of all, of which it is part number place[0] of place[1]."""
     with contextlib.closing(work):
         for step in work:
             done = (place[0] + step.done) / place[1]
-            yield animate.Progress(done, f"{what}: {step.text}", step.waiting)
+            yield Progress(done, f"{what}: {step.text}", step.waiting)
 
 
 def _to_do(
@@ -228,13 +225,13 @@ def _to_do(
     scene_name: str,
     everything: bool,
     report: Report,
-) -> Generator[animate.Progress, None, list[Task]]:
+) -> Generator[Progress, None, list[Task]]:
     """All that needs it; the rest is noted."""
     sequencer, scene = strips.find_scene(sequencer_name), strips.find_scene(scene_name)
     todo: list[Task] = []
     said = casting.cast(sequencer, scene)
     for strip in strips.sound_strips(sequencer):
-        yield animate.Progress(0.0, LOOKING)
+        yield Progress(0.0, LOOKING)
         face = said[strip.name]
         now = status(sequencer, strip, scene, face)
         if now.kind == MUTED:
@@ -283,7 +280,7 @@ def place(
     scene_name: str,
     face_name: str,
     caching: dict[str, lines.New] | None = None,
-) -> Iterator[animate.Progress]:
+) -> Iterator[Progress]:
     """Have the line of a strip stand where the strip stands now, without the animator.
 
     Args:
@@ -305,28 +302,28 @@ def place(
         return
     with contextlib.closing(lines.moving(face, line.id, now)) as work:
         for done in work:
-            yield animate.Progress(done, "Placing")
+            yield Progress(done, "Placing")
 
 
-def place_all(context: bpy.types.Context) -> Generator[animate.Progress, None, Report]:
+def place_all(context: bpy.types.Context) -> Generator[Progress, None, Report]:
     """Have all lines stand where their strips stand now, without the animator."""
     return _place_all(compat.sequencer_scene(context).name, context.scene.name)
 
 
-def _place_all(sequencer: str, scene: str) -> Generator[animate.Progress, None, Report]:
+def _place_all(sequencer: str, scene: str) -> Generator[Progress, None, Report]:
     report = Report()
     todo = yield from _moved(sequencer, scene)
     yield from _work_off(todo, sequencer, scene, report)
     return report
 
 
-def _moved(sequencer_name: str, scene_name: str) -> Generator[animate.Progress, None, list[Task]]:
+def _moved(sequencer_name: str, scene_name: str) -> Generator[Progress, None, list[Task]]:
     """Each line that stands elsewhere than its strip."""
     sequencer, scene = strips.find_scene(sequencer_name), strips.find_scene(scene_name)
     todo: list[Task] = []
     said = casting.cast(sequencer, scene)
     for strip in strips.sound_strips(sequencer):
-        yield animate.Progress(0.0, LOOKING)
+        yield Progress(0.0, LOOKING)
         face = said[strip.name]
         if status(sequencer, strip, scene, face).kind == MOVED:
             todo.append((strip.name, face.name, None))

@@ -8,8 +8,10 @@ from typing import Any
 import bpy
 
 from ..core.errors import SelfTalkError
+from ..core.progress import Progress
 from ..core.words import counted
-from . import animate, casting, compat, dialogue, glance, jobs, lines, panels, strips
+from . import casting, compat, dialogue, glance, jobs, lines, panels, strips
+from .paragraph import paragraph
 
 
 def stands(context: bpy.types.Context, strip: Any) -> tuple[str, dialogue.Status]:
@@ -102,7 +104,7 @@ class SELFTALK_OT_remove_line(jobs.JobOperator, bpy.types.Operator):
     def _remove(self, face: bpy.types.Object, line_id: str) -> jobs.Steps:
         with contextlib.closing(lines.removing(face, line_id)) as work:
             for done in work:
-                yield animate.Progress(done, "Writing")
+                yield Progress(done, "Writing")
 
     def finish(self, context: bpy.types.Context, result: None) -> None:
         pass
@@ -247,7 +249,7 @@ class SELFTALK_PT_dialogue(panels.SidebarPanel, bpy.types.Panel):
         if index >= len(items) or items[index].type != "SOUND":
             return
         _, now = stands(context, items[index])
-        panels.paragraph(self.layout, context, now.text, dialogue.ICONS[now.kind])
+        paragraph(self.layout, context, now.text, dialogue.ICONS[now.kind])
 
 
 CLASSES = (

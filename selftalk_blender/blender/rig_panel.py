@@ -6,8 +6,9 @@ import bpy
 
 from ..core.errors import SelfTalkError
 from ..core.progress import Progress
-from . import glance, jobs, operators, rigs
-from .panels import SELFTALK_PT_face, SidebarPanel, paragraph
+from . import face, glance, jobs, rigs
+from .panels import SELFTALK_PT_face, SidebarPanel
+from .paragraph import paragraph
 
 
 def measure_problem(context: bpy.types.Context) -> str:
@@ -16,7 +17,7 @@ def measure_problem(context: bpy.types.Context) -> str:
         return jobs.BUSY
     target = context.scene.selftalk.face
     if target is None:
-        return operators.NO_FACE
+        return face.NO_FACE
     found = _look(target)
     return found if isinstance(found, str) else ""
 
