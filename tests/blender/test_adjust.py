@@ -192,6 +192,36 @@ def test_reduced_lines_are_kept_until_bake_again(head) -> None:
     assert len(curves(head)["jawOpen"].keyframe_points) > 1.5 * count
 
 
+def test_what_is_gone_from_the_mesh_is_not_reduced(head) -> None:
+    speak(head)
+    head.shape_key_remove(head.data.shape_keys.key_blocks["jawOpen"])
+    assert bpy.ops.selftalk.reduce_keys() == {"FINISHED"}
+    assert len(curves(head)["jawOpen"].keyframe_points) > FRAMES
+    assert len(curves(head)["mouthClose"].keyframe_points) < FRAMES
+
+
+def test_a_damaged_take_is_a_sentence_and_not_an_error_in_the_panel(head) -> None:
+    speak(head)
+    head[marks.TAKES].pop("one")
+    head[marks.TAKES]["one"] = b"damaged"
+    assert adjust.adjust_problem(bpy.context) == adjust.bake_problem(bpy.context) == ""
+    with pytest.raises(RuntimeError, match="take cannot be read.*Animate the line again"):
+        bpy.ops.selftalk.bake_again()
+    head.selftalk.controls.strength = 0.5
+    assert "take cannot be read" in head.selftalk.controls.problem
+
+
+def test_lines_that_wait_still_do_after_bake_again_was_cancelled(head) -> None:
+    speak(head)
+    head[marks.WAITING] = "one"
+    steps = adjust.bake_lines(head)
+    next(steps)
+    steps.close()
+    assert head[marks.WAITING] == "one"
+    run(adjust.bake_lines(head))
+    assert marks.WAITING not in head
+
+
 def test_bake_again_is_linear_again_even_with_as_many_keys(head) -> None:
     speak(head)
     frames = np.arange(len(curves(head)["jawOpen"].keyframe_points))

@@ -23,7 +23,6 @@ from pace import paced, quietest
 
 import selftalk_blender
 from selftalk_blender.blender import (
-    animate,
     compat,
     interface,
     jobs,
@@ -34,6 +33,7 @@ from selftalk_blender.blender import (
 )
 from selftalk_blender.core import Motion, bundled_template
 from selftalk_blender.core.errors import SelfTalkError
+from selftalk_blender.core.progress import Progress
 from selftalk_blender.worker import client
 from selftalk_blender.worker.log import log_file
 
@@ -129,7 +129,7 @@ class Button(jobs.JobOperator):
             for step in range(10):
                 if self.error and step == 5:
                     raise SelfTalkError(self.error)
-                yield animate.Progress(step / 10, "Working", self.waiting)
+                yield Progress(step / 10, "Working", self.waiting)
         except GeneratorExit:
             self.closed = True
             raise
@@ -242,7 +242,7 @@ def test_only_what_takes_seconds_is_offered_to_be_redone() -> None:
 
 def test_a_job_takes_short_turns(window: Window) -> None:
     """It gives way at once where it waits."""
-    work = (animate.Progress(i / 9, "Writing", waiting=i == 3) for i in range(10))
+    work = (Progress(i / 9, "Writing", waiting=i == 3) for i in range(10))
     job = jobs.Job(work)
     job.advance()
     assert job.progress.done == pytest.approx(1 / 3)
@@ -385,7 +385,7 @@ def test_blender_ends_in_good_order_while_numbers_are_crunched() -> None:
 def test_what_is_removed_under_a_jobs_feet_is_a_sentence(window: Window) -> None:
     class Removed(Button):
         def work(self) -> jobs.Steps:
-            yield animate.Progress(0.0, "Working")
+            yield Progress(0.0, "Working")
             raise ReferenceError
 
     window.press(Removed())
