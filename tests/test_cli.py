@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 from selftalk_blender import cli, doctor
-from selftalk_blender.core import FaceTemplate, Motion
+from selftalk_blender.core import FaceTemplate, Motion, progress
 from selftalk_blender.core.progress import ProgressLine
 from selftalk_blender.core.template import ASSETS
 
@@ -28,11 +28,14 @@ needs_animator = pytest.mark.skipif(
 )
 
 
-def test_the_progress_line_tells_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+class Terminal(io.StringIO):
+    """A terminal's stderr."""
 
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_progress_line_tells_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     monkeypatch.setattr(sys, "stderr", Terminal())
@@ -42,6 +45,22 @@ def test_the_progress_line_tells_the_time_left(monkeypatch: pytest.MonkeyPatch) 
     assert sys.stderr.getvalue() == "\r2/7 a.wav: Animating 25%, 1:30 left"
     line.clear()
     assert sys.stderr.getvalue().endswith("\r")
+
+
+def test_a_line_that_renews_itself_is_no_wider_than_the_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would wrap, and each renewal would begin another line."""
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(progress, "_terminal_columns", lambda: 20)
+    line = progress.StatusLine()
+    line.show("こんにちは、世界。こんにちは。")  # each two columns wide
+    line.show("a\nb\udcff")
+    line.show("long" * 20)
+    _, wide, odd, long = sys.stderr.getvalue().split("\r")
+    assert wide == "こんにちは、世界。"
+    assert odd == "a?b?" + " " * 14
+    assert long == "long" * 4 + "lon"
 
 
 @pytest.mark.parametrize(
