@@ -152,10 +152,9 @@ def test_animate_writes_the_motion_of_a_clip(
     assert [path.name for path in tmp_path.iterdir()] == ["motion.npz"]
 
 
-def test_animate_moves_a_template_of_ones_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The chosen subject of its file reaches the animator, and its motion the file."""
+@pytest.fixture
+def moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An animator that moves any template, by three frames."""
     from selftalk_blender import animator
 
     class Moves:
@@ -170,6 +169,12 @@ def test_animate_moves_a_template_of_ones_own(
     monkeypatch.setattr(
         animator, "load_animator", lambda path, device=None, template=None: Moves(template)
     )
+
+
+def test_animate_moves_a_template_of_ones_own(
+    tmp_path: Path, moves: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The chosen subject of its file reaches the animator, and its motion the file."""
     faces = {"FaceTalk_1": np.eye(4, 3), "FaceTalk_2": np.full((4, 3), 2.0)}
     (tmp_path / "templates.pkl").write_bytes(pickle.dumps(faces))
     output = tmp_path / "motion.npz"
@@ -179,6 +184,18 @@ def test_animate_moves_a_template_of_ones_own(
     assert "FaceTalk_1, FaceTalk_2; say which" in capsys.readouterr().err
     assert cli.main([*command, "--subject", "FaceTalk_2"]) == 0
     assert np.array_equal(Motion.load(output).vertices(), np.full((3, 4, 3), 3.0))
+
+
+def test_names_that_the_terminal_cannot_show(
+    tmp_path: Path, moves: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a file that takes what is said on Windows, whose encoding has few letters."""
+    np.save(tmp_path / "face.npy", np.eye(4, 3))
+    said = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(said, "ascii"))
+    command = ["animate", str(ASSETS / "sample.ogg"), "-o", str(tmp_path / "声.npz")]
+    assert cli.main([*command, "--template", str(tmp_path / "face.npy")]) == 0
+    assert b"\\u58f0.npz: 3 frames at 30 fps" in said.getvalue()
 
 
 @needs_animator

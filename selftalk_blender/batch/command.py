@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib.util
-import io
 import os
 import signal
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,9 +38,6 @@ def run(options: argparse.Namespace, blender: str = "") -> int:
     crew = Cluster(options.ray, options.jobs) if options.ray is not None else None
     if crew is None and not blender and importlib.util.find_spec("bpy") is None:
         raise ModuleNotFoundError("No module named 'bpy'", name="bpy")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names of files may be in no encoding at all
-            stream.reconfigure(errors="backslashreplace")
     out = Path(options.output).absolute()
     kind = JsonLines if options.json else Quiet if options.quiet else Spoken
     report = kind(len(tasks), out)
@@ -222,15 +218,12 @@ def check(tasks: Sequence[Task], inputs: Iterable[Path]) -> None:
             raise SelfTalkError(f"There is no file {name}. Name another, or leave it out.")
         read.add(os.path.realpath(name))
     read |= {os.path.realpath(task.clip) for task in tasks}
-    folders: dict[str, str] = {}  # resolved once each
+    resolved = functools.cache(os.path.realpath)  # few folders have many files
     for task in tasks:
         suffixes = [*task.settings.formats, *(("png", "mp4") if task.settings.preview else ())]
         for suffix in suffixes:
             path = task.path(suffix)
-            parent = str(path.parent)
-            folder = folders.setdefault(parent, "") or os.path.realpath(parent)
-            folders[parent] = folder
-            if os.path.join(folder, path.name) in read:
+            if os.path.join(resolved(path.parent), path.name) in read:
                 raise SelfTalkError(
                     f"A result would replace {path}, which is read. Choose another folder."
                 )
