@@ -32,8 +32,10 @@ def temporary_folder() -> Iterator[Path]:
     """
     try:
         folder = tempfile.mkdtemp(prefix="selftalk-")
-        _left_behind.add(folder)
-        yield Path(folder)
+        try:
+            yield Path(folder)
+        finally:
+            _left_behind.add(folder)  # only now: the next sound's folder is in use when ours goes
     except OSError as error:
         raise SelfTalkError(
             f"The sound cannot be written out for the animator: {error.strerror or error} "
