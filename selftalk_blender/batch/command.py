@@ -16,7 +16,7 @@ from typing import Any
 
 from ..core.errors import SelfTalkError
 from . import manifest, table
-from .clips import Clip, check_places, find_clips
+from .clips import Clip, check_places, find_clips, identity
 from .cluster import Cluster
 from .report import JsonLines, Quiet, Spoken
 from .supervisor import Supervisor
@@ -26,7 +26,10 @@ OTHERS_FACE = (".pth", ".pt")  # published checkpoints
 
 
 def run(options: argparse.Namespace, blender: str = "") -> int:
-    """Bake what the options ask for; returns how many clips failed.
+    """Bake what the options ask for.
+
+    Returns:
+        How many clips failed, and folders could not be read.
 
     Args:
         blender: the program of the Blender that bakes; "" for the bpy module of this Python.
@@ -34,7 +37,8 @@ def run(options: argparse.Namespace, blender: str = "") -> int:
     Raises:
         SelfTalkError: what cannot be done, told before anything starts.
     """
-    tasks = tasks_of(options)
+    unread: list[str] | None = None if options.fail_fast else []
+    tasks = tasks_of(options, unread)
     check(tasks, [Path(options.table)] if options.table else [])
     crew = Cluster(options.ray, options.jobs) if options.ray is not None else None
     if crew is None and not blender and importlib.util.find_spec("bpy") is None:
@@ -45,6 +49,8 @@ def run(options: argparse.Namespace, blender: str = "") -> int:
     out = Path(options.output).absolute()
     kind = JsonLines if options.json else Quiet if options.quiet else Spoken
     report = kind(len(tasks), out)
+    for sentence in unread or ():
+        report.notice(sentence)
     supervisor = Supervisor(
         out,
         min(options.jobs, len(tasks)),
@@ -57,7 +63,7 @@ def run(options: argparse.Namespace, blender: str = "") -> int:
     why = None
     with _orderly():
         try:
-            return supervisor.run(tasks)
+            return supervisor.run(tasks) + len(unread or ())
         except SelfTalkError as error:
             why = str(error)
             raise
@@ -94,8 +100,11 @@ def _orderly() -> Iterator[None]:
             signal.signal(number, before[number])
 
 
-def tasks_of(options: argparse.Namespace) -> list[Task]:
+def tasks_of(options: argparse.Namespace, unread: list[str] | None = None) -> list[Task]:
     """What the options of `selftalk bake` ask for.
+
+    Args:
+        unread: see `find_clips`.
 
     Raises:
         SelfTalkError: nothing, or what cannot be.
@@ -103,7 +112,7 @@ def tasks_of(options: argparse.Namespace) -> list[Task]:
     out = Path(options.output).absolute()
     rows = table.read_table(Path(options.table)) if options.table else []
     if options.clips:
-        clips = find_clips(options.clips, out.resolve(), manifest.made(out.resolve()))
+        clips = find_clips(options.clips, out.resolve(), manifest.made(out.resolve()), unread)
         for missing in rows:  # which would say how nothing is said: a slip of the pen
             if not missing.clip.is_file():
                 raise SelfTalkError(
@@ -115,7 +124,7 @@ def tasks_of(options: argparse.Namespace) -> list[Task]:
         check_places(clips)
     else:
         raise SelfTalkError("No clip is named. Name sound files, folders of them, or a --table.")
-    by_clip = {row.clip.resolve(): row for row in rows}
+    by_clip = {identity(row.clip): row for row in rows}
     general = Settings(
         formats=options.format or USUAL,
         method=options.method,
@@ -133,7 +142,7 @@ def tasks_of(options: argparse.Namespace) -> list[Task]:
         task = Task(
             os.path.abspath(clip.path), str(out), clip.place.as_posix(), general, mesh, target
         )
-        row = by_clip.get(clip.path.resolve())
+        row = by_clip.get(identity(clip.path))
         if row is not None:
             # The name of a face is meant in its own file.
             named = target if row.mesh in (None, mesh) else ""
