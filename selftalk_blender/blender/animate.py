@@ -136,6 +136,7 @@ def plan(
         raise SelfTalkError(NO_FACE)
     if scene.objects.get(face.name) != face:
         raise SelfTalkError(f"{face.name} is not in scene {scene.name}. Choose another face.")
+    strips.check_time(scene)
     animator_file, template_file = (
         strips.absolute(os.fspath(path)) if path else None for path in (animator, template)
     )
