@@ -29,7 +29,14 @@ from ..core.take import Take
 from ..core.words import counted
 from ..worker.python import find_python
 from . import compat, dense, lines, mesh_cache, strips, targets
-from .face import again, chosen_template, correspondence, driven_keys, out_of_edit_mode
+from .face import (
+    NO_FACE,
+    again,
+    chosen_template,
+    correspondence,
+    driven_keys,
+    out_of_edit_mode,
+)
 from .hearing import ANIMATOR_SHARE, Listened, Listening, listen
 from .neutral import Neutral, read_neutral
 from .strips import Heard
@@ -126,9 +133,10 @@ def plan(
         SelfTalkError: why this cannot be done, and what to do about it.
     """
     if face is None:
-        raise SelfTalkError("No face is chosen. Choose the face mesh, or press Add Face.")
+        raise SelfTalkError(NO_FACE)
     if scene.objects.get(face.name) != face:
         raise SelfTalkError(f"{face.name} is not in scene {scene.name}. Choose another face.")
+    strips.check_time(scene)
     animator_file, template_file = (
         strips.absolute(os.fspath(path)) if path else None for path in (animator, template)
     )

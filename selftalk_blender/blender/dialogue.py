@@ -11,6 +11,7 @@ from typing import Any
 import bpy
 
 from ..core.errors import SelfTalkError
+from ..core.progress import Progress
 from . import animate, casting, compat, lines, mesh_cache, operators, strips
 from . import face as faces
 
@@ -129,7 +130,7 @@ def lost_lines(
 
 def animate_all(
     context: bpy.types.Context, everything: bool = False
-) -> Generator[animate.Progress, None, Report]:
+) -> Generator[Progress, None, Report]:
     """Animate all strips that are not up to date, each with the face that says it.
 
     A strip that fails is reported, and the rest goes on. Lines that only moved are placed anew
@@ -163,7 +164,7 @@ def _face(uid: int) -> bpy.types.Object:
 
 def _run_all(
     context: bpy.types.Context, sequencer: int, scene: int, everything: bool
-) -> Generator[animate.Progress, None, Report]:
+) -> Generator[Progress, None, Report]:
     """`animate_all`; how the strips stand is seen when its turn comes."""
     report = Report()
     todo = yield from _to_do(context, sequencer, scene, everything, report)
@@ -171,13 +172,13 @@ def _run_all(
     return report
 
 
-def _work_off(
-    todo: list[Task], sequencer: int, scene: int, report: Report
-) -> Iterator[animate.Progress]:
+def _work_off(todo: list[Task], sequencer: int, scene: int, report: Report) -> Iterator[Progress]:
     """Strip by strip, each a line as curves at once; a mesh cache after its face's last strip."""
+    caches = {face: _cache(face, todo) for _, face, _ in todo}
     new: dict[int, dict[str, lines.New]] = {}  # by face and strip, for its mesh cache
     for number, (strip, face, plan) in enumerate(todo):
-        caching = new.setdefault(face, {}) if _cache(face, todo) is not None else None
+        cache = caches[face]
+        caching = new.setdefault(face, {}) if cache is not None else None
         if plan is None:
             work = place(sequencer, strip, scene, face, caching)
         else:
@@ -187,8 +188,9 @@ def _work_off(
         except SelfTalkError as error:
             report.failed[strip] = str(error)
             (caching or {}).pop(strip, None)
-        if caching and all(face != later for _, later, _ in todo[number + 1 :]):
-            yield from _write_cache(face, caching, todo, (number, len(todo)), report)
+        last = all(face != later for _, later, _ in todo[number + 1 :])
+        if cache is not None and caching and last:
+            yield from _write_cache(face, cache, caching, (number, len(todo)), report)
     for strip, _, plan in todo:
         if strip not in report.failed:
             (report.placed if plan is None else report.animated).append(strip)
@@ -207,17 +209,15 @@ def _cache(face: int, todo: list[Task]) -> Path | None:
 
 def _write_cache(
     face: int,
+    path: Path,
     caching: dict[str, lines.New],
-    todo: list[Task],
     place: tuple[int, int],
     report: Report,
-) -> Iterator[animate.Progress]:
-    def work() -> Iterator[animate.Progress]:
+) -> Iterator[Progress]:
+    def work() -> Iterator[Progress]:
         yield from faces.out_of_edit_mode([face], 0.0)
-        path = _cache(face, todo)
-        assert path is not None
         for done in lines.write_cache(_face(face), list(caching.values()), path):
-            yield animate.Progress(done, "Writing the mesh cache")
+            yield Progress(done, "Writing the mesh cache")
 
     try:
         yield from _told(work(), place, _face(face).name)
@@ -227,19 +227,17 @@ def _write_cache(
 
 def _animate(
     face: int, plan: animate.Plan, caching: dict[str, lines.New] | None
-) -> Iterator[animate.Progress]:
+) -> Iterator[Progress]:
     result = yield from animate.run(plan, caching=caching)
     operators.note_result(_face(face), result)
 
 
-def _told(
-    work: Iterator[animate.Progress], place: tuple[int, int], what: str
-) -> Iterator[animate.Progress]:
+def _told(work: Iterator[Progress], place: tuple[int, int], what: str) -> Iterator[Progress]:
     """Progress of work as that of all, of which it is part number place[0] of place[1]."""
     with contextlib.closing(work):
         for step in work:
             done = (place[0] + step.done) / place[1]
-            yield animate.Progress(done, f"{what}: {step.text}", step.waiting)
+            yield Progress(done, f"{what}: {step.text}", step.waiting)
 
 
 def _to_do(
@@ -248,13 +246,13 @@ def _to_do(
     scene_uid: int,
     everything: bool,
     report: Report,
-) -> Generator[animate.Progress, None, list[Task]]:
+) -> Generator[Progress, None, list[Task]]:
     """All that needs it; the rest is noted."""
     sequencer, scene = _scene(sequencer_uid), _scene(scene_uid)
     todo: list[Task] = []
     said = casting.cast(sequencer, scene)
     for strip in strips.sound_strips(sequencer):
-        yield animate.Progress(0.0, LOOKING)
+        yield Progress(0.0, LOOKING)
         face = said[strip.name]
         now = status(sequencer, strip, scene, face)
         if now.kind == MUTED:
@@ -303,7 +301,7 @@ def place(
     scene_uid: int,
     face_uid: int,
     caching: dict[str, lines.New] | None = None,
-) -> Iterator[animate.Progress]:
+) -> Iterator[Progress]:
     """Have the line of a strip stand where the strip stands now, without the animator.
 
     Args:
@@ -324,28 +322,28 @@ def place(
         return
     with contextlib.closing(lines.moving(face, line.id, now)) as work:
         for done in work:
-            yield animate.Progress(done, "Placing")
+            yield Progress(done, "Placing")
 
 
-def place_all(context: bpy.types.Context) -> Generator[animate.Progress, None, Report]:
+def place_all(context: bpy.types.Context) -> Generator[Progress, None, Report]:
     """Have all lines stand where their strips stand now, without the animator."""
     return _place_all(*_scenes(context))
 
 
-def _place_all(sequencer: int, scene: int) -> Generator[animate.Progress, None, Report]:
+def _place_all(sequencer: int, scene: int) -> Generator[Progress, None, Report]:
     report = Report()
     todo = yield from _moved(sequencer, scene)
     yield from _work_off(todo, sequencer, scene, report)
     return report
 
 
-def _moved(sequencer_uid: int, scene_uid: int) -> Generator[animate.Progress, None, list[Task]]:
+def _moved(sequencer_uid: int, scene_uid: int) -> Generator[Progress, None, list[Task]]:
     """Each line that stands elsewhere than its strip."""
     sequencer, scene = _scene(sequencer_uid), _scene(scene_uid)
     todo: list[Task] = []
     said = casting.cast(sequencer, scene)
     for strip in strips.sound_strips(sequencer):
-        yield animate.Progress(0.0, LOOKING)
+        yield Progress(0.0, LOOKING)
         face = said[strip.name]
         if status(sequencer, strip, scene, face).kind == MOVED:
             todo.append((strip.name, face.session_uid, None))

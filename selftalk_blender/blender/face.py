@@ -20,6 +20,10 @@ from ..core.template import bundled_template
 from .marks import MADE_KEYS
 from .neutral import TEMPLATE_NEEDED, Neutral, check_checkpoint, read_neutral
 
+NO_FACE = "No face is chosen. Choose the face mesh, or press Add Face."
+VERDICTS = 4  # meshes that `check` remembers
+_verdicts: dict[tuple, str] = {}
+
 
 def correspondence(
     face: bpy.types.Object | None,
@@ -91,10 +95,6 @@ def key_names(target: bpy.types.Object) -> tuple[str, ...]:
     """The names of a mesh's shape keys, without the one that the others start from."""
     keys = target.data.shape_keys
     return tuple(keys.key_blocks.keys()[1:]) if keys is not None else ()
-
-
-VERDICTS = 4  # meshes that `check` remembers
-_verdicts: dict[tuple, str] = {}
 
 
 def _match(template: Neutral | None, rest: np.ndarray, edges: np.ndarray) -> Correspondence:
@@ -172,7 +172,7 @@ def usable(face: bpy.types.Object | None) -> bpy.types.Object:
         SelfTalkError: it may not, whatever its vertices are.
     """
     if face is None:
-        raise SelfTalkError("No face is chosen. Choose the face mesh, or press Add Face.")
+        raise SelfTalkError(NO_FACE)
     if face.type != "MESH":
         raise SelfTalkError(f"{face.name} is not a mesh. Choose the face mesh, or press Add Face.")
     check_own(face)

@@ -8,7 +8,8 @@ from ..core.errors import SelfTalkError
 from . import face as faces
 from . import face_shapes, jobs, landmark_empties
 from .marks import SHAPES_RESULT
-from .panels import SidebarPanel, paragraph
+from .panels import SidebarPanel
+from .paragraph import paragraph
 
 
 def problem(context: bpy.types.Context) -> str:

@@ -7,7 +7,8 @@ import bpy
 from ..core.errors import SelfTalkError
 from . import face as faces
 from . import glance, jobs, parts, targets
-from .panels import paragraph
+from .panels import SidebarPanel
+from .paragraph import paragraph
 
 
 def problem_of(context: bpy.types.Context) -> str:
@@ -135,12 +136,9 @@ class SELFTALK_UL_mapping(bpy.types.UIList):
         row.prop(item, "gain", text="", emboss=False)
 
 
-class SELFTALK_PT_shapes(bpy.types.Panel):
+class SELFTALK_PT_shapes(SidebarPanel, bpy.types.Panel):
     bl_label = "Mapping"
     bl_parent_id = "SELFTALK_PT_face"
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = "SelfTalk"
     bl_options = {"DEFAULT_CLOSED"}
 
     @classmethod

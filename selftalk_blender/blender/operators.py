@@ -25,8 +25,6 @@ from . import (
     strips,
 )
 
-NO_FACE = "No face is chosen. Choose the face mesh, or press Add Face."
-
 
 def animate_problem(context: bpy.types.Context) -> str:
     """Why Animate from Audio cannot run now, or "". While a job runs, another may get in line."""
@@ -47,7 +45,7 @@ def export_problem(context: bpy.types.Context, file_format: str) -> str:
         return jobs.BUSY
     target = context.scene.selftalk.face
     if target is None or context.scene.objects.get(target.name) != target:
-        return NO_FACE
+        return face.NO_FACE
 
     def ask() -> str:
         try:
@@ -89,7 +87,7 @@ def plan_of(
         SelfTalkError: why it cannot.
     """
     if target is None:
-        raise SelfTalkError(NO_FACE)
+        raise SelfTalkError(face.NO_FACE)
     python, device = preferences.animator_settings(context)
     return animate.plan(
         context.scene,

@@ -180,7 +180,7 @@ class SELFTALK_PT_export(SidebarPanel, bpy.types.Panel):
             setattr(button, name, getattr(settings, name))
         if jobs.running is not None or not problem:
             return  # the bar above says why; so does the button's tooltip
-        if problem == operators.NO_FACE:
+        if problem == face.NO_FACE:
             layout.label(text="Choose a face first", icon="INFO")
         else:
             paragraph(layout, context, problem, "INFO")

@@ -7,8 +7,9 @@ import bpy
 from ..core.errors import SelfTalkError
 from ..core.progress import Progress
 from . import face as faces
-from . import glance, jobs, operators, rigs
-from .panels import SELFTALK_PT_face, SidebarPanel, paragraph
+from . import glance, jobs, rigs
+from .panels import SELFTALK_PT_face, SidebarPanel
+from .paragraph import paragraph
 
 
 def measure_problem(context: bpy.types.Context) -> str:
@@ -17,7 +18,7 @@ def measure_problem(context: bpy.types.Context) -> str:
         return jobs.BUSY
     target = context.scene.selftalk.face
     if target is None:
-        return operators.NO_FACE
+        return faces.NO_FACE
     found = _look(target)
     return found if isinstance(found, str) else ""
 

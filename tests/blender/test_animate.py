@@ -11,7 +11,7 @@ import pytest
 from animators import SECONDS, opening, ramp, stand_in
 from scenes import patiently
 
-from selftalk_blender.blender import animate, compat, hearing, lines, strips
+from selftalk_blender.blender import animate, compat, export, hearing, lines, strips
 from selftalk_blender.core import Motion, bundled_template
 from selftalk_blender.core.errors import SelfTalkError
 
@@ -110,6 +110,19 @@ def test_a_strip_without_any_of_its_sound_is_refused(head, clip, python) -> None
     strip.sound_offset = 10.0
     with pytest.raises(SelfTalkError, match="plays none of its sound"):
         animate.plan(scene, head, strip=strip.name, python=python)
+
+
+def test_stretched_time_is_refused(head, clip, python) -> None:
+    """The face would be slower than its sound, and a file would end midway."""
+    scene = bpy.context.scene
+    scene.render.frame_map_new = 50
+    with pytest.raises(SelfTalkError, match=r"stretches the time .*\(100 to 50\).* Stretching"):
+        animate.plan(scene, head, clip=clip, python=python)
+    with pytest.raises(SelfTalkError, match="stretches the time"):
+        export.check_faces(bpy.context, [head], ".fbx")
+    scene.render.frame_map_old = 50
+    animate.plan(scene, head, clip=clip, python=python)
+    export.check_faces(bpy.context, [head], ".fbx")
 
 
 def test_a_file_becomes_a_strip_and_a_motion(head, clip, python) -> None:

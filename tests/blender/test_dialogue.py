@@ -323,6 +323,25 @@ def test_a_pause_in_the_volume_rests_the_mouth(scene, head) -> None:
     assert seen(head, 95) == pytest.approx(84 / 24, abs=1e-2)
 
 
+def test_a_line_whose_strip_is_heard_otherwise_in_the_same_frames_is_placed(scene, head) -> None:
+    """A pause in the volume, or other sound in the same strip; where cancelled nothing changes."""
+    bpy.ops.selftalk.animate_all()
+    sound = strip("ramp")
+    for frame, volume in ((1, 1.0), (49, 1.0), (50, 0.0), (80, 0.0), (81, 1.0)):
+        sound.volume = volume
+        sound.keyframe_insert("volume", frame=frame)
+    assert kinds()["ramp"] == "MOVED"
+    before = [seen(head, frame) for frame in (40, 65, 95)]
+    there, work = len(bpy.data.actions), dialogue.place_all(bpy.context)
+    while len(bpy.data.actions) == there:  # until a new one is filled
+        next(work)
+    work.close()
+    assert [seen(head, frame) for frame in (40, 65, 95)] == before
+    assert kinds()["ramp"] == "MOVED" and len(bpy.data.actions) == there
+    assert bpy.ops.selftalk.place_lines() == {"FINISHED"}
+    assert seen(head, 65) < 1e-3 and kinds() == {"ramp": "CURRENT", "reply": "CURRENT"}
+
+
 def test_packed_and_nested_strips_are_animated_too(scene, head, tmp_path) -> None:
     meta = compat.editor_strips(scene.sequence_editor).new_meta("Meta", 9, 1)
     strip("reply").move_to_meta(meta)
@@ -564,3 +583,25 @@ def test_a_mesh_cache_is_written_once_for_all_lines(scene, head, tmp_path, monke
     bpy.ops.selftalk.place_lines()
     assert written == [2, 2]
     assert kinds() == {"ramp": "CURRENT", "reply": "CURRENT"}
+
+
+def test_what_is_removed_while_jobs_wait_is_a_sentence_and_the_rest_goes_on(
+    scene, head, tmp_path
+) -> None:
+    anna = add_face("Anna")
+    strips.add_strip(scene, ramp(tmp_path / "anna.wav"), 300)
+    strip("anna").channel = 9
+    head.selftalk.output, head.selftalk.cache_folder = "MESH_CACHE", str(tmp_path / "cache")
+    work = patiently(dialogue.animate_all(bpy.context))
+    while not next(work).text.startswith("reply"):
+        pass
+    bpy.data.objects.remove(head)
+    report = run(work)
+    assert report.animated == ["anna"] and len(anna.selftalk.lines) == 1
+    assert sorted(report.failed) == ["ramp", "reply"]
+    assert all("removed meanwhile" in reason for reason in report.failed.values())
+    work = dialogue.place_all(bpy.context)
+    bpy.context.window.scene = bpy.data.scenes.new("Shot 2")
+    bpy.data.scenes.remove(scene)
+    with pytest.raises(SelfTalkError, match="scene was removed meanwhile"):
+        next(work)

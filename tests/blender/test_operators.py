@@ -69,7 +69,7 @@ def state(folder: Path) -> dict[str, object]:
         action = keys.animation_data.action if keys is not None and keys.animation_data else None
         curves = []
         if action is not None:
-            for curve in compat.owner_curves(action, keys):
+            for curve in compat.playing_curves(keys):
                 points = [tuple(point.co) for point in curve.keyframe_points]
                 curves.append((curve.data_path, points))
         modifiers = [
