@@ -121,6 +121,9 @@ class Supervisor:
             finally:
                 self._end_all()
                 self._crew.close()
+                # Also what children could not be told by: on Windows the id of a virtual
+                # environment's Python is that of its launcher, and other machines have the same.
+                remove_parts(self._out)
         return self.failed
 
     def _work(self, tasks: deque[Task]) -> None:

@@ -152,6 +152,18 @@ def test_a_child_is_not_even_started_where_all_is_there(tmp_path: Path) -> None:
     assert told.skipped == ["act/a"]
 
 
+def test_what_is_left_half_written_under_another_id_goes_at_the_end(tmp_path: Path) -> None:
+    """As on Windows, where the Python of a virtual environment has another than its launcher."""
+    (task,) = tasks(tmp_path, "a")
+
+    class Leaves(Told):
+        def ended(self, line: manifest.Line, skipped: bool) -> None:
+            task.path("fbx").with_name(".a-1-x.selftalk-part.fbx").write_text("half")
+
+    Supervisor(Path(task.out), 1, Leaves(), command=FAKE).run([task])
+    assert files(tmp_path / "out") == {"act/a.fbx", "manifest.jsonl", "bake.log"}
+
+
 def test_fail_fast_ends_at_the_first_failure(tmp_path: Path) -> None:
     failed, told = run(1, tasks(tmp_path, "a", "bad", "b", "c"), fail_fast=True)
     assert failed == 1 and list(told.lines) == ["act/a", "act/bad"]
