@@ -89,7 +89,7 @@ class RemoteChild:
         return self.how or "Blender was ended"
 
     def clean(self) -> None:
-        """Nothing: process ids are not unique over machines, so that it waits for the bake's end."""
+        """Nothing: ids of processes are not unique over machines; it is done at the bake's end."""
 
 
 class Cluster:
