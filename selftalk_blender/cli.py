@@ -163,7 +163,8 @@ def _animate(options: argparse.Namespace) -> int:
     from .core.errors import SelfTalkError
 
     output: Path = options.output
-    clips = find_clips(options.clips, output.resolve())
+    unread: list[str] = []
+    clips = find_clips(options.clips, output.resolve(), unread=unread)
     one_file = output.suffix.lower() == ".npz" and not output.is_dir()
     if one_file and len(clips) > 1:
         raise SelfTalkError(
@@ -178,6 +179,8 @@ def _animate(options: argparse.Namespace) -> int:
         template, _ = read_template(options.template, options.subject)
     animator = load_animator(options.animator, options.device, template)
     failed = 0
+    for sentence in unread:
+        _complain(sentence)
     for number, clip in enumerate(clips, 1):
         target = output if one_file else _below(output, clip, ".npz")
         try:
@@ -185,7 +188,7 @@ def _animate(options: argparse.Namespace) -> int:
         except SelfTalkError as error:
             failed += 1
             _complain(str(error))
-    return _tally(failed, len(clips))
+    return _tally(failed, len(clips)) or (1 if unread else 0)
 
 
 def _animate_one(animator: AnyAnimator, clip: Clip, target: Path, title: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..core.errors import SelfTalkError
 from . import manifest, table
-from .clips import Clip, check_places, find_clips
+from .clips import Clip, check_places, find_clips, identity
 from .cluster import Cluster
 from .report import JsonLines, Quiet, Spoken
 from .supervisor import Supervisor
@@ -25,7 +25,10 @@ OTHERS_FACE = (".pth", ".pt")  # published checkpoints
 
 
 def run(options: argparse.Namespace, blender: str = "") -> int:
-    """Bake what the options ask for; returns how many clips failed.
+    """Bake what the options ask for.
+
+    Returns:
+        How many clips failed, and folders could not be read.
 
     Args:
         blender: the program of the Blender that bakes; "" for the bpy module of this Python.
@@ -33,7 +36,8 @@ def run(options: argparse.Namespace, blender: str = "") -> int:
     Raises:
         SelfTalkError: what cannot be done, told before anything starts.
     """
-    tasks = tasks_of(options)
+    unread: list[str] | None = None if options.fail_fast else []
+    tasks = tasks_of(options, unread)
     check(tasks, options.table)
     crew = Cluster(options.ray, options.jobs) if options.ray is not None else None
     if crew is None and not blender and importlib.util.find_spec("bpy") is None:
@@ -41,6 +45,8 @@ def run(options: argparse.Namespace, blender: str = "") -> int:
     out = options.output.absolute()
     kind = JsonLines if options.json else Quiet if options.quiet else Spoken
     report = kind(len(tasks), out)
+    for sentence in unread or ():
+        report.notice(sentence)
     supervisor = Supervisor(
         out,
         min(options.jobs, len(tasks)),
@@ -53,7 +59,7 @@ def run(options: argparse.Namespace, blender: str = "") -> int:
     why = None
     with _orderly():
         try:
-            return supervisor.run(tasks)
+            return supervisor.run(tasks) + len(unread or ())
         except SelfTalkError as error:
             why = str(error)
             raise
@@ -90,15 +96,18 @@ def _orderly() -> Iterator[None]:
             signal.signal(number, before[number])
 
 
-def tasks_of(options: argparse.Namespace) -> list[Task]:
+def tasks_of(options: argparse.Namespace, unread: list[str] | None = None) -> list[Task]:
     """What the options of `selftalk bake` ask for.
+
+    Args:
+        unread: see `find_clips`.
 
     Raises:
         SelfTalkError: nothing, or what cannot be.
     """
     out = options.output.absolute()
     rows = table.read_table(options.table) if options.table else []
-    by_clip = {row.clip.resolve(): row for row in rows}
+    by_clip = {identity(row.clip): row for row in rows}
     general = Settings(
         formats=options.format or USUAL,
         method=options.method,
@@ -112,10 +121,10 @@ def tasks_of(options: argparse.Namespace) -> list[Task]:
     )
     mesh, target = _absolute(options.mesh), options.object or ""
     tasks = []
-    for clip in _clips(options, rows, out):
+    for clip in _clips(options, rows, out, unread):
         path, place = os.path.abspath(clip.path), clip.place.as_posix()
         task, given = Task(path, str(out), place, general, mesh, target), bool(options.format)
-        row = by_clip.get(clip.path.resolve())
+        row = by_clip.get(identity(clip.path))
         if row is not None:
             task, given = _as_told(task, row), given or "formats" in row.changes
         task = _checked(task, given)
@@ -134,7 +143,9 @@ def tasks_of(options: argparse.Namespace) -> list[Task]:
     return tasks
 
 
-def _clips(options: argparse.Namespace, rows: Sequence[table.Row], out: Path) -> list[Clip]:
+def _clips(
+    options: argparse.Namespace, rows: Sequence[table.Row], out: Path, unread: list[str] | None
+) -> list[Clip]:
     """The clips that are named, or else those of the table.
 
     Raises:
@@ -147,7 +158,7 @@ def _clips(options: argparse.Namespace, rows: Sequence[table.Row], out: Path) ->
                     f"{options.table}, line {row.number}: there is no file {row.clip}. "
                     "Correct the line or remove it."
                 )
-        return find_clips(options.clips, out.resolve(), manifest.made(out.resolve()))
+        return find_clips(options.clips, out.resolve(), manifest.made(out.resolve()), unread)
     if not rows:
         raise SelfTalkError("No clip is named. Name sound files, folders of them, or a --table.")
     clips = [Clip(row.clip, _place(row.clip, options.table)) for row in rows]

@@ -465,7 +465,7 @@ def test_cancelled_in_the_middle_the_process_stays_warm(
     first = process()
     begun = time.monotonic()
     job.cancel()
-    assert time.monotonic() - begun < 0.05 and job.finished  # the window does not wait
+    assert time.monotonic() - begun < 0.25 and job.finished  # the window does not wait
     (worker,) = client._workers.values()
     wait_for(lambda: worker.idle, 0.5)
     assert process() == first and alive(first)
