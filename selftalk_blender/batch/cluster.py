@@ -142,7 +142,7 @@ class Cluster:
         """
         self._inbox, self._log = inbox, log
         token = secrets.token_hex(8)  # a node that reads it there shares the folder
-        (out / TOKEN).write_text(token)
+        (out / TOKEN).write_text(token, "utf-8")
         with open(log, "ab") as said:
             self._gate = subprocess.Popen(
                 [sys.executable, "-c", ENTRY],
