@@ -140,7 +140,7 @@ def test_resume_does_again_what_another_blender_or_another_library_made(
 
 def test_which_blender_bakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blender = tmp_path / "blender"
-    blender.write_text("#!/bin/sh\necho Color management: ...\necho 'Blender 4.5.3 LTS'\n")
+    blender.write_text("#!/bin/sh\nprintf 'Read \\377 ...\\n'\necho 'Blender 4.5.3 LTS'\n")
     blender.chmod(0o755)
     if os.name == "posix":
         assert process.version(str(blender)) == "4.5.3"
