@@ -138,6 +138,7 @@ def test_an_installation_with_a_fault_of_its_own_has_failed(
     def damaged(folder: Path) -> bool:
         raise zipfile.BadZipFile("File is not a zip file")
 
+    monkeypatch.setattr(pytorch.importlib.util, "find_spec", lambda name: name)  # pip is there
     monkeypatch.setattr(pytorch, "_unpack_pip", damaged)
     monkeypatch.setattr(pytorch, "size", lambda build: 0.0)
     work = pytorch.Installation(tmp_path / "ours", pytorch.usual_build())
