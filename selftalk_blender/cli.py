@@ -7,6 +7,7 @@ is missing.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import time
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None, blender: str = "") -> int:
         Exit code: 0 all well, 1 something failed and a sentence on stderr says what,
         2 wrong usage, 130 interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # whose encoding may not have a file's name
+            stream.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(arguments[:1] if arguments[:1] in LEARNING else arguments)
     if options.command == "doctor":

@@ -15,11 +15,13 @@ from bl_operators.presets import AddPresetBase
 from ..core import reduce
 from ..core.aside import aside
 from ..core.errors import SelfTalkError
+from ..core.progress import Progress
 from ..core.steps import paced
 from ..core.template import bundled_template
-from . import controls, fcurves, jobs, lines, mesh_cache, operators, panels
+from . import controls, fcurves, glance, jobs, lines, mesh_cache, panels
 from . import face as faces
 from .marks import WAITING
+from .paragraph import OURS, paragraph
 
 # What a preset sets besides the defaults of PRESET_CONTROLS; blinks and the like stay as chosen.
 PRESETS = {
@@ -42,6 +44,7 @@ PRESETS = {
 }
 # What a preset of the user's own leaves as it is: it belongs to one face.
 OF_ONE_FACE = ("head_bone", "seed")
+NO_PRESET = "Presets"
 OWN_PRESETS = "selftalk/controls"  # folder of the user's own among Blender's presets
 PRESET_CONTROLS = ("strength", "closure", "smoothing", "upper_face", "jaw", "mouth", "cheeks")
 
@@ -66,14 +69,18 @@ CHANGED = "The keys were changed meanwhile. Press Reduce Keys again."
 def _problem(face: bpy.types.Object | None) -> str:
     """Why nothing can be done to a face's lines now, or ""."""
     if face is None:
-        return operators.NO_FACE
+        return faces.NO_FACE
     if jobs.running is not None:
         return jobs.BUSY
-    try:
-        faces.check_own(face)
-    except SelfTalkError as error:
-        return str(error)
-    return ""
+
+    def ask() -> str:
+        try:
+            lines.check_lines(face)
+        except SelfTalkError as error:
+            return str(error)
+        return ""
+
+    return glance.once("lines", (face,), ask)
 
 
 def adjust_problem(context: bpy.types.Context) -> str:
@@ -82,9 +89,8 @@ def adjust_problem(context: bpy.types.Context) -> str:
     problem = _problem(face)
     if problem:
         return problem
-    if len(face.selftalk.lines) and not any(
-        lines.take_of(face, line.id) for line in face.selftalk.lines
-    ):
+    known = face.selftalk.lines
+    if len(known) and not any(lines.has_take(face, line.id) for line in known):
         return "Lines of an animator of the face's own have no controls."
     return controls.locked(face)
 
@@ -108,7 +114,7 @@ def bake_problem(context: bpy.types.Context) -> str:
     problem = _problem(face)
     if problem:
         return problem
-    if not any(lines.take_of(face, line.id) for line in face.selftalk.lines):
+    if not any(lines.has_take(face, line.id) for line in face.selftalk.lines):
         return "No line of this face was kept to be baked again. Animate it first."
     return ""
 
@@ -150,12 +156,12 @@ def reduce_lines(face: bpy.types.Object, error_mm: float) -> jobs.Steps:
     """
     lines.check_lines(face)
     while WAITING in face:
-        yield jobs.Progress(0.0, "Reducing keys")
+        yield Progress(0.0, "Reducing keys")
         controls.bake_slice(face)
     done: list[tuple[Line, reduce.Reduced]] = []
     ids = [line.id for line in face.selftalk.lines]
     for number, line_id in enumerate(ids):
-        now = jobs.Progress(number / len(ids), "Reducing keys")
+        now = Progress(number / len(ids), "Reducing keys")
         yield now
         line = yield from paced(_read(face, line_id, error_mm), now)
         if line is not None:
@@ -168,14 +174,14 @@ def reduce_lines(face: bpy.types.Object, error_mm: float) -> jobs.Steps:
         for line, reduced in done:
             copies.append(lines.Copies(face, line.id))
             unless_swapped.callback(copies[-1].discard)
-            yield jobs.Progress(1.0, "Writing")
+            yield Progress(1.0, "Writing")
             for name, keys in zip(line.curves, reduced.curves, strict=True):
                 curve = copies[-1].find(*name)
                 # While the window was free, the artist may have removed some.
                 if curve is None:
                     raise SelfTalkError(CHANGED)
                 write_keys(curve, keys, line.first_frame)
-                yield jobs.Progress(1.0, "Writing")
+                yield Progress(1.0, "Writing")
         unless_swapped.pop_all()
     for copied, (line, reduced) in zip(copies, done, strict=True):
         copied.swap()
@@ -211,8 +217,17 @@ def _curves(face: bpy.types.Object, line_id: str) -> list[tuple[bpy.types.ID, bp
     return [
         (owner, curve)
         for owner, curve, _ in lines.curves(face, line_id)
-        if len(curve.keyframe_points) and not len(curve.modifiers)
+        if len(curve.keyframe_points) and not len(curve.modifiers) and _moves(owner, curve)
     ]
+
+
+def _moves(owner: bpy.types.ID, curve: bpy.types.FCurve) -> bool:
+    """Whether what a curve moves is there: the artist may have removed a shape key or a bone."""
+    try:
+        owner.path_resolve(curve.data_path)
+    except ValueError:
+        return False
+    return True
 
 
 def _name(owner: bpy.types.ID, curve: bpy.types.FCurve) -> tuple[str, str, int]:
@@ -334,10 +349,10 @@ def _reach_mm(owner: bpy.types.Object, path: str) -> float:
 
 def bake_lines(face: bpy.types.Object) -> jobs.Steps:
     """Make the keys of all lines of a face again, or its mesh cache, whatever was edited."""
-    face.pop(WAITING, None)
     with contextlib.closing(lines.rebaking(face)) as work:
         for done in work:
-            yield jobs.Progress(done, "Baking again")
+            yield Progress(done, "Baking again")
+    face.pop(WAITING, None)  # not before: where this is closed, those that wait go on waiting
     face.selftalk.controls.problem = ""
 
 
@@ -383,16 +398,13 @@ class SELFTALK_OT_bake_again(jobs.Refusable, jobs.JobOperator, bpy.types.Operato
     bl_options = {"UNDO"}
 
     problem = staticmethod(bake_problem)
+    stays = "the lines that were done stay"
 
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
         return bake_lines(context.scene.selftalk.face)
 
     def finish(self, context: bpy.types.Context, result: None) -> None:
         pass
-
-    def cancelled(self, context: bpy.types.Context, kind: str = "INFO") -> set[str]:
-        self.report({kind}, "Cancelled; the lines that were done stay")
-        return {"FINISHED"}  # and so one undo step takes them back
 
 
 class _ControlsOperator(jobs.Refusable):
@@ -408,7 +420,9 @@ class SELFTALK_OT_controls_preset(_ControlsOperator, bpy.types.Operator):
     bl_label = "Controls Preset"
 
     preset: bpy.props.EnumProperty(
-        name="Preset", items=[(key, name, text) for key, (name, text, _) in PRESETS.items()]
+        name="Preset",
+        items=[(key, name, text) for key, (name, text, _) in PRESETS.items()],
+        translation_context=OURS,
     )
 
     @classmethod
@@ -419,6 +433,7 @@ class SELFTALK_OT_controls_preset(_ControlsOperator, bpy.types.Operator):
         plain = controls.defaults()
         values = {name: plain[name] for name in PRESET_CONTROLS} | PRESETS[self.preset][2]
         controls.set_all(context.scene.selftalk.face, values)
+        _show_preset(PRESETS[self.preset][0])
         return {"FINISHED"}
 
 
@@ -446,18 +461,32 @@ class SELFTALK_OT_save_preset(AddPresetBase, bpy.types.Operator):
 
     preset_menu = "SELFTALK_MT_controls_presets"
     preset_subdir = OWN_PRESETS
-    preset_defines = ("controls = bpy.context.scene.selftalk.face.selftalk.controls",)
+    preset_defines = ()  # Blender 4.3 cannot use any where its Python is 3.13, as Debian's is
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         if context.scene.selftalk.face is None:
-            cls.poll_message_set(operators.NO_FACE)
+            cls.poll_message_set(faces.NO_FACE)
             return False
         return True
 
     @property
     def preset_values(self) -> list[str]:
-        return [f"controls.{name}" for name in controls.defaults() if name not in OF_ONE_FACE]
+        names = [name for name in controls.defaults() if name not in OF_ONE_FACE]
+        return [f"bpy.context.scene.selftalk.face.selftalk.controls.{name}" for name in names]
+
+    @classmethod
+    def description(cls, context: bpy.types.Context, properties: bpy.types.OperatorProperties):
+        return "Remove the preset of your own that was chosen last" * properties.remove_active
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        chosen = SELFTALK_MT_controls_presets.bl_label
+        given = {NO_PRESET, *(name for name, _, _ in PRESETS.values())}
+        done = {"CANCELLED"} if self.remove_active and chosen in given else super().execute(context)
+        if self.remove_active and done == {"CANCELLED"}:
+            text = "No preset of your own is chosen. Choose the one to remove first."
+            self.report({"ERROR"}, text)
+        return done
 
 
 class SELFTALK_OT_reset_controls(_ControlsOperator, bpy.types.Operator):
@@ -468,6 +497,7 @@ class SELFTALK_OT_reset_controls(_ControlsOperator, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         controls.set_all(context.scene.selftalk.face, controls.defaults())
+        _show_preset(NO_PRESET)
         return {"FINISHED"}
 
 
@@ -475,15 +505,21 @@ class SELFTALK_OT_reset_controls(_ControlsOperator, bpy.types.Operator):
 
 
 class SELFTALK_MT_controls_presets(bpy.types.Menu):
-    bl_label = "Presets"
+    bl_label = NO_PRESET  # Blender has the name of the last one that was chosen or saved here
     preset_subdir = OWN_PRESETS
     preset_operator = "selftalk.own_preset"
 
     def draw(self, context: bpy.types.Context) -> None:
         for key, (name, _, _) in PRESETS.items():
-            self.layout.operator("selftalk.controls_preset", text=name).preset = key
-        self.layout.separator()
-        bpy.types.Menu.draw_preset(self, context)
+            row = self.layout.operator("selftalk.controls_preset", text=name, translate=False)
+            row.preset = key
+        if bpy.utils.preset_paths(OWN_PRESETS):  # without any, Blender speaks of missing paths
+            self.layout.separator()
+            bpy.types.Menu.draw_preset(self, context)
+
+
+def _show_preset(name: str) -> None:
+    SELFTALK_MT_controls_presets.bl_label = name
 
 
 def _has_motion(face: bpy.types.Object | None) -> bool:
@@ -512,16 +548,16 @@ class SELFTALK_PT_adjust(panels.SidebarPanel, bpy.types.Panel):
             return
         problem = adjust_problem(context)
         if problem and problem != jobs.BUSY:  # of which the bar above tells
-            panels.paragraph(layout, context, problem, "INFO")
+            paragraph(layout, context, problem, "INFO")
         settings = face.selftalk.controls
         cached = mesh_cache.plays(face)
         if (problem and problem == controls.locked(face)) or cached:
             layout.operator("selftalk.bake_again", icon="FILE_REFRESH")
         if cached:
             text = "A mesh cache follows the controls when you press this. It has no keys."
-            panels.paragraph(layout, context, text, "INFO")
+            paragraph(layout, context, text, "INFO")
         if settings.problem and not problem:
-            panels.paragraph(layout, context, settings.problem, "ERROR")
+            paragraph(layout, context, settings.problem, "ERROR")
         column = sliders(layout, not problem)
         row = column.row(align=True)
         row.menu("SELFTALK_MT_controls_presets", text=SELFTALK_MT_controls_presets.bl_label)
@@ -544,6 +580,7 @@ class _SubPanel(panels.SidebarPanel):
 
 class SELFTALK_PT_regions(_SubPanel, bpy.types.Panel):
     bl_label = "Regions"
+    bl_translation_context = OURS
 
     def draw(self, context: bpy.types.Context) -> None:
         column = sliders(self.layout, not adjust_problem(context))
@@ -588,7 +625,7 @@ class SELFTALK_PT_head(_SubPanel, bpy.types.Panel):
             try:
                 controls.head(face)
             except SelfTalkError as error:
-                panels.paragraph(self.layout, context, str(error), "ERROR")
+                paragraph(self.layout, context, str(error), "ERROR")
 
 
 CLASSES = (

@@ -333,19 +333,20 @@ def _save(scene: bpy.types.Scene, talker: bpy.types.Object, path: Path, task: Ta
     start = str(Path(opened).parent if opened else path.parent)
     items = [*bpy.data.sounds, *(m for m in talker.modifiers if m.type == "MESH_CACHE")]
     before = [item.filepath for item in items]
-    for item in items:
-        with contextlib.suppress(ValueError):  # another drive has no relative path
-            item.filepath = bpy.path.relpath(item.filepath, start=start)
-    with atomic_path(path) as temporary:
-        temporary.unlink()  # Blender would keep it as an older version
-        try:
+    try:
+        for item in items:
+            with contextlib.suppress(ValueError):  # another drive has no relative path
+                item.filepath = bpy.path.relpath(item.filepath, start=start)
+        with atomic_path(path) as temporary:
+            temporary.unlink()  # Blender would keep it as an older version
             bpy.ops.wm.save_as_mainfile(
                 filepath=str(temporary),
                 copy=True,
                 relative_remap=bool(opened),
                 check_existing=False,
             )
-        except RuntimeError as error:
-            raise SelfTalkError(f"Cannot write {path}: {operator_reason(error)}.") from error
-    for item, filepath in zip(items, before, strict=True):
-        item.filepath = filepath
+    except RuntimeError as error:
+        raise SelfTalkError(f"Cannot write {path}: {operator_reason(error)}.") from error
+    finally:
+        for item, filepath in zip(items, before, strict=True):
+            item.filepath = filepath

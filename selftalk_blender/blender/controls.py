@@ -149,7 +149,7 @@ def head(face: bpy.types.Object) -> Head | None:
     quaternion = order == "QUATERNION"
     path = f"{place}{prefix}rotation_{'quaternion' if quaternion else 'euler'}"
     owner = face if rig is None else rig
-    held = artist.held(owner).get(path, "")
+    held = next((why for (of, _), why in artist.held(owner).items() if of == path), "")
     if held:
         raise SelfTalkError(
             f"The rotation of {holder.name} {held}, and is left alone. Untick Head Motion, or "

@@ -144,9 +144,9 @@ class JobOperator:
 
     # Of the operator. `steps` checks at once and returns the work, a generator that can be closed
     # at any time; both may raise SelfTalkError. `finish` is called with the work's result, and
-    # returns the operator's end where that is not FINISHED. `title` is what the
-    # panel calls a job in line; `steps` may set it.
-    title = ""
+    # returns the operator's end where that is not FINISHED. `title` is what the panel calls the
+    # job; `steps` may set it. `stays` says what is left of the work where it is cancelled.
+    title = stays = ""
     steps: Callable[[bpy.types.Context], Steps]
     finish: Callable[[bpy.types.Context, Any], set[str] | None]
 
@@ -220,6 +220,9 @@ class JobOperator:
     def cancelled(self, context: bpy.types.Context, kind: str = "INFO") -> set[str]:
         """Say what is left after Esc or an interruption (kind ERROR), and the operator's end."""
         what = "Cancelled" if kind == "INFO" else "Interrupted"
+        if self.stays:
+            self.report({"INFO"}, f"{what}; {self.stays}")
+            return {"FINISHED"}  # and so one undo step takes it back
         self.report({kind}, f"{what}; nothing was changed")
         return {"CANCELLED"}
 
@@ -290,9 +293,9 @@ def draw(layout: bpy.types.UILayout) -> None:
     for place, job in enumerate([running, *waiting]):
         # Also where one runs alone: without a label before it, a bar under the mouse would lend its
         # look to the label that comes when it is gone.
-        column.label(text=job.title)
+        column.label(text=job.title, translate=False)
         row = column.row(align=True)
-        row.progress(factor=job.progress.done, text=job.text)
+        row.progress(factor=job.progress.done, text=job.text, translate=False)
         row.operator("selftalk.cancel", text="", icon="X").place = place
 
 

@@ -114,6 +114,18 @@ def metas(strip: Any) -> Iterator[Any]:
         meta = meta.parent_meta()
 
 
+def find_scene(name: str) -> bpy.types.Scene:
+    """The scene of a name that was read a while ago.
+
+    Raises:
+        SelfTalkError: it is gone.
+    """
+    scene = bpy.data.scenes.get(name)
+    if scene is None:
+        raise SelfTalkError(f"Scene {name} was removed or renamed meanwhile. Try again.")
+    return scene
+
+
 def find_strip(scene: bpy.types.Scene, name: str) -> Any:
     """The sound strip of a name.
 

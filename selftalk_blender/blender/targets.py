@@ -11,7 +11,7 @@ import numpy as np
 from ..core.aside import aside
 from ..core.drive import Channel, Drive, join
 from ..core.errors import SelfTalkError
-from ..core.mapping import Entry, build_drive, entries_by_name, follow
+from ..core.mapping import Entry, build_drive, entries_by_name, follow, with_still_jaw
 from ..core.mouth import find_mouth
 from ..core.names import Names, recognise
 from ..core.steps import at_last, paced
@@ -23,7 +23,7 @@ from .parts import names_of_part, part_problem, parts_of
 from .properties import MappingItem
 
 analyse = rigs.judge
-Held = Callable[[bpy.types.ID], dict[str, str]]  # `artist.held`, remembered
+Ask = Callable[[bpy.types.ID], artist.Held]  # `artist.held`, remembered
 
 NO_SHAPES = (
     "None of the shape keys of {} can be moved. See the reasons under Mapping, or press Analyse."
@@ -94,7 +94,7 @@ def keep_mapping(face: bpy.types.Object, entries: Sequence[Entry]) -> None:
 # --- What stands in the way -------------------------------------------------------------------
 
 
-def left_alone(target: bpy.types.Object, name: str, held: Held) -> str:
+def left_alone(target: bpy.types.Object, name: str, held: Ask) -> str:
     """Why a shape key is not to be moved, or "".
 
     A key that is not there is to be moved: it may be created.
@@ -110,7 +110,7 @@ def left_alone(target: bpy.types.Object, name: str, held: Held) -> str:
         return "is the shape that the others start from"
     if key.mute:
         return "is muted"
-    return held(keys).get(key_path(name), "")
+    return held(keys).get((key_path(name), 0), "")
 
 
 def _range(target: bpy.types.Object, name: str, gains: Sequence[float]) -> tuple[float, float]:
@@ -182,7 +182,7 @@ def usable_entries(face: bpy.types.Object) -> tuple[list[Entry], list[str]]:
     return entries, notices
 
 
-def _problem(face: bpy.types.Object, channel: Channel, creatable: set[str], held: Held) -> str:
+def _problem(face: bpy.types.Object, channel: Channel, creatable: set[str], held: Ask) -> str:
     """Why a channel cannot be moved, in a sentence, or ""."""
     target = bpy.data.objects.get(channel.object)
     if target is None:
@@ -215,7 +215,7 @@ def drive_of(face: bpy.types.Object | None, measure: bool = True) -> Drive:
     """
     target = faces.usable(face)
     if rigs.deforming_armature(target) is None:
-        return _drive_of_keys(target, measure)
+        return _by_keys_alone(target, measure)
     if analyse(target).kind == "RIG" and not target.selftalk.mapping:
         return rigs.with_rig(target, None, frozenset(), measure)
     keyed = frozenset(entry.source for entry in usable_entries(target)[0])
@@ -231,7 +231,7 @@ def drive_of(face: bpy.types.Object | None, measure: bool = True) -> Drive:
     except SelfTalkError:
         if target.selftalk.rig_share == "BONES":
             raise
-        return keys
+        return _by_keys_alone(target, measure)
 
 
 def prepare(face: bpy.types.Object) -> Iterator[float]:
@@ -245,6 +245,13 @@ def prepare(face: bpy.types.Object) -> Iterator[float]:
         yield from paced(measuring_lips(face, usable_entries(face)[0]), 0.0)
     if any(channel.kind != "KEY" for channel in channels) and not rigs.is_measured(face):
         yield from rigs.calibrate(face)
+
+
+def _by_keys_alone(target: bpy.types.Object, measure: bool) -> Drive:
+    """As `_drive_of_keys`, for a face whose jaw no rig moves."""
+    drive = _drive_of_keys(target, measure)
+    sources = {entry.source for entry in usable_entries(target)[0]}
+    return with_still_jaw(drive) if "mouthClose" in sources and "jawOpen" not in sources else drive
 
 
 def _drive_of_keys(target: bpy.types.Object, measure: bool) -> Drive:

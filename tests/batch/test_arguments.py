@@ -27,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def tasks(*arguments: str) -> dict[str, Task]:
     options = cli._parser().parse_args(["bake", *arguments])
     todo = command.tasks_of(options)
-    command.check(todo, [options.table] if options.table else [])
+    command.check(todo, options.table)
     return {task.place: task for task in todo}
 
 

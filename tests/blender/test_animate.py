@@ -32,8 +32,11 @@ def python(tmp_path: Path) -> str:
 
 def finish(plan: animate.Plan, listening: hearing.Listening | None = None) -> animate.Result:
     """Run to the end, as a script does."""
-    steps = patiently(animate.run(plan, listening))
-    done = 0.0
+    return to_the_end(animate.run(plan, listening))
+
+
+def to_the_end(steps) -> animate.Result:
+    steps, done = patiently(steps), 0.0
     while True:
         try:
             progress = next(steps)
@@ -218,10 +221,41 @@ def test_a_face_removed_meanwhile_is_noticed(head, clip, python) -> None:
     steps = animate.run(animate.plan(bpy.context.scene, head, clip=clip, python=python))
     next(steps)
     bpy.data.objects.remove(head)
-    with pytest.raises(SelfTalkError, match="removed or renamed meanwhile"):
+    with pytest.raises(SelfTalkError, match="face was removed meanwhile"):
         for _ in steps:
             pass
     assert strips.sound_strips(bpy.context.scene) == []
+
+
+def test_a_face_renamed_meanwhile_speaks(head, clip, python) -> None:
+    """The scene, too."""
+    scene = bpy.context.scene
+    steps = animate.run(animate.plan(scene, head, clip=clip, python=python))
+    next(steps)
+    head.name, scene.name = "Anna", "Shot 10"
+    assert to_the_end(steps).frames == 99
+    assert [line.scene for line in head.selftalk.lines] == ["Shot 10"]
+
+
+@pytest.mark.parametrize("edited", ["face", "armature"])
+def test_what_was_heard_waits_until_edit_mode_is_left(head, clip, python, edited) -> None:
+    target = head
+    if edited == "armature":
+        target = bpy.data.objects.new("Rig", bpy.data.armatures.new("Rig"))
+        bpy.context.collection.objects.link(target)
+        head.modifiers.new("Armature", "ARMATURE").object = target
+    steps = animate.run(animate.plan(bpy.context.scene, head, clip=clip, python=python))
+    next(steps)
+    bpy.context.view_layer.objects.active = target
+    bpy.ops.object.mode_set(mode="EDIT")
+    patient = patiently(steps)
+    while next(patient).text != "Leave Edit Mode (Tab)":
+        pass
+    assert next(patient).waiting and not head.selftalk.lines
+    bpy.ops.object.mode_set(mode="OBJECT")
+    for _ in patient:
+        pass
+    assert len(head.selftalk.lines) == 1
 
 
 def test_the_next_clip_can_be_listened_to_meanwhile(head, clip, python) -> None:

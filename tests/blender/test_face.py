@@ -1,11 +1,10 @@
 """Add Face gives a whole head; a mesh that cannot talk gets a sentence."""
 
-import time
-
 import bpy
 import numpy as np
 import pytest
 from mathutils import Matrix
+from pace import quietest, seconds
 from scenes import body, play
 
 from selftalk_blender.blender import bundled_head, face
@@ -110,7 +109,7 @@ def test_a_mesh_that_cannot_talk_gets_a_sentence(head) -> None:
         face.correspondence(body(900))
     other = bpy.data.meshes.new("Other")
     other.from_pydata(np.random.default_rng(0).random((15000, 3)).tolist(), [], [])
-    with pytest.raises(SelfTalkError, match="has 15000 vertices.*another order"):
+    with pytest.raises(SelfTalkError, match="has 15000 vertices.*4874"):
         face.correspondence(bpy.data.objects.new("Other", other))
     head.data.shape_keys.use_relative = False
     with pytest.raises(SelfTalkError, match="absolute"):
@@ -191,7 +190,4 @@ def test_the_interfaces_check_is_quick() -> None:
     for index in range(80):
         target.shape_key_add(name=f"look {index}", from_mix=False).value = 0.5
     face.check(target)
-    begun = time.process_time()
-    for _ in range(10):
-        face.check(target)
-    assert (time.process_time() - begun) / 10 < 0.01
+    assert quietest(lambda: seconds(lambda: face.check(target)), 0.01) < 0.01

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import bpy
 import numpy as np
 import pytest
+from pace import quietest, seconds
 from scenes import play
 
 from selftalk_blender.blender import adjust, compat, controls, lines, marks, mesh_cache, targets
@@ -324,8 +324,12 @@ def test_while_a_strip_is_tweaked_nothing_is_changed(head) -> None:
     ):
         with pytest.raises(SelfTalkError, match="being tweaked. Leave Tweak Mode"):
             act()
+    bpy.context.scene.selftalk.face = head
+    for problem in (adjust.adjust_problem, adjust.reduce_problem, adjust.bake_problem):
+        assert "Leave Tweak Mode" in problem(bpy.context)  # so that no slider moves in vain
     head.selftalk.use_nla = True
     data.use_tweak_mode = False
+    assert not adjust.adjust_problem(bpy.context)
     assert weights(head, 35)[JAW] > 0.45 and len(line_strips(head)) == 2
 
 
@@ -426,12 +430,8 @@ def test_ten_seconds_are_baked_again_while_a_slider_is_dragged(head) -> None:
     random = np.random.default_rng(0)
     made = Take(random.random((500, 52), np.float32), 50.0, np.full(500, -20.0, np.float32))
     say(head, "one", 11, made)
-    times = []
-    for _ in range(5):
-        begun = time.process_time()
-        lines.rebake(head)
-        times.append(time.process_time() - begun)
-    assert min(times) < 0.1, times  # 0.01 on a fast machine; a dragged slider must stay fluid
+    # 0.01 on a fast machine; a dragged slider must stay fluid
+    assert quietest(lambda: seconds(lambda: lines.rebake(head)), 0.05) < 0.05
 
 
 # --- Long -----------------------------------------------------------------------------------

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import bpy
 import numpy as np
 import pytest
 from mathutils import Euler, Matrix
+from pace import quietest, seconds
 from scenes import body, play
 
 from selftalk_blender.blender import compat, face, interface, marks, panels, parts, targets
@@ -210,6 +209,24 @@ def test_a_key_with_a_driver_is_left_alone_and_the_rest_goes_on() -> None:
     assert "Shape key jawOpen of Stranger has a driver; it is left alone." in drive.notices
     assert "jawOpen" not in [channel.path for channel in drive.channels]
     assert value(drive, "mouthPucker", said(mouthPucker=0.5)) == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("jaw", ["driven", "missing"])
+def test_lips_are_not_pulled_through_each_other_where_the_jaw_stays(jaw) -> None:
+    names = {n: n for n in HEAD.shape_names if jaw == "driven" or n != "jawOpen"}
+    face = stranger(names)
+    if jaw == "driven":
+        face.data.shape_keys.driver_add('key_blocks["jawOpen"].value')
+    spoken = np.tile(REST, (3, 1))
+    spoken[:, HEAD.shape_names.index("jawOpen")] = [0.3, 0.2, 0.0]
+    spoken[:, HEAD.shape_names.index("mouthClose")] += [0.1, 0.23, 0.03]
+    drive = targets.drive_of(face)
+    keys = [channel.path for channel in drive.channels]
+    moved = np.zeros((3, len(HEAD.shape_names)), np.float32)
+    moved[:, [HEAD.shape_names.index(key) for key in keys]] = drive(spoken)
+    gap = HEAD.gap_mm(moved + REST) - HEAD.gap_mm(REST[None])
+    assert gap.min() > -2.0
+    assert gap[2] < -0.5  # what presses them, stays
 
 
 def test_a_key_of_the_artists_action_is_left_alone_but_not_one_of_ours() -> None:
@@ -451,7 +468,5 @@ def test_the_panel_and_the_drive_are_quick_on_a_large_mesh() -> None:
     targets.drive_of(target)
     for question, limit in ((panels.face_line, 0.01), (targets.drive_of, 0.03)):
         question(target)
-        begun = time.process_time()
-        for _ in range(5):
-            question(target)
-        assert (time.process_time() - begun) / 5 < limit, question
+        taken = quietest(lambda question=question: seconds(lambda: question(target)), limit)
+        assert taken < limit, question

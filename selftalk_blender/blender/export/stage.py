@@ -318,9 +318,10 @@ def _key(owner: bpy.types.ID, curves: dict[str, np.ndarray], first: int) -> list
     moving = {path: v for path, v in curves.items() if np.ptp(v, axis=0).max() > STILL}
     if not moving:
         return []
-    action = compat.new_action(owner.name, owner)
-    compat.assign_action(owner, action)
-    into = compat.owner_curves(action, owner)
+    action = bpy.data.actions.new(owner.name)
+    slot = compat.add_slot(action, owner)
+    compat.play_action(owner.animation_data_create(), action, slot)
+    into = compat.slot_curves(action, slot)
     for path, values in moving.items():
         points = np.empty((len(values), 2), np.float32)
         points[:, 0] = first + np.arange(len(points))

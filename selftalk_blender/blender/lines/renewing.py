@@ -14,7 +14,7 @@ from ...core.steps import paced
 from ...core.take import Take
 from .. import controls, dense, mesh_cache, targets
 from ..fcurves import discard, key_name
-from ..marks import LINE, RELATIVE, WAITING
+from ..marks import LINE, RELATIVE, SEALS, WAITING
 from ..properties import Line
 from .actions import (
     REST_LINE,
@@ -46,7 +46,7 @@ from .entries import (
 )
 from .playing import add_strip, arrange, check_lines, clear_line, hold_rest, unplug
 from .values import Baked, baking
-from .writing import Made, check, create_keys, write_cache
+from .writing import Made, check, create_keys, filling, write_cache
 
 EDITED = (
     "Its keys were edited or reduced by hand, and that would be lost. Choose the strip and press "
@@ -93,7 +93,7 @@ def rebaking(face: bpy.types.Object, which: Collection[str] | None = None) -> It
 
 
 def _renewing(face: bpy.types.Object, drive: Drive, spoken: Spoken, take: Take) -> Iterator[None]:
-    """Give a line new curves; where it has them already, in place."""
+    """Give a line that stands where it stood new curves; where it has them already, in place."""
     baked = yield from baking(face, drive, spoken, take)
     yield from create_keys(face, [baked], [])
     places = {place.owner: place for place in places_of_line(face, spoken.id)}
@@ -101,14 +101,7 @@ def _renewing(face: bpy.types.Object, drive: Drive, spoken: Spoken, take: Take) 
     line = find(face, spoken.id)
     same = line is not None and tuple(line.key_range) == baked.key_range
     if not same or are_shared(places.values()) or not set(columns) <= set(places):
-        made = Made(spoken, baked)
-        try:
-            for _ in made.fill(face):
-                yield
-        except BaseException:
-            made.discard()
-            raise
-        made.put(face)
+        yield from _replacing(face, spoken, baked)
         return
     controls.break_seal(face, spoken.id)
     sums: controls.Sums = {}
@@ -121,6 +114,13 @@ def _renewing(face: bpy.types.Object, drive: Drive, spoken: Spoken, take: Take) 
         if not place.action.name.startswith(action_name(face, spoken.name)):
             place.action.name = action_name(face, spoken.name)
     controls.seal(face, spoken.id, sums)
+
+
+def _replacing(face: bpy.types.Object, spoken: Spoken, baked: Baked) -> Iterator[None]:
+    """Give a line other curves in the place of those that it has; if closed, it keeps these."""
+    made = Made(spoken, baked)
+    yield from paced(filling(face, [made]), None)
+    made.put(face)
 
 
 def _renewing_curves(
@@ -218,13 +218,19 @@ def moving(face: bpy.types.Object, line_id: str, spoken: Spoken) -> Iterator[flo
             raise SelfTalkError(EDITED)
         drive = targets.drive_of(face)
         check(face, drive)
-        for _ in _renewing(face, drive, spoken, take):
-            yield 0.5
+        baked = yield from paced(baking(face, drive, spoken, take), 0.5)
+        yield from paced(_replacing(face, spoken, baked), 0.5)
 
 
 def is_edited(face: bpy.types.Object, line: Line) -> bool:
     """Whether the artist has edited or reduced the keys of a line."""
-    return controls.is_touched(face, line.id)
+    return controls.is_touched(face, line.id) and not is_unplayed(face, line)
+
+
+def is_unplayed(face: bpy.types.Object, line: Line) -> bool:
+    """Whether a line had curves, and the artist has taken them off the face."""
+    had = len(face.get(SEALS, {}).get(line.id, ())) > 0
+    return had and not mesh_cache.plays(face) and not places_of_line(face, line.id)
 
 
 def take_to_move(face: bpy.types.Object, line_id: str, spoken: Spoken) -> Take:
@@ -303,12 +309,13 @@ def written_frames(face: bpy.types.Object) -> tuple[int, int] | None:
     """
     if mesh_cache.plays(face):
         return mesh_cache.written_frames(face)
-    ranges = [tuple(line.key_range) for line in face.selftalk.lines]
-    if not ranges:
+    if not len(face.selftalk.lines):
         return dense.written_frames(face)
+    ranges: list[tuple[int, int]] = []
     for line in face.selftalk.lines:
-        for place in places_of_line(face, line.id):
-            if place.strip is not None:  # the artist may have moved it
-                strip = place.strip
-                ranges.append((math.floor(strip.frame_start), math.ceil(strip.frame_end)))
+        strips = [p.strip for p in places_of_line(face, line.id) if p.strip is not None]
+        if strips:  # the artist may have moved or trimmed them
+            ranges += [(math.floor(s.frame_start), math.ceil(s.frame_end)) for s in strips]
+        else:
+            ranges.append(tuple(line.key_range))
     return min(first for first, _ in ranges), max(last for _, last in ranges)

@@ -98,8 +98,6 @@ def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iter
         SelfTalkError: as `check`; the face was removed meanwhile.
     """
     check(face, drive)
-    had_keys = face.data.shape_keys is not None
-    created: list[str] = []
     made: list[Made] = []
     try:
         data = yield from paced(aside(take.to_bytes), 0.05)
@@ -111,18 +109,9 @@ def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iter
         for spoken, known in todo:
             baked = yield from paced(baking(face, drive, spoken, known), 0.08)
             made.append(Made(spoken, baked))
-        for _ in create_keys(face, [line.baked for line in made], created):
-            yield 0.1
-        for number, line in enumerate(made):
-            for done in line.fill(face):
-                yield 0.1 + 0.85 * (number + done) / len(made)
-        faces.usable(face)
+        yield from told(filling(face, made), lambda done: 0.1 + 0.85 * done)
     except ReferenceError as error:
-        _undo(face, had_keys, created, made)
         raise SelfTalkError("The face was removed while it was being animated.") from error
-    except BaseException:
-        _undo(face, had_keys, created, made)
-        raise
     # From here on nothing fails: the scene changes at once.
     _forget_dense(face, (new.id,))
     for line in made:
@@ -258,6 +247,31 @@ class Made:
             bpy.data.actions.remove(action)
 
 
+def filling(face: bpy.types.Object, made: Sequence[Made]) -> Iterator[float]:
+    """Make the actions of lines and the shape keys that they need, to be `put` afterwards.
+
+    Yields:
+        How much is done, 0..1. If this is closed or fails, nothing is left.
+
+    Raises:
+        SelfTalkError: the face may no longer be written; as `create_keys`.
+    """
+    had_keys = face.data.shape_keys is not None
+    created: list[str] = []
+    try:
+        for _ in create_keys(face, [line.baked for line in made], created):
+            yield 0.0
+        for number, line in enumerate(made):
+            for done in line.fill(face):
+                yield (number + done) / len(made)
+        faces.usable(face)
+    except BaseException:
+        for line in made:
+            line.discard()
+        shape_keys.take_back(face, had_keys, created)
+        raise
+
+
 def create_keys(
     face: bpy.types.Object, baked: Sequence[Baked], created: list[str]
 ) -> Iterator[None]:
@@ -273,12 +287,6 @@ def create_keys(
                 wanted[channel.path] = None
     if wanted:
         yield from shape_keys.add_of_head(face, list(wanted), created)
-
-
-def _undo(face: bpy.types.Object, had_keys: bool, created: list[str], made: Sequence[Made]) -> None:
-    for line in made:
-        line.discard()
-    shape_keys.take_back(face, had_keys, created)
 
 
 def keep_dense(face: bpy.types.Object, spoken: Spoken, key_range: tuple[int, int]) -> None:
