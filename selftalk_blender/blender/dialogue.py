@@ -256,7 +256,7 @@ def _to_do(
 
 def _is_edited(sequencer: bpy.types.Scene, strip: Any, face: bpy.types.Object) -> bool:
     line = lines.line_of(face, sequencer.name, strip.name, None)
-    return line is not None and lines.is_edited(face, line)
+    return line is not None and lines.is_touched(face, line.id)
 
 
 def _refuse_second_lines(todo: list[Task], report: Report) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pace import quietest, seconds
 from scenes import play
 
-from selftalk_blender.blender import adjust, compat, controls, lines, marks, mesh_cache, targets
+from selftalk_blender.blender import compat, lines, marks, mesh_cache, reducing, targets
 from selftalk_blender.core import bundled_template
 from selftalk_blender.core.drive import Channel, Drive
 from selftalk_blender.core.errors import SelfTalkError
@@ -320,7 +320,7 @@ def test_while_a_strip_is_tweaked_nothing_is_changed(head) -> None:
         lambda: say(head, "one", 11),
         lambda: lines.rebake(head),
         lambda: list(lines.removing(head, "id-one")),
-        lambda: list(adjust.reduce_lines(head, 0.5)),
+        lambda: list(reducing.reduce_lines(head, 0.5)),
     ):
         with pytest.raises(SelfTalkError, match="being tweaked. Leave Tweak Mode"):
             act()
@@ -507,7 +507,7 @@ def test_a_line_moves_without_that_of_a_duplicate_that_shares_its_action(head) -
     list(lines.moving(head, "id-one", later(head, 50)))
     assert weights(head, 85)[JAW] > 0.45 and weights(head, 35)[JAW] == 0.0
     assert weights(other, 35)[JAW] == before
-    assert controls.touched(head) == controls.touched(other) == []
+    assert lines.touched(head) == lines.touched(other) == []
 
 
 def test_a_linked_duplicate_knows_where_its_line_went(head) -> None:
@@ -515,14 +515,14 @@ def test_a_linked_duplicate_knows_where_its_line_went(head) -> None:
     twin = head.copy()
     bpy.context.collection.objects.link(twin)
     list(lines.moving(head, "id-one", later(head, 50)))
-    assert lines.find(twin, "id-one").first_frame == 61 and controls.touched(twin) == []
+    assert lines.find(twin, "id-one").first_frame == 61 and lines.touched(twin) == []
 
 
 def test_what_the_artist_keyed_beside_a_reduced_line_stays_alone(head) -> None:
     """Blender puts keys of the object into the action of its shape keys."""
     say(head, "one")
     head.keyframe_insert("location", frame=1)
-    list(adjust.reduce_lines(head, 0.5))
+    list(reducing.reduce_lines(head, 0.5))
     own = compat.playing_curves(head)
     assert {curve.data_path for curve in own} == {"location"}
     if compat.SLOTTED_ACTIONS:

@@ -11,7 +11,7 @@ from ...core.errors import SelfTalkError
 from ...core.lips import rest_weights
 from ...core.steps import paced
 from ...core.template import bundled_template
-from .. import controls, lines, mesh_cache, targets
+from .. import lines, mesh_cache, targets
 
 
 def check(face: bpy.types.Object) -> None:
@@ -47,7 +47,7 @@ def weights_of(
     weights = np.tile(rest, (count, 1))
     head = np.zeros((count, 3), np.float32)
     notices = []
-    turning = controls.head(face)
+    turning = lines.head(face)
     direct = {} if mesh_cache.plays(face) else _own_keys(face)
     for line in face.selftalk.lines:
         take = lines.take_of(face, line.id)
@@ -60,7 +60,7 @@ def weights_of(
         if turning is not None:
             _add(head, lines.head_angles(turning, said, take, begin, len(motion)),
                  begin + moved - first)  # fmt: skip
-        if lines.is_edited(face, line) and len(direct) < len(rest):
+        if lines.is_touched(face, line.id) and len(direct) < len(rest):
             notices.append(
                 f"The keys of {line.name} were edited by hand; the weights are those from before."
             )
