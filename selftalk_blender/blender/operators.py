@@ -174,7 +174,9 @@ class SELFTALK_OT_export(properties.ExportOptions, jobs.JobOperator, bpy.types.O
     bl_idname = "selftalk.export"
     bl_label = "Export Face"
 
-    filepath: bpy.props.StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE"})
+    filepath: bpy.props.StringProperty(
+        subtype="FILE_PATH", options={"SKIP_SAVE", *compat.BLEND_RELATIVE}
+    )
     filter_glob: bpy.props.StringProperty(options={"HIDDEN", "SKIP_SAVE"})
     check_existing: bpy.props.BoolProperty(default=True, options={"HIDDEN"})
     file_format: bpy.props.EnumProperty(

@@ -134,6 +134,7 @@ class SceneSettings(bpy.types.PropertyGroup):
         name="File",
         description="The sound file, or video with sound, to animate from",
         subtype="FILE_PATH",
+        options=compat.BLEND_RELATIVE,
         update=_file_chosen,
     )
     start_frame: bpy.props.IntProperty(
@@ -382,6 +383,7 @@ class FaceSettings(bpy.types.PropertyGroup):
             "selftalk_cache beside the .blend"
         ),
         subtype="DIR_PATH",
+        options=compat.BLEND_RELATIVE,
     )
     animator: bpy.props.StringProperty(
         name="Animator",
@@ -391,6 +393,7 @@ class FaceSettings(bpy.types.PropertyGroup):
             "which knows SelfTalk's head and MakeHuman"
         ),
         subtype="FILE_PATH",
+        options=compat.BLEND_RELATIVE,
     )
     template: bpy.props.StringProperty(
         name="Template",
@@ -399,6 +402,7 @@ class FaceSettings(bpy.types.PropertyGroup):
             "move: .ply, .obj, .npy, .npz, or templates.pkl"
         ),
         subtype="FILE_PATH",
+        options=compat.BLEND_RELATIVE,
     )
     subject: bpy.props.StringProperty(
         name="Subject",

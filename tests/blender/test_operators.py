@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -298,3 +299,19 @@ def test_the_line_about_a_face_counts_its_shapes(face) -> None:
     face.shape_key_clear()
     assert panels.face_line(face) == "Head, face shapes will be created"
     assert np.shape(bundled_template().vertices)[0] == len(face.data.vertices)
+
+
+def test_paths_may_be_relative_to_the_blend(face) -> None:
+    """As the file browser makes them; newer Blenders warn where a property does not say so."""
+    settings = face.selftalk
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        bpy.context.scene.selftalk.sound_file = settings.animator = "//voice.wav"
+        settings.template = settings.cache_folder = "//faces"
+        with pytest.raises(RuntimeError, match="no motion yet"):
+            bpy.ops.selftalk.export(filepath="//face.fbx")
+    assert not warned
+    if compat.BLEND_RELATIVE:
+        paths = settings.bl_rna.properties
+        for name in ("animator", "template", "cache_folder"):
+            assert paths[name].is_path_supports_blend_relative
