@@ -8,8 +8,8 @@ from pathlib import Path
 import bpy
 import numpy as np
 import pytest
+import scenes
 from animators import SECONDS, opening, ramp, stand_in
-from scenes import patiently
 
 from selftalk_blender.blender import animate, compat, hearing, lines, strips
 from selftalk_blender.core import Motion, bundled_template
@@ -32,15 +32,7 @@ def python(tmp_path: Path) -> str:
 
 def finish(plan: animate.Plan, listening: hearing.Listening | None = None) -> animate.Result:
     """Run to the end, as a script does."""
-    steps = patiently(animate.run(plan, listening))
-    done = 0.0
-    while True:
-        try:
-            progress = next(steps)
-        except StopIteration as end:
-            return end.value
-        assert done <= progress.done <= 1.0
-        done = progress.done
+    return scenes.finish(animate.run(plan, listening))
 
 
 def seen(head: bpy.types.Object, frame: int) -> float:
