@@ -11,7 +11,15 @@ import pytest
 from pace import quietest, seconds
 from scenes import play
 
-from selftalk_blender.blender import compat, lines, marks, mesh_cache, reducing, targets
+from selftalk_blender.blender import (
+    compat,
+    lines,
+    marks,
+    mesh_cache,
+    reducing,
+    shape_keys,
+    targets,
+)
 from selftalk_blender.core import bundled_template
 from selftalk_blender.core.drive import Channel, Drive
 from selftalk_blender.core.errors import SelfTalkError
@@ -192,7 +200,7 @@ def test_what_the_artist_drives_or_keys_is_left_alone(head) -> None:
 
 def test_what_would_hide_the_motion_is_refused_with_the_way_out(head) -> None:
     head.show_only_shape_key = True
-    with pytest.raises(SelfTalkError, match="Shape Key Lock"):
+    with pytest.raises(SelfTalkError, match=f"Turn off {shape_keys.SOLO}"):
         say(head, "one")
     head.show_only_shape_key = False
     twin = bpy.data.objects.new("Twin", head.data)
