@@ -403,9 +403,8 @@ def in_a_blender(
 def in_a_window(python: Path, arguments: list[str], output: IO[bytes] | None = None) -> Outcome:
     """Tests in a Blender with a window, which is set up first; or why there can be none."""
     title = "in a window"
-    print("Setting up a Blender with a window: once, a minute or two and 1.5 GB of disk.")
     command = [python, TESTS / "window" / "debian.py"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         return Outcome(title, remark=f"left out: {done.stderr.strip()}")
     return pytest(title, python, arguments, output)

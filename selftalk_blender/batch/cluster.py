@@ -265,7 +265,7 @@ class Cluster:
         if event == "lost":
             with self._lock:
                 self._vacant.pop(place, None)
-            text = f"The node {message['node']} was lost; the bake goes on without it."
+            text = f"The node {message['node']} was lost; the bake goes on."
             self._inbox.put((None, {"event": "notice", "text": text}))
             self._lose(place)
             return

@@ -6,9 +6,9 @@ import bpy
 from bl_operators.presets import AddPresetBase
 
 from ..core.errors import SelfTalkError
-from . import controls, jobs, lines, mesh_cache, panels, reducing
+from . import controls, glance, jobs, lines, mesh_cache, panels, reducing
 from . import face as faces
-from .paragraph import paragraph
+from .paragraph import OURS, paragraph
 
 # What a preset sets besides the defaults of PRESET_CONTROLS; blinks and the like stay as chosen.
 PRESETS = {
@@ -45,11 +45,15 @@ def _problem(face: bpy.types.Object | None) -> str:
         return faces.NO_FACE
     if jobs.running is not None:
         return jobs.BUSY
-    try:
-        faces.check_own(face)
-    except SelfTalkError as error:
-        return str(error)
-    return ""
+
+    def ask() -> str:
+        try:
+            lines.check_lines(face)
+        except SelfTalkError as error:
+            return str(error)
+        return ""
+
+    return glance.once("lines", (face,), ask)
 
 
 def adjust_problem(context: bpy.types.Context) -> str:
@@ -152,7 +156,9 @@ class SELFTALK_OT_controls_preset(_ControlsOperator, bpy.types.Operator):
     bl_label = "Controls Preset"
 
     preset: bpy.props.EnumProperty(
-        name="Preset", items=[(key, name, text) for key, (name, text, _) in PRESETS.items()]
+        name="Preset",
+        items=[(key, name, text) for key, (name, text, _) in PRESETS.items()],
+        translation_context=OURS,
     )
 
     @classmethod
@@ -225,7 +231,8 @@ class SELFTALK_MT_controls_presets(bpy.types.Menu):
 
     def draw(self, context: bpy.types.Context) -> None:
         for key, (name, _, _) in PRESETS.items():
-            self.layout.operator("selftalk.controls_preset", text=name).preset = key
+            row = self.layout.operator("selftalk.controls_preset", text=name, translate=False)
+            row.preset = key
         self.layout.separator()
         bpy.types.Menu.draw_preset(self, context)
 
@@ -288,6 +295,7 @@ class _SubPanel(panels.SidebarPanel):
 
 class SELFTALK_PT_regions(_SubPanel, bpy.types.Panel):
     bl_label = "Regions"
+    bl_translation_context = OURS
 
     def draw(self, context: bpy.types.Context) -> None:
         column = sliders(self.layout, not adjust_problem(context))

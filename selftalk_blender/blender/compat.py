@@ -20,7 +20,7 @@ NEW_STRIPS = bpy.app.version >= (4, 4, 0)
 # Workspaces may edit the sequencer of another scene than the one on view since 5.0.
 SEQUENCER_SCENES = bpy.app.version >= (5, 0, 0)
 # Paths of ours that may begin with "//" have to say so in newer Blenders (4.5); in older all might.
-BLEND_RELATIVE: set[str] = (
+RELATIVE_PATH: set[str] = (
     {"PATH_SUPPORTS_BLEND_RELATIVE"}
     if "is_path_supports_blend_relative" in bpy.types.Property.bl_rna.properties
     else set()

@@ -11,7 +11,7 @@ from ..core.errors import SelfTalkError
 from ..core.progress import Progress
 from ..core.words import counted
 from . import casting, compat, dialogue, glance, jobs, lines, panels, strips
-from .paragraph import paragraph
+from .paragraph import OURS, paragraph
 
 
 def stands(context: bpy.types.Context, strip: Any) -> tuple[str, dialogue.Status]:
@@ -119,7 +119,9 @@ class SELFTALK_OT_assign_strip(bpy.types.Operator):
 
     strip: bpy.props.StringProperty(name="Strip", description="Name of the sound strip")
     face: bpy.props.StringProperty(
-        name="Face", description="Name of the face; where empty, by name, channel or choice"
+        name="Face",
+        description="Name of the face; where empty, by name, channel or choice",
+        translation_context=OURS,
     )
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
@@ -187,8 +189,9 @@ class SELFTALK_UL_strips(bpy.types.UIList):
     ) -> None:
         face, now = stands(context, item)
         row = layout.split(factor=0.55)
-        row.label(text=item.name, icon=dialogue.ICONS[now.kind])
-        button = row.operator("selftalk.assign_strip", text=face or "No Face", emboss=False)
+        row.label(text=item.name, icon=dialogue.ICONS[now.kind], translate=False)
+        said = face or "No Face"
+        button = row.operator("selftalk.assign_strip", text=said, emboss=False, translate=False)
         button.strip, button.face = item.name, face
 
     def filter_items(

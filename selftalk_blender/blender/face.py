@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import bpy
 import numpy as np
@@ -11,6 +13,7 @@ import numpy as np
 from ..core.errors import SelfTalkError
 from ..core.match import match_template
 from ..core.names import recognise
+from ..core.progress import Progress
 from ..core.retarget import Correspondence, match_by_index
 from ..core.target import Analysis, judge
 from ..core.template import bundled_template
@@ -181,6 +184,26 @@ def usable(face: bpy.types.Object | None) -> bpy.types.Object:
             f"The shape keys of {face.name} are absolute. Tick Relative in its Shape Keys panel."
         )
     return face
+
+
+def again(blocks: Any, uid: int) -> Any:
+    """Data of `bpy.data.objects`, say, by its session uid, or None: names change, and undo makes
+    all data anew."""
+    return next((block for block in blocks if block.session_uid == uid), None)
+
+
+def out_of_edit_mode(uids: Sequence[int], done: float) -> Iterator[Progress]:
+    """Wait while the artist edits one of some objects, or the armature of one: Blender takes no
+    shapes or keys for them then, and what was made for them is not to be lost."""
+    while any(_edited(again(bpy.data.objects, uid)) for uid in uids):
+        yield Progress(done, "Leave Edit Mode (Tab)", waiting=True)
+
+
+def _edited(target: bpy.types.Object | None) -> bool:
+    if target is None:
+        return False
+    armatures = (m.object for m in target.modifiers if m.type == "ARMATURE")
+    return any(known is not None and known.mode == "EDIT" for known in (target, *armatures))
 
 
 def check_own(face: bpy.types.Object) -> None:

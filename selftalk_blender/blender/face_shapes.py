@@ -46,13 +46,14 @@ class Piece:
     """One mesh object that gets shapes.
 
     Attributes:
-        name: of the object.
+        name, uid: of the object.
         vertices: (V, 3) at rest, in its own space.
         linear: (3, 3) from its space to the world's axes and units.
         keys: names of the shapes that it will get; others of those names are not ours.
     """
 
     name: str
+    uid: int
     vertices: np.ndarray
     linear: np.ndarray
     keys: tuple[str, ...]
@@ -161,7 +162,7 @@ def plan(context: bpy.types.Context, target: bpy.types.Object | None) -> Plan:
         corners = _triangles(item.data)
         if np.linalg.det(linear) < 0:
             corners = corners[:, ::-1]
-        pieces.append(Piece(item.name, rest, linear, _keys_to_make(item)))
+        pieces.append(Piece(item.name, item.session_uid, rest, linear, _keys_to_make(item)))
         places.append(rest @ linear.T + shift)
         triangles.append(corners + count)
         count += len(rest)
@@ -295,10 +296,11 @@ def create(plan: Plan) -> Generator[Progress, None, str]:
     """
     begun = time.monotonic()
     deltas, _, notices = yield from compute(plan)
+    yield from face.out_of_edit_mode([piece.uid for piece in plan.pieces], 0.96)
     now = Progress(0.96, "Writing")
     objects = []
     for piece in plan.pieces:
-        target = bpy.data.objects.get(piece.name)
+        target = face.again(bpy.data.objects, piece.uid)
         if (
             target is None
             or target.type != "MESH"

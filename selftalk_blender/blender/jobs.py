@@ -293,9 +293,9 @@ def draw(layout: bpy.types.UILayout) -> None:
     for place, job in enumerate([running, *waiting]):
         # Also where one runs alone: without a label before it, a bar under the mouse would lend its
         # look to the label that comes when it is gone.
-        column.label(text=job.title)
+        column.label(text=job.title, translate=False)
         row = column.row(align=True)
-        row.progress(factor=job.progress.done, text=job.text)
+        row.progress(factor=job.progress.done, text=job.text, translate=False)
         row.operator("selftalk.cancel", text="", icon="X").place = place
 
 

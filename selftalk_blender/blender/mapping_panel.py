@@ -130,9 +130,9 @@ class SELFTALK_UL_mapping(bpy.types.UIList):
     ) -> None:
         row = layout.row(align=True)
         row.prop(item, "enabled", text="")
-        row.label(text=item.source)
+        row.label(text=item.source, translate=False)
         if item.path != item.source:  # a narrow sidebar has no room for the same name twice
-            row.label(text=item.path, icon="FORWARD")
+            row.label(text=item.path, icon="FORWARD", translate=False)
         row.prop(item, "gain", text="", emboss=False)
 
 
@@ -155,7 +155,7 @@ class SELFTALK_PT_shapes(SidebarPanel, bpy.types.Panel):
             part = bpy.data.objects.get(name)
             if part is None:
                 continue
-            layout.row().prop(part.selftalk, "follows", text=name)
+            layout.row().prop(part.selftalk, "follows", text=name, translate=False)
             if problem and part.selftalk.follows:
                 self.say(layout, context, problem)
         notices, narrow = glance.once("mapping", (target,), lambda: _mapping_words(target))

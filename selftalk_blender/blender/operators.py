@@ -123,11 +123,19 @@ def note_result(target: bpy.types.Object, result: animate.Result) -> None:
 
 
 class SELFTALK_OT_add_face(bpy.types.Operator):
-    """Add SelfTalk's head at the 3D cursor and choose it as the face"""
+    """Add SelfTalk's head at the 3D cursor, or on top of what would hide it there, and choose it \
+as the face"""
 
     bl_idname = "selftalk.add_face"
     bl_label = "Add Face"
     bl_options = {"REGISTER", "UNDO"}
+
+    location: bpy.props.FloatVectorProperty(
+        name="Location",
+        description="Where the neck stands; the 3D cursor where not given",
+        subtype="TRANSLATION",
+        options={"SKIP_SAVE"},
+    )
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
@@ -136,9 +144,21 @@ class SELFTALK_OT_add_face(bpy.types.Operator):
             return False
         return True
 
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        if not self.properties.is_property_set("location"):
+            self.location = context.scene.cursor.location
+            around = bundled_head.hidden_by(context, self.location)
+            if around is not None:
+                self.location.z = bundled_head.top_of(around)
+                text = f"The 3D cursor is inside {around.name}, so the head stands on top of it"
+                self.report({"INFO"}, text)
+        return self.execute(context)
+
     def execute(self, context: bpy.types.Context) -> set[str]:
+        if not self.properties.is_property_set("location"):
+            self.location = context.scene.cursor.location
         try:
-            head = bundled_head.add_head(context, tuple(context.scene.cursor.location))
+            head = bundled_head.add_head(context, tuple(self.location))
         except SelfTalkError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -158,12 +178,13 @@ class SELFTALK_OT_animate_from_audio(jobs.Refusable, jobs.JobOperator, bpy.types
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
         plan = plan_from_settings(context)
         self.face = plan.face
-        self.title = f"{plan.face}: {plan.heard.clip.name}"
+        self.title = f"{context.scene.selftalk.face.name}: {plan.heard.clip.name}"
         return animate.run(plan)
 
     def finish(self, context: bpy.types.Context, result: animate.Result) -> None:
-        note_result(bpy.data.objects[self.face], result)
-        self.report({"INFO"}, f"{self.face}: {result.text}")
+        target = face.again(bpy.data.objects, self.face)
+        note_result(target, result)
+        self.report({"INFO"}, f"{target.name}: {result.text}")
         for notice in result.notices:
             self.report({"WARNING"}, notice)
 
@@ -175,7 +196,7 @@ class SELFTALK_OT_export(properties.ExportOptions, jobs.JobOperator, bpy.types.O
     bl_label = "Export Face"
 
     filepath: bpy.props.StringProperty(
-        subtype="FILE_PATH", options={"SKIP_SAVE", *compat.BLEND_RELATIVE}
+        subtype="FILE_PATH", options={"SKIP_SAVE"} | compat.RELATIVE_PATH
     )
     filter_glob: bpy.props.StringProperty(options={"HIDDEN", "SKIP_SAVE"})
     check_existing: bpy.props.BoolProperty(default=True, options={"HIDDEN"})

@@ -10,7 +10,7 @@ import bpy
 from ..core.errors import SelfTalkError
 from ..worker.log import log_file
 from . import compat, face, formats, glance, jobs, operators, preferences, properties, rigs, strips
-from .paragraph import paragraph
+from .paragraph import OURS, paragraph
 
 SEVERAL_FACES = (".pkl", ".npz")  # endings of template files that may hold several
 
@@ -71,6 +71,7 @@ class SidebarPanel:
 
 class SELFTALK_PT_face(SidebarPanel, bpy.types.Panel):
     bl_label = "Face"
+    bl_translation_context = OURS
 
     def draw(self, context: bpy.types.Context) -> None:
         layout, settings = self.layout, context.scene.selftalk
@@ -168,6 +169,7 @@ class SELFTALK_PT_export(SidebarPanel, bpy.types.Panel):
         if settings.file_format == "fbx":
             column.prop(settings, "preset")
         column.row().prop(settings, "frames", expand=True)
+        column = layout.column()  # in the whole width: beside names a narrow sidebar cuts them
         if known.several:
             column.prop(settings, "with_parts")
         column.prop(settings, "with_sound")

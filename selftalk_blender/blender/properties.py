@@ -8,6 +8,7 @@ import bpy
 
 from ..core.template import bundled_template
 from . import compat, controls, formats, lines, preferences, strips
+from .paragraph import OURS
 
 FORMAT_ITEMS = tuple(
     (name, known.label, known.description) for name, known in formats.FORMATS.items()
@@ -76,6 +77,7 @@ class ExportOptions:
             ("LINES", "Lines", "From the first to the last frame of the face's lines"),
             ("SCENE", "Scene", "The scene's frame range, or its preview range"),
         ),
+        translation_context=OURS,
     )
     with_parts: bpy.props.BoolProperty(
         name="Parts and Armature",
@@ -115,6 +117,7 @@ class SceneSettings(bpy.types.PropertyGroup):
         type=bpy.types.Object,
         poll=_is_mesh_here,
         update=_face_chosen,
+        translation_context=OURS,
     )
     source: bpy.props.EnumProperty(
         name="Sound",
@@ -134,7 +137,7 @@ class SceneSettings(bpy.types.PropertyGroup):
         name="File",
         description="The sound file, or video with sound, to animate from",
         subtype="FILE_PATH",
-        options=compat.BLEND_RELATIVE,
+        options=compat.RELATIVE_PATH,
         update=_file_chosen,
     )
     start_frame: bpy.props.IntProperty(
@@ -312,7 +315,10 @@ class MappingItem(bpy.types.PropertyGroup):
         search_options={"SUGGESTION"},
     )
     index: bpy.props.IntProperty(
-        name="Component", description="Of a vector: 0 is X; -1 for a single number", default=-1
+        name="Component",
+        description="Of a vector: 0 is X; -1 for a single number",
+        default=-1,
+        translation_context=OURS,
     )
     gain: bpy.props.FloatProperty(
         name="Gain",
@@ -383,7 +389,7 @@ class FaceSettings(bpy.types.PropertyGroup):
             "selftalk_cache beside the .blend"
         ),
         subtype="DIR_PATH",
-        options=compat.BLEND_RELATIVE,
+        options=compat.RELATIVE_PATH,
     )
     animator: bpy.props.StringProperty(
         name="Animator",
@@ -393,7 +399,7 @@ class FaceSettings(bpy.types.PropertyGroup):
             "which knows SelfTalk's head and MakeHuman"
         ),
         subtype="FILE_PATH",
-        options=compat.BLEND_RELATIVE,
+        options=compat.RELATIVE_PATH,
     )
     template: bpy.props.StringProperty(
         name="Template",
@@ -402,7 +408,7 @@ class FaceSettings(bpy.types.PropertyGroup):
             "move: .ply, .obj, .npy, .npz, or templates.pkl"
         ),
         subtype="FILE_PATH",
-        options=compat.BLEND_RELATIVE,
+        options=compat.RELATIVE_PATH,
     )
     subject: bpy.props.StringProperty(
         name="Subject",

@@ -77,6 +77,20 @@ def frame_rate(scene: bpy.types.Scene) -> float:
     return scene.render.fps / scene.render.fps_base
 
 
+def check_time(scene: bpy.types.Scene) -> None:
+    """Whether a frame of a scene shows what is keyed there.
+
+    Raises:
+        SelfTalkError: time is stretched, which its sound is not.
+    """
+    old, new = scene.render.frame_map_old, scene.render.frame_map_new
+    if old != new:
+        raise SelfTalkError(
+            f"{scene.name} stretches the time of its keys ({old} to {new}), and its sound goes on "
+            "as before. Make Old and New the same in Output > Frame Range > Time Stretching."
+        )
+
+
 def sound_strips(scene: bpy.types.Scene) -> list[Any]:
     """The sound strips of a scene, also inside meta strips, in the order of their first frames."""
     if scene.sequence_editor is None:

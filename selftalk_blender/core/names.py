@@ -186,7 +186,21 @@ def _is_sided(spelling: str, parts: Parts) -> bool:
 
 def _match(name: str) -> tuple[str, int, Parts] | None:
     """(spelling, words before it, what moves it) of a key's name, or None."""
-    known, words = _spellings(), _words(name)
+    words = _words(name)
+    found = _spelled(words)
+    if found is not None and len(found[2]) == 1:
+        return found
+    for at, word in enumerate(words[:-1]):  # L_eyeBlink, eye_L_Blink
+        if any(word.lower() in letters for letters in SIDES.values()):
+            moved = _spelled([*words[:at], *words[at + 1 :], word])
+            if moved is not None:
+                return moved
+    return found
+
+
+def _spelled(words: Sequence[str]) -> tuple[str, int, Parts] | None:
+    """As `_match`, of a name's words in their order."""
+    known = _spellings()
     for start in range(len(words)):
         spelling = "".join(words[start:]).lower()
         if spelling in known:
@@ -236,8 +250,12 @@ class Family:
     def find(self, names: Sequence[str]) -> dict[str, str]:
         """Shape key -> viseme, for the names of the most complete set; empty where none is."""
         groups: dict[str, dict[str, str]] = {}
+        present = set(names)
         for name in names:
-            match = self.pattern.fullmatch(name)
+            plain = DUPLICATE.sub("", name)
+            if plain != name and plain in present:
+                continue
+            match = self.pattern.fullmatch(plain)
             member = _plain(match[2]) if match else ""
             if match and member in self.members:
                 # Some number their visemes: AA_VI_01_PP.
@@ -256,13 +274,17 @@ class Family:
         return best
 
 
+DUPLICATE = re.compile(r"\.\d{3}$")  # what Blender appends to a name that is taken
+
+
 def _plain(text: str) -> str:
     return re.sub(r"[\W_]", "", text).lower()
 
 
 def _few_letters(names: list[str]) -> bool:
     """Whether single letters at the ends are vowels of speech rather than a whole alphabet."""
-    return len([name for name in names if re.search(r"(?:^|[\W_])[A-Za-z]$", name)]) <= 8
+    plain = {DUPLICATE.sub("", name) for name in names}
+    return len([name for name in plain if re.search(r"(?:^|[\W_])[A-Za-z]$", name)]) <= 8
 
 
 def _regex(before: str, members: Iterable[str]) -> re.Pattern[str]:
@@ -278,8 +300,8 @@ VOWELS = {"a": "aa", "i": "ih", "u": "ou", "e": "E", "o": "oh"}
 VRM1 = {"aa": "aa", "ih": "ih", "ou": "ou", "ee": "E", "oh": "oh"}
 KANA = {"あ": "aa", "い": "ih", "う": "ou", "え": "E", "お": "oh", "ん": "PP"}
 PRESTON_BLAIR = {
-    "ai": "aa", "e": "E", "o": "oh", "u": "ou", "wq": "ou", "mbp": "PP", "fv": "FF", "l": "nn",
-    "etc": "DD", "rest": SILENCE,
+    "a": "aa", "ai": "aa", "e": "E", "o": "oh", "u": "ou", "wq": "ou", "mbp": "PP", "fv": "FF",
+    "l": "nn", "etc": "DD", "cdgknrsthyz": "DD", "rest": SILENCE,
 }  # fmt: skip
 CREATOR = {
     "open": "aa", "explosive": "PP", "dentallip": "FF", "tighto": "tightO", "tight": "tight",
@@ -304,6 +326,7 @@ DAZ = {
 }  # fmt: skip
 # What may stand before a viseme: nothing, or as little as can be that ends with a separator.
 ANY = r"(?:.*?[\W_])??"
+COMMA = r"[\W_]{0,2}"  # between the letters of one mouth: "M, B, P"
 FAMILIES = (
     Family(
         "Oculus visemes",
@@ -317,11 +340,12 @@ FAMILIES = (
     ),
     Family("VRM vowels", _regex(ANY, VOWELS), VOWELS, frozenset(VOWELS.values()), 5, _few_letters),
     Family("VRM vowels", _regex(ANY, VRM1), VRM1, frozenset(VRM1.values()), 5),
-    Family("MMD vowels", _regex("", KANA), KANA, frozenset(VOWELS.values()), 5),
+    Family("MMD vowels", _regex(ANY, KANA), KANA, frozenset(VOWELS.values()), 5),
     Family(
         "Preston-Blair mouths",
-        _regex(ANY, ["AI", "A[,_-]I", "E", "O", "U", "W[,_-]?Q", "M[,_-]?B[,_-]?P", "F[,_-]?V",
-                     "L", "etc", "rest"]),
+        _regex(ANY, [rf"A(?:{COMMA}I)?", "E", "O", "U", rf"W{COMMA}Q", rf"M{COMMA}B{COMMA}P",
+                     rf"F{COMMA}V", "L", "etc", COMMA.join([*"CDGKNRS", "Th", *"YZ"]),
+                     "rest"]),
         PRESTON_BLAIR,
         frozenset({"aa", "PP", "FF", "oh"}),
         6,

@@ -169,6 +169,26 @@ def test_children_that_cannot_start_end_it_with_a_sentence(
         Supervisor(tmp_path / "out", 1, Told(), command=["/no/such"]).run(todo)
 
 
+def test_children_start_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not each when the one before is ready: Blender takes seconds to start."""
+    (tmp_path / "there").mkdir()
+    monkeypatch.setenv("FAKE_TOGETHER", str(tmp_path / "there"))
+    assert run(3, tasks(tmp_path, "a", "b", "c", "d"))[0] == 0
+    assert len(list((tmp_path / "there").iterdir())) == 3
+
+
+def test_no_more_children_start_than_there_are_clips_to_bake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    todo = tasks(tmp_path, *"abcdefgh")
+    run(2, todo)
+    (tmp_path / "c.wav").write_text("other")
+    started: list[object] = []
+    start = process.Local.start
+    monkeypatch.setattr(process.Local, "start", lambda crew: started.append(crew) or start(crew))
+    assert len(run(4, todo, resume=True)[1].skipped) == 7 and len(started) == 1
+
+
 def test_a_child_that_is_killed_while_it_starts_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -656,11 +656,8 @@ def test_an_overridden_face_is_refused_with_the_reason_on_each_button(head, tmp_
     bpy.context.scene.selftalk.face = face
     for button in ("reduce_keys", "bake_again", "controls_preset", "reset_controls"):
         assert not getattr(bpy.ops.selftalk, button).poll()
-    for problem in (
-        adjust_panel.reduce_problem,
-        adjust_panel.bake_problem,
-        adjust_panel.adjust_problem,
-    ):
+    for button in ("adjust", "reduce", "bake"):
+        problem = getattr(adjust_panel, f"{button}_problem")
         assert "library override" in problem(bpy.context)
     for work in (reducing.reduce_lines(face, 0.5), lines.removing(face, "one")):
         with pytest.raises(SelfTalkError, match="library override"):

@@ -12,6 +12,7 @@ from pace import quietest, seconds
 from scenes import play
 
 from selftalk_blender.blender import (
+    adjust_panel,
     compat,
     lines,
     marks,
@@ -332,8 +333,13 @@ def test_while_a_strip_is_tweaked_nothing_is_changed(head) -> None:
     ):
         with pytest.raises(SelfTalkError, match="being tweaked. Leave Tweak Mode"):
             act()
+    bpy.context.scene.selftalk.face = head
+    for button in ("adjust", "reduce", "bake"):
+        problem = getattr(adjust_panel, f"{button}_problem")
+        assert "Leave Tweak Mode" in problem(bpy.context)  # so that no slider moves in vain
     head.selftalk.use_nla = True
     data.use_tweak_mode = False
+    assert not adjust_panel.adjust_problem(bpy.context)
     assert weights(head, 35)[JAW] > 0.45 and len(line_strips(head)) == 2
 
 

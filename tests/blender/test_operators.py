@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,9 +13,19 @@ import bpy
 import numpy as np
 import pytest
 from animators import ramp, stand_in
+from mathutils import Matrix, Vector
 
 import selftalk_blender
-from selftalk_blender.blender import animate, compat, glance, lines, operators, panels, strips
+from selftalk_blender.blender import (
+    animate,
+    bundled_head,
+    compat,
+    glance,
+    lines,
+    operators,
+    panels,
+    strips,
+)
 from selftalk_blender.core.template import bundled_template
 
 
@@ -83,6 +92,55 @@ def test_add_face_stands_at_the_cursor_and_is_chosen() -> None:
     face = bpy.context.scene.selftalk.face
     assert tuple(face.location) == (1.0, 2.0, 3.0)
     assert panels.face_line(face) == "Head, 52 face shapes"
+
+
+def test_add_face_stands_where_a_script_says() -> None:
+    bpy.ops.mesh.primitive_cube_add()  # of 2 m, around it
+    bpy.ops.selftalk.add_face(location=(0.1, 0.2, 0.3))
+    assert tuple(bpy.context.scene.selftalk.face.location) == pytest.approx((0.1, 0.2, 0.3))
+    bpy.ops.selftalk.add_face()
+    assert tuple(bpy.context.scene.selftalk.face.location) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("perspective", [True, False])
+def test_what_hides_a_head_at_the_cursor_is_known(perspective) -> None:
+    def seen_from(x: float) -> SimpleNamespace:
+        """From a place on the X axis, looking towards the origin."""
+        view = Matrix.Translation((x, 0.0, 0.1)) @ Matrix.Rotation(np.pi / 2, 4, "Y")
+        region = SimpleNamespace(view_matrix=view.inverted(), is_perspective=perspective)
+        return SimpleNamespace(
+            region_data=region,
+            scene=bpy.context.scene,
+            evaluated_depsgraph_get=bpy.context.evaluated_depsgraph_get,
+        )
+
+    origin = Vector()
+    assert bundled_head.hidden_by(seen_from(7.0), origin) is None
+    bpy.ops.mesh.primitive_cube_add(location=(2.5, 0.0, 0.0))  # in front of it
+    assert bundled_head.hidden_by(seen_from(7.0), origin) is None
+    bpy.ops.mesh.primitive_cube_add(rotation=(0.0, 0.0, 0.1))
+    cube = bpy.context.object
+    assert bundled_head.hidden_by(seen_from(7.0), origin) == cube
+    assert bundled_head.top_of(cube) == 1.0
+    if perspective:
+        assert bundled_head.hidden_by(seen_from(0.8), origin) is None  # as one sees a room
+    cube.hide_set(True)
+    assert bundled_head.hidden_by(seen_from(7.0), origin) is None
+
+
+@pytest.mark.filterwarnings("error")
+def test_paths_may_begin_where_the_blend_is(face, tmp_path) -> None:
+    """Blender 4.5 and later warn of a path whose property does not say so."""
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "talk.blend"))
+    settings = bpy.context.scene.selftalk
+    ramp(tmp_path / "ramp.wav")
+    settings.sound_file = "//ramp.wav"
+    face.selftalk.cache_folder = "//cache"
+    assert bpy.ops.selftalk.animate_from_audio() == {"FINISHED"}
+    assert bpy.ops.selftalk.export(filepath="//talk.csv", with_sound=False) == {"FINISHED"}
+    assert (tmp_path / "talk.csv").is_file()
+    face.selftalk.animator = face.selftalk.template = "//own.safetensors"
+    assert str(tmp_path / "own.safetensors") in operators.animate_problem(bpy.context)
 
 
 def test_a_sound_file_makes_the_face_talk(face, clip) -> None:
@@ -319,19 +377,3 @@ def test_the_line_about_a_face_counts_its_shapes(face) -> None:
     face.shape_key_clear()
     assert panels.face_line(face) == "Head, face shapes will be created"
     assert np.shape(bundled_template().vertices)[0] == len(face.data.vertices)
-
-
-def test_paths_may_be_relative_to_the_blend(face) -> None:
-    """As the file browser makes them; newer Blenders warn where a property does not say so."""
-    settings = face.selftalk
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        bpy.context.scene.selftalk.sound_file = settings.animator = "//voice.wav"
-        settings.template = settings.cache_folder = "//faces"
-        with pytest.raises(RuntimeError, match="no motion yet"):
-            bpy.ops.selftalk.export(filepath="//face.fbx")
-    assert not warned
-    if compat.BLEND_RELATIVE:
-        paths = settings.bl_rna.properties
-        for name in ("animator", "template", "cache_folder"):
-            assert paths[name].is_path_supports_blend_relative

@@ -233,6 +233,25 @@ def test_nothing_is_left_behind(
     assert [path for path in folder.iterdir() if path.suffix == ".wav"] == []
 
 
+def test_the_end_of_one_sound_leaves_the_next_one_which_is_read_ahead(
+    tmp_path: Path, speech: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tempfile
+
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    clip = encoded(tmp_path / "a.flac", speech[:48000])
+    first, second = (hearing.listen(clip, python=stand_in(tmp_path)) for _ in range(2))
+    assert next(first).text.startswith("Reading the sound")
+    while not next(second).waiting:
+        pass
+    first.close()
+    assert len(list(folder.glob("*/sound.wav"))) == 1
+    second.close()
+    assert not list(folder.glob("*/sound.wav"))
+
+
 def test_a_full_disk_is_told_of(
     full_disk: Path, tmp_path: Path, speech: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

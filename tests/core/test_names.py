@@ -25,6 +25,21 @@ def short(name: str, mark: str) -> str:
     return re.sub("(Left|Right)$", lambda side: mark + side[0][0], name)
 
 
+def before(name: str, mark: str) -> str:
+    """mouthSmileLeft -> L_mouthSmile."""
+    found = re.fullmatch("(.*)(Left|Right)", name)
+    if found is None or name == short(name, ""):
+        return name
+    rest = upper(found[1]) if not mark else found[1]
+    return (found[2][0] if mark else found[2][0].lower()) + mark + rest
+
+
+def inside(name: str) -> str:
+    """eyeBlinkLeft -> eye_L_Blink."""
+    found = re.fullmatch("([a-z]+)(.+)(Left|Right)", name)
+    return f"{found[1]}_{found[3][0]}_{found[2]}" if found else name
+
+
 SPELLINGS = {
     "Apple's own, as in ReadyPlayerMe": ARKIT,
     "Live Link and MetaHuman's ARKit": [upper(n) for n in ARKIT],
@@ -34,6 +49,9 @@ SPELLINGS = {
     "_L": [short(n, "_") for n in ARKIT],
     ".L": [short(n, ".") for n in ARKIT],
     "plain L": [short(n, "") for n in ARKIT],
+    "side first": [before(n, "_") for n in ARKIT],
+    "side first, joined": [before(n, "") for n in ARKIT],
+    "side in the middle": [inside(n) for n in ARKIT],
     "prefix": [f"ARKit_{n}" for n in ARKIT],
     "a rig's prefix": [f"blendShape1.{n}" for n in ARKIT],
     "Rocketbox": [f"AK_{i:02d}_{upper(n)}" for i, n in enumerate(ARKIT, 1)],
@@ -96,6 +114,15 @@ VISEMES = {
     "VRoid": ([f"Face.M_F00_000_00_Fcl_MTH_{v}" for v in "AIUEO"], "VRM", 5),
     "MMD": (list("あいうえおん"), "MMD", 6),
     "Preston-Blair": (["AI", "E", "O", "U", "WQ", "MBP", "FV", "L", "etc", "rest"], "Preston", 10),
+    "Preston-Blair, as drawn": (
+        ["A, I", "E", "O", "U", "C,D,G,K,N,R,S,Th,Y,Z", "L", "M, B, P", "F, V", "W, Q", "rest"],
+        "Preston", 10,
+    ),
+    "Preston-Blair, with spaces": (
+        ["A I", "E", "O", "U", "CDGKNRSThYZ", "L", "M B P", "F/V", "W/Q", "Rest"], "Preston", 10,
+    ),
+    "a duplicate's suffix": ([f"viseme_{v}.001" for v in OCULUS], "Oculus", 15),
+    "VRoid's duplicate": ([f"Fcl_MTH_{v}.002" for v in "AIUEO"], "VRM", 5),
     "Papagayo": ([f"mouth_{v}" for v in ("AI", "E", "O", "U", "WQ", "MBP", "FV", "L", "etc")],
                  "Preston", 9),
     "CC3": (
@@ -127,8 +154,14 @@ def test_visemes_are_found_among_other_shapes(names, kind, count) -> None:
     found = recognise(["Muscular", *names, "Age", "Fcl_MTH_Angry", "Smile"])
     assert found.visemes_kind.startswith(kind)
     assert len(found.visemes) == count and set(found.visemes) <= set(names)
-    closed = [n for n in names if re.search("PP|pp|MBP|p_b_m|Explosive|B_M_P|vM$|ん", n)]
+    closed = [n for n in names if re.search("PP|pp|M,? ?B,? ?P|p_b_m|Explosive|B_M_P|vM$|ん", n)]
     assert all(found.visemes[name] == "PP" for name in closed)
+
+
+def test_of_a_viseme_and_its_duplicate_the_plain_one_is_taken() -> None:
+    names = [f"viseme_{v}" for v in OCULUS]
+    found = recognise([f"{name}.001" for name in names] + names)
+    assert set(found.visemes) == set(names)
 
 
 def test_vowels_are_the_right_ones() -> None:

@@ -83,6 +83,7 @@ def set_up() -> None:
         raise CannotError("only root can set it up")
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
         raise CannotError("this system allows no mounts")
+    print("Setting up a Blender with a window: once, a minute or two and 1.6 GB.", flush=True)
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     log = ROOT / ".blender-window.log"
 

@@ -69,6 +69,7 @@ def check_faces(context: bpy.types.Context, faces: Sequence[bpy.types.Object], s
         raise SelfTalkError("No face is chosen. Choose the face to export.")
     if context.mode != "OBJECT":
         raise SelfTalkError("Go to Object Mode (Tab) to export.")
+    strips.check_time(context.scene)
     if len(faces) > 1 and not known.several:
         raise SelfTalkError(f"{known.label} holds one face. Export each face to a file of its own.")
     for target in faces:

@@ -298,12 +298,13 @@ def written_frames(face: bpy.types.Object) -> tuple[int, int] | None:
     """
     if mesh_cache.plays(face):
         return mesh_cache.written_frames(face)
-    ranges = [tuple(line.key_range) for line in face.selftalk.lines]
-    if not ranges:
+    if not len(face.selftalk.lines):
         return dense.written_frames(face)
+    ranges: list[tuple[int, int]] = []
     for line in face.selftalk.lines:
-        for place in places_of_line(face, line.id):
-            if place.strip is not None:  # the artist may have moved it
-                strip = place.strip
-                ranges.append((math.floor(strip.frame_start), math.ceil(strip.frame_end)))
+        strips = [p.strip for p in places_of_line(face, line.id) if p.strip is not None]
+        if strips:  # the artist may have moved or trimmed them
+            ranges += [(math.floor(s.frame_start), math.ceil(s.frame_end)) for s in strips]
+        else:
+            ranges.append(tuple(line.key_range))
     return min(first for first, _ in ranges), max(last for _, last in ranges)
