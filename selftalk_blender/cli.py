@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None, blender: str = "") -> int:
     if options.command == "doctor":
         from . import doctor
 
-        return doctor.main()
+        return doctor.main(blender)
     try:
         from .core.errors import SelfTalkError
     except ModuleNotFoundError as error:
@@ -234,6 +234,11 @@ def _complain(sentence: str) -> int:
 def _lacks(command: str, error: ModuleNotFoundError) -> str:
     from .doctor import PACKAGES, TRAINING
 
+    if error.name == f"{__package__}.training":
+        return (
+            f"`selftalk {command}` is no part of the extension for Blender. Use SelfTalk's "
+            "repository or Python package."
+        )
     name = (error.name or str(error)).partition(".")[0]
     if name not in (*PACKAGES, *TRAINING, "bpy"):
         raise error  # a fault of ours

@@ -121,6 +121,9 @@ class Supervisor:
             finally:
                 self._end_all()
                 self._crew.close()
+                # Also what children could not be told by: on Windows the id of a virtual
+                # environment's Python is that of its launcher, and other machines have the same.
+                remove_parts(self._out)
         return self.failed
 
     def _work(self, tasks: deque[Task]) -> None:
@@ -130,8 +133,7 @@ class Supervisor:
                 self._prepare(tasks.popleft())
             for child in list(filter(self._may, self._hungry)):
                 if self._line:
-                    self._hungry.remove(child)
-                    child.give(self._line.popleft())
+                    self._give(child)
             if not self._children and self._line:
                 self._crew.check()
             ahead = len(self._line) > self._coming
@@ -146,7 +148,8 @@ class Supervisor:
                 pass
             else:
                 self._hear(child, message)
-            self._end_silent()
+            if self._inbox.empty():  # to look through a task may take longer than their patience
+                self._end_silent()
 
     @property
     def _coming(self) -> int:
@@ -166,6 +169,13 @@ class Supervisor:
             return
         self._hashes[task.place] = digest
         self._line.append(task)
+
+    def _give(self, child: Child) -> None:
+        """Have a child do what is next in line."""
+        if not child.tasks:  # it had nothing to say, perhaps for long
+            self._children[child] = time.monotonic() + STARTING
+        self._hungry.remove(child)
+        child.give(self._line.popleft())
 
     def _may(self, child: Child) -> bool:
         """Whether a child may have one more task.

@@ -31,6 +31,7 @@ PRESETS = {
 }
 # What a preset of the user's own leaves as it is: it belongs to one face.
 OF_ONE_FACE = ("head_bone", "seed")
+NO_PRESET = "Presets"
 OWN_PRESETS = "selftalk/controls"  # folder of the user's own among Blender's presets
 PRESET_CONTROLS = ("strength", "closure", "smoothing", "upper_face", "jaw", "mouth", "cheeks")
 
@@ -169,6 +170,7 @@ class SELFTALK_OT_controls_preset(_ControlsOperator, bpy.types.Operator):
         plain = controls.defaults()
         values = {name: plain[name] for name in PRESET_CONTROLS} | PRESETS[self.preset][2]
         controls.set_all(context.scene.selftalk.face, values)
+        _show_preset(PRESETS[self.preset][0])
         return {"FINISHED"}
 
 
@@ -196,7 +198,7 @@ class SELFTALK_OT_save_preset(AddPresetBase, bpy.types.Operator):
 
     preset_menu = "SELFTALK_MT_controls_presets"
     preset_subdir = OWN_PRESETS
-    preset_defines = ("controls = bpy.context.scene.selftalk.face.selftalk.controls",)
+    preset_defines = ()  # Blender 4.3 cannot use any where its Python is 3.13, as Debian's is
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
@@ -207,7 +209,21 @@ class SELFTALK_OT_save_preset(AddPresetBase, bpy.types.Operator):
 
     @property
     def preset_values(self) -> list[str]:
-        return [f"controls.{name}" for name in controls.defaults() if name not in OF_ONE_FACE]
+        names = [name for name in controls.defaults() if name not in OF_ONE_FACE]
+        return [f"bpy.context.scene.selftalk.face.selftalk.controls.{name}" for name in names]
+
+    @classmethod
+    def description(cls, context: bpy.types.Context, properties: bpy.types.OperatorProperties):
+        return "Remove the preset of your own that was chosen last" * properties.remove_active
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        chosen = SELFTALK_MT_controls_presets.bl_label
+        given = {NO_PRESET, *(name for name, _, _ in PRESETS.values())}
+        done = {"CANCELLED"} if self.remove_active and chosen in given else super().execute(context)
+        if self.remove_active and done == {"CANCELLED"}:
+            text = "No preset of your own is chosen. Choose the one to remove first."
+            self.report({"ERROR"}, text)
+        return done
 
 
 class SELFTALK_OT_reset_controls(_ControlsOperator, bpy.types.Operator):
@@ -218,6 +234,7 @@ class SELFTALK_OT_reset_controls(_ControlsOperator, bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         controls.set_all(context.scene.selftalk.face, controls.defaults())
+        _show_preset(NO_PRESET)
         return {"FINISHED"}
 
 
@@ -225,7 +242,7 @@ class SELFTALK_OT_reset_controls(_ControlsOperator, bpy.types.Operator):
 
 
 class SELFTALK_MT_controls_presets(bpy.types.Menu):
-    bl_label = "Presets"
+    bl_label = NO_PRESET  # Blender has the name of the last one that was chosen or saved here
     preset_subdir = OWN_PRESETS
     preset_operator = "selftalk.own_preset"
 
@@ -233,8 +250,13 @@ class SELFTALK_MT_controls_presets(bpy.types.Menu):
         for key, (name, _, _) in PRESETS.items():
             row = self.layout.operator("selftalk.controls_preset", text=name, translate=False)
             row.preset = key
-        self.layout.separator()
-        bpy.types.Menu.draw_preset(self, context)
+        if bpy.utils.preset_paths(OWN_PRESETS):  # without any, Blender speaks of missing paths
+            self.layout.separator()
+            bpy.types.Menu.draw_preset(self, context)
+
+
+def _show_preset(name: str) -> None:
+    SELFTALK_MT_controls_presets.bl_label = name
 
 
 def _has_motion(face: bpy.types.Object | None) -> bool:

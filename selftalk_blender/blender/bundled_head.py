@@ -30,6 +30,7 @@ MATERIAL_OF_PART = {
 EYE_MAP = "SelfTalk Eyes"
 # Share of the eyeball's radius.
 IRIS, PUPIL = 0.42, 0.18
+MARGIN = 0.01  # metres
 FAR = 1e4  # metres to an eye that looks in parallel
 
 
@@ -95,7 +96,10 @@ def hidden_by(context: bpy.types.Context, location: Vector) -> bpy.types.Object 
     if not hit:
         return None
     least, most = _bounds(hider)
-    inside = all(a <= b and c >= d for a, b, c, d in zip(least, low, most, high, strict=True))
+    # Clearly inside: two heads in one place are seen.
+    inside = all(
+        a + MARGIN < b and c - MARGIN > d for a, b, c, d in zip(least, low, most, high, strict=True)
+    )
     return hider if inside else None
 
 

@@ -86,6 +86,8 @@ def status(
         return Status(NEW, "Not animated yet")
     now = lines.spoken(line.id, sequencer.name, strip.name, heard, tuple(line.taken))
     change = lines.change(line, now)
+    if not change and lines.is_unplayed(face, line):
+        return Status(OLD, "Its keys were taken off the face: press Animate All")
     if not change:
         return Status(CURRENT, "Up to date")
     if lines.has_take(face, line.id) and lines.reaches(line, now):
@@ -275,7 +277,7 @@ def _to_do(
 
 def _is_edited(sequencer: bpy.types.Scene, strip: Any, face: bpy.types.Object) -> bool:
     line = lines.line_of(face, sequencer.name, strip.name, None)
-    return line is not None and lines.is_touched(face, line.id)
+    return line is not None and lines.is_edited(face, line)
 
 
 def _refuse_second_lines(todo: list[Task], report: Report) -> None:

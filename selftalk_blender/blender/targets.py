@@ -11,7 +11,7 @@ import numpy as np
 from ..core.aside import aside
 from ..core.drive import Channel, Drive, join
 from ..core.errors import SelfTalkError
-from ..core.mapping import Entry, build_drive, entries_by_name, follow
+from ..core.mapping import Entry, build_drive, entries_by_name, follow, with_still_jaw
 from ..core.mouth import find_mouth
 from ..core.names import Names, recognise
 from ..core.steps import at_last, paced
@@ -215,7 +215,7 @@ def drive_of(face: bpy.types.Object | None, measure: bool = True) -> Drive:
     """
     target = faces.usable(face)
     if rigs.deforming_armature(target) is None:
-        return _drive_of_keys(target, measure)
+        return _by_keys_alone(target, measure)
     if analyse(target).kind == "RIG" and not target.selftalk.mapping:
         return rigs.with_rig(target, None, frozenset(), measure)
     keyed = frozenset(entry.source for entry in usable_entries(target)[0])
@@ -231,7 +231,7 @@ def drive_of(face: bpy.types.Object | None, measure: bool = True) -> Drive:
     except SelfTalkError:
         if target.selftalk.rig_share == "BONES":
             raise
-        return keys
+        return _by_keys_alone(target, measure)
 
 
 def prepare(face: bpy.types.Object) -> Iterator[float]:
@@ -245,6 +245,13 @@ def prepare(face: bpy.types.Object) -> Iterator[float]:
         yield from paced(measuring_lips(face, usable_entries(face)[0]), 0.0)
     if any(channel.kind != "KEY" for channel in channels) and not rigs.is_measured(face):
         yield from rigs.calibrate(face)
+
+
+def _by_keys_alone(target: bpy.types.Object, measure: bool) -> Drive:
+    """As `_drive_of_keys`, for a face whose jaw no rig moves."""
+    drive = _drive_of_keys(target, measure)
+    sources = {entry.source for entry in usable_entries(target)[0]}
+    return with_still_jaw(drive) if "mouthClose" in sources and "jawOpen" not in sources else drive
 
 
 def _drive_of_keys(target: bpy.types.Object, measure: bool) -> Drive:

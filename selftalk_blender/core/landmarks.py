@@ -83,8 +83,11 @@ def suggest_landmarks(
     Raises:
         SelfTalkError: no face is found.
     """
-    vertices = np.asarray(vertices, np.float64)
-    if len(triangles) < FEW or not np.isfinite(vertices).all():
+    if len(triangles) < FEW:
+        raise SelfTalkError(NO_FACE)
+    used, triangles = np.unique(triangles, return_inverse=True)  # stray vertices are no head
+    vertices, triangles = np.asarray(vertices, np.float64)[used], triangles.reshape(-1, 3)
+    if not np.isfinite(vertices).all():
         raise SelfTalkError(NO_FACE)
     # Upright along its axes, as most are; else along those of its own shape.
     own = np.linalg.eigh(np.cov(vertices.T))[1]
@@ -94,16 +97,16 @@ def suggest_landmarks(
             other = yield from _find_front(vertices, triangles, frame, 0.4 * number)
             found = other if found is None or other[3] < found[3] else found
     assert found is not None
-    rotation, scale, shift, misfit = found
+    linear, shift, misfit = _stretch(vertices, triangles, *found)
     if not misfit < FARTHEST:
         raise SelfTalkError(NO_FACE)
     yield 0.85
-    placed = scale * vertices @ rotation.T + shift
+    placed = vertices @ linear.T + shift
     points, notices = _look(placed, triangles[skin_of(placed, triangles)])
     if misfit > NEAR and NO_LIPS in notices:
         raise SelfTalkError(NO_FACE)
     yield 1.0
-    return Landmarks((points - shift) @ rotation / scale, notices)
+    return Landmarks((points - shift) @ np.linalg.inv(linear).T, notices)
 
 
 def skin_of(placed: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -184,10 +187,7 @@ def _find_front(
     """
     template = bundled_template()
     points, _ = front = _front(template)
-    normals = normals_of(vertices, triangles)
-    a, b, c = (vertices[triangles[:, corner]] for corner in range(3))
-    if np.einsum("ij,ij->", a - vertices.mean(0), np.cross(b - a, c - a)) < 0:
-        normals = -normals
+    normals = _outward(vertices, triangles)
     top = float(template.vertices[:, 2].max())
     height = top - float(template.vertices[LANDMARKS["chin"][0], 2])
     random = np.random.default_rng(0)
@@ -228,24 +228,15 @@ def _lay(
     random: np.random.Generator,
 ) -> tuple[np.ndarray, float, np.ndarray, float] | None:
     """Closest points and the best similarity, in turn; None where the mesh is elsewhere."""
-    (turn, scale, shift), (points, directions) = start, front
-    around = points.mean(0)
+    turn, scale, shift = start
     misfit = np.inf
     for _ in range(steps):
-        near = (np.abs(scale * vertices @ turn.T + shift - around) < REACH).all(1)
-        index = np.flatnonzero(near)
-        if len(index) < FEW:
+        there, facing = scale * vertices @ turn.T + shift, normals @ turn.T
+        pairs = _closest(there, facing, front, random)
+        if pairs is None:
             return None
-        if len(index) > MESH_POINTS:
-            index = index[random.permutation(len(index))[:MESH_POINTS]]
-        there = scale * vertices[index] @ turn.T + shift
-        facing = normals[index] @ turn.T
-        pick = nearest(np.hstack([points, directions * TURN]), np.hstack([there, facing * TURN]))
-        unlike = 1 - np.einsum("ij,ij->i", facing[pick], directions)
-        apart = np.linalg.norm(there[pick] - points, axis=1) + TURN / 2 * unlike
-        kept = apart <= np.quantile(apart, TRIMMED)
-        misfit = float(np.sqrt((apart[kept] ** 2).mean()))
-        source, target = vertices[index[pick[kept]]], points[kept]
+        index, kept, misfit = pairs
+        source, target = vertices[index], front[0][kept]
         linear, _ = similarity(source, target)
         scale = float(np.cbrt(np.linalg.det(linear)))
         if not scale > 0:
@@ -253,6 +244,78 @@ def _lay(
         turn = linear / scale
         shift = target.mean(0) - linear @ source.mean(0)
     return turn, scale, shift, misfit
+
+
+def _closest(
+    there: np.ndarray,
+    facing: np.ndarray,
+    front: tuple[np.ndarray, np.ndarray],
+    random: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, float] | None:
+    """(n,) vertices of a mesh, with normals, that are nearest to points (n,) of the front, those
+    points, and how far they are apart; None where the mesh is elsewhere."""
+    points, directions = front
+    index = np.flatnonzero((np.abs(there - points.mean(0)) < REACH).all(1))
+    if len(index) < FEW:
+        return None
+    if len(index) > MESH_POINTS:
+        index = index[random.permutation(len(index))[:MESH_POINTS]]
+    there, facing = there[index], facing[index]
+    pick = nearest(np.hstack([points, directions * TURN]), np.hstack([there, facing * TURN]))
+    unlike = 1 - np.einsum("ij,ij->i", facing[pick], directions)
+    apart = np.linalg.norm(there[pick] - points, axis=1) + TURN / 2 * unlike
+    kept = np.flatnonzero(apart <= np.quantile(apart, TRIMMED))
+    return index[pick[kept]], kept, float(np.sqrt((apart[kept] ** 2).mean()))
+
+
+def _stretch(
+    vertices: np.ndarray,
+    triangles: np.ndarray,
+    turn: np.ndarray,
+    scale: float,
+    shift: np.ndarray,
+    misfit: float,
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """A similarity made to fit a long or a wide face: linear (3, 3), shift (3,) and misfit.
+
+    Along each of the bundled head's axes the mesh gets a scale of its own: else the mouth of a
+    long face would be looked for below its nose.
+    """
+    front = _front(bundled_template())
+    normals = _outward(vertices, triangles)
+    random = np.random.default_rng(0)
+    linear = best = scale * turn
+    best_shift = shift
+    for _ in range(STRETCHES):
+        back = np.linalg.inv(linear)
+        facing = normals @ back
+        facing /= np.maximum(np.linalg.norm(facing, axis=1, keepdims=True), 1e-12)
+        pairs = _closest(vertices @ linear.T + shift, facing, front, random)
+        if pairs is None:
+            break
+        index, kept, apart = pairs
+        if apart < misfit:
+            best, best_shift, misfit = linear, shift, apart
+        source, target = vertices[index] @ linear.T, front[0][kept]
+        more, _ = similarity(source, target)
+        turned = (source - source.mean(0)) @ more.T
+        sizes = (turned * (target - target.mean(0))).sum(0) / np.maximum((turned**2).sum(0), 1e-30)
+        if not (sizes > 0.5).all():
+            break
+        linear = sizes[:, None] * more @ linear
+        shift = target.mean(0) - linear @ vertices[index].mean(0)
+    return best, best_shift, misfit
+
+
+STRETCHES = 25
+
+
+def _outward(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """(V, 3) unit normals of vertices, turned outward."""
+    normals = normals_of(vertices, triangles)
+    a, b, c = (vertices[triangles[:, corner]] for corner in range(3))
+    inward = np.einsum("ij,ij->", a - vertices.mean(0), np.cross(b - a, c - a)) < 0
+    return -normals if inward else normals
 
 
 # --- Looking at it --------------------------------------------------------------------------
@@ -278,7 +341,8 @@ def _look(placed: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, tuple[
             found[name] = view.point(*pixel)
 
     row = _forward_most(view, expected["nose"][2], 0.02)
-    found["nose"] = view.point(row, view.column(0.0))
+    if row is not None:
+        found["nose"] = view.point(row, view.column(0.0))
     lips = _mouth(view, expected)
     if lips is None:
         notices.append(NO_LIPS)
@@ -300,9 +364,11 @@ def _middle(view: DepthMap) -> np.ndarray:
     return np.nan_to_num(view.near[:, column - 1 : column + 2].mean(1), neginf=-1.0)
 
 
-def _forward_most(view: DepthMap, height: float, reach: float) -> int:
+def _forward_most(view: DepthMap, height: float, reach: float) -> int | None:
+    """The row of the foremost point of the middle; None where there is none but at the ends."""
     first, last = view.row(height + reach), view.row(height - reach)
-    return first + int(_middle(view)[first:last].argmax())
+    foremost = int(_middle(view)[first:last].argmax())
+    return first + foremost if 2 < foremost < last - first - 3 else None
 
 
 def _crease(near: np.ndarray, steps: int) -> np.ndarray:

@@ -208,6 +208,23 @@ def follow(
     return Drive((*drive.channels, *new), solve, (*drive.notices, *notices))
 
 
+def with_still_jaw(drive: Drive) -> Drive:
+    """A drive of a face whose jaw stays where it is: mouthClose, which brings the lips together
+    over an open jaw, would pull them through each other there. What presses them is left of it."""
+    template = bundled_template()
+    close, jaw = (template.shape_names.index(name) for name in ("mouthClose", "jawOpen"))
+    share = template.gap_per_weight[jaw] / -template.gap_per_weight[close]
+    rest = rest_weights(template)[close]
+
+    def solve(weights: np.ndarray) -> np.ndarray:
+        weights = weights.copy()
+        pressed = weights[:, close] - np.maximum(weights[:, jaw], 0.0) * share
+        weights[:, close] = np.minimum(weights[:, close], np.maximum(pressed, rest))
+        return drive(weights)
+
+    return Drive(drive.channels, solve, drive.notices)
+
+
 class _Visemes:
     """Weights of a face's visemes that come nearest to a motion of the bundled head."""
 

@@ -332,8 +332,8 @@ FAMILIES = (
         "Oculus visemes",
         _regex(rf"{ANY}(?:visemes?|vis|v|vi)[\W_]?(?:\d+[\W_])?", OCULUS),
         OCULUS,
-        frozenset({"PP", "FF", "aa", "ou"}),
-        9,
+        frozenset({"aa", "ou"}),
+        5,
     ),
     Family(
         "Oculus visemes", _regex(ANY, OCULUS), OCULUS, frozenset({"PP", "FF", "kk", "aa", "ou"}), 10

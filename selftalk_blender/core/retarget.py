@@ -17,6 +17,7 @@ PUBLISHED = {
     5023: "FLAME's head, which the published vocaset.pth animates",
     23370: "BIWI's head, which the published BIWI.pth animates",
 }
+BODIES = (13380, 19158)  # vertices of a MakeHuman or MPFB body, without and with its helpers
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +78,13 @@ def match_by_index(template: FaceTemplate, vertices: np.ndarray) -> Corresponden
     target = np.asarray(vertices, np.float64)[target_index]
     linear, misfit = similarity(source, target)
     if not misfit < LARGEST_MISFIT:
-        raise SelfTalkError(
-            _unknown(template, count) + " Its vertex count fits, but its vertices are in another "
-            "order or place; was it exported with reordered vertices?"
-        )
+        reason = _unknown(template, count)
+        if count == own or count in BODIES:
+            reason = (
+                f"It has {count} vertices, as SelfTalk's head or a MakeHuman body has, but in "
+                "another order or place; was it exported with reordered vertices?"
+            )
+        raise SelfTalkError(reason)
     return Correspondence(count, template_index, target_index, linear)
 
 

@@ -272,6 +272,25 @@ def test_a_preset_of_ones_own_is_saved_for_every_face(head, tmp_path, monkeypatc
     assert settings.seed == 7  # each face has its own
 
 
+def test_a_preset_is_removed_where_it_is_ones_own(head, tmp_path, monkeypatch) -> None:
+    speak(head)
+    monkeypatch.setattr(bpy.utils, "user_resource", lambda *_, **__: str(tmp_path))
+    monkeypatch.setattr(bpy.utils, "preset_paths", lambda _: [str(tmp_path)])
+    bpy.ops.selftalk.reset_controls()
+    with pytest.raises(RuntimeError, match="No preset of your own is chosen"):
+        bpy.ops.selftalk.save_preset(remove_active=True)
+    bpy.ops.selftalk.save_preset(name="Hero")
+    bpy.ops.selftalk.controls_preset(preset="STAGE")
+    assert adjust.SELFTALK_MT_controls_presets.bl_label == "Stage"
+    with pytest.raises(RuntimeError, match="No preset of your own is chosen"):
+        bpy.ops.selftalk.save_preset(remove_active=True)
+    (made,) = map(str, tmp_path.glob("*.py"))
+    bpy.ops.selftalk.own_preset(filepath=made, menu_idname="SELFTALK_MT_controls_presets")
+    assert bpy.ops.selftalk.save_preset(remove_active=True) == {"FINISHED"}
+    assert not list(tmp_path.glob("*.py"))
+    assert adjust.SELFTALK_MT_controls_presets.bl_label == "Presets"
+
+
 def test_the_head_nods_about_the_faces_own_axes(head) -> None:
     speak(head)
     assert head.animation_data is None or head.animation_data.action is None

@@ -408,6 +408,22 @@ def test_a_strip_at_volume_0_is_not_gone(scene, head) -> None:
     assert kinds()["ramp"] == "UNFIT" and dialogue.lost_lines(scene, scene, head) == []
 
 
+def test_a_line_that_was_deleted_in_the_nla_comes_back(scene, head) -> None:
+    bpy.ops.selftalk.animate_all()
+    for track in head.data.shape_keys.animation_data.nla_tracks:
+        for placed in [placed for placed in track.strips if "reply" in placed.name]:
+            track.strips.remove(placed)
+    now = dialogue.status(scene, strip("reply"), scene, head)
+    assert (now.kind, now.text) == ("OLD", "Its keys were taken off the face: press Animate All")
+    assert dialogue.status(scene, strip("ramp"), scene, head).kind == "CURRENT"
+    assert run(dialogue.animate_all(bpy.context)).animated == ["reply"]
+    assert seen(head, 198) == pytest.approx(2.0, abs=1e-3)
+    head.selftalk.output = "MESH_CACHE"
+    head.selftalk.cache_folder = bpy.app.tempdir
+    bpy.ops.selftalk.animate_all(everything=True)
+    assert dialogue.status(scene, strip("reply"), scene, head).kind == "CURRENT"
+
+
 def test_a_line_that_was_moved_in_the_nla_is_where_the_motion_is(scene, head) -> None:
     """So that an export has it, and no more."""
     bpy.ops.selftalk.animate_all()

@@ -115,6 +115,9 @@ def test_what_hides_a_head_at_the_cursor_is_known(perspective) -> None:
         )
 
     origin = Vector()
+    bpy.ops.selftalk.add_face()
+    assert bundled_head.hidden_by(seen_from(7.0), origin) is None
+    bpy.ops.object.delete()
     assert bundled_head.hidden_by(seen_from(7.0), origin) is None
     bpy.ops.mesh.primitive_cube_add(location=(2.5, 0.0, 0.0))  # in front of it
     assert bundled_head.hidden_by(seen_from(7.0), origin) is None

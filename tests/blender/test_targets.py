@@ -211,6 +211,24 @@ def test_a_key_with_a_driver_is_left_alone_and_the_rest_goes_on() -> None:
     assert value(drive, "mouthPucker", said(mouthPucker=0.5)) == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.parametrize("jaw", ["driven", "missing"])
+def test_lips_are_not_pulled_through_each_other_where_the_jaw_stays(jaw) -> None:
+    names = {n: n for n in HEAD.shape_names if jaw == "driven" or n != "jawOpen"}
+    face = stranger(names)
+    if jaw == "driven":
+        face.data.shape_keys.driver_add('key_blocks["jawOpen"].value')
+    spoken = np.tile(REST, (3, 1))
+    spoken[:, HEAD.shape_names.index("jawOpen")] = [0.3, 0.2, 0.0]
+    spoken[:, HEAD.shape_names.index("mouthClose")] += [0.1, 0.23, 0.03]
+    drive = targets.drive_of(face)
+    keys = [channel.path for channel in drive.channels]
+    moved = np.zeros((3, len(HEAD.shape_names)), np.float32)
+    moved[:, [HEAD.shape_names.index(key) for key in keys]] = drive(spoken)
+    gap = HEAD.gap_mm(moved + REST) - HEAD.gap_mm(REST[None])
+    assert gap.min() > -2.0
+    assert gap[2] < -0.5  # what presses them, stays
+
+
 def test_a_key_of_the_artists_action_is_left_alone_but_not_one_of_ours() -> None:
     target = stranger()
     keys = target.data.shape_keys

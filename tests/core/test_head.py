@@ -78,6 +78,10 @@ def test_motion_arrives_turned_and_scaled(count: int) -> None:
 def test_unknown_meshes_are_refused_with_both_counts() -> None:
     with pytest.raises(SelfTalkError, match=r"8 vertices.*4874"):
         match_by_index(HEAD, np.zeros((8, 3)))
+    # A larger mesh may be a whole body; if it is none, nothing of it is in another order.
+    with pytest.raises(SelfTalkError, match=r"24591 vertices.*4874") as refused:
+        match_by_index(HEAD, np.random.default_rng(0).normal(size=(24591, 3)))
+    assert "order" not in str(refused.value)
     with pytest.raises(SelfTalkError, match="another order"):
         match_by_index(HEAD, np.random.default_rng(0).permutation(HEAD.vertices))
     with pytest.raises(SelfTalkError, match="another order"):

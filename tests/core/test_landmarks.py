@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from heads import TRIANGLES, VERTICES, result
+from heads import TEMPLATE, TRIANGLES, VERTICES, result
 
+from selftalk_blender.core import landmarks
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.core.landmarks import NAMES, suggest_landmarks, template_landmarks
 
+SKIN = TEMPLATE.regions["skin"]
 PLACES = VERTICES[template_landmarks()]
 SWAPPED = [
     NAMES.index(
@@ -53,14 +55,17 @@ def joined(*meshes: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarr
         (100 * Y_UP, False),
         (FACING_Y, False),
         (np.diag([-1.15, 1.0, 0.92]), True),
+        (np.diag([0.85, 1.0, 1.3]), False),
     ],
-    ids=["Y up in cm", "facing +Y", "mirrored and wider"],
+    ids=["Y up in cm", "facing +Y", "mirrored and wider", "a long face"],
 )
 def test_found_in_any_axes_and_units(linear, mirrored) -> None:
     places, triangles = PLACES @ linear.T, TRIANGLES
     if mirrored:  # what was the character's left is right
         places, triangles = places[SWAPPED], triangles[:, ::-1]
-    found = result(suggest_landmarks(VERTICES @ linear.T + 3, triangles))
+    stray = np.random.default_rng(0).uniform(-1, 1, (50, 3))  # vertices of no polygon
+    vertices = np.concatenate([VERTICES, stray]) @ linear.T + 3
+    found = result(suggest_landmarks(vertices, triangles))
     size = np.cbrt(abs(np.linalg.det(linear)))
     assert np.linalg.norm(found.points - 3 - places, axis=1).max() < 0.0032 * size
     assert found.notices == ()
@@ -71,6 +76,15 @@ def test_found_in_a_head_turned_any_way() -> None:
     turn *= np.sign(np.linalg.det(turn))
     found = result(suggest_landmarks(VERTICES @ turn.T, TRIANGLES))
     assert np.linalg.norm(found.points - PLACES @ turn.T, axis=1).max() < 0.0032
+
+
+def test_lips_before_the_nose_are_not_taken_for_it() -> None:
+    nose, lip = (PLACES[NAMES.index(name)] for name in ("nose", "upper_lip"))
+    muzzle = VERTICES.copy()
+    apart = np.linalg.norm(muzzle - lip, axis=1)
+    muzzle[:, 1] -= 0.02 * np.exp(-((apart / 0.025) ** 2))
+    found, _ = landmarks._look(muzzle, TRIANGLES[np.isin(TRIANGLES, SKIN).all(1)])
+    assert abs(found[NAMES.index("nose"), 2] - nose[2]) < 0.004
 
 
 def test_found_on_a_body_which_is_mostly_not_face() -> None:

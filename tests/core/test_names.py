@@ -108,6 +108,8 @@ VISEMES = {
         "Oculus", 15,
     ),
     "Rocketbox": ([f"AA_VI_{i:02d}_{v}" for i, v in enumerate(OCULUS)], "Oculus", 15),
+    "ReadyPlayerMe, without the closed mouths": ([f"viseme_{v}" for v in OCULUS[3:]], "Oculus", 12),
+    "five of Oculus": ([f"viseme_{v}" for v in OCULUS[-5:]], "Oculus", 5),
     "bare": (OCULUS, "Oculus", 15),
     "VRM 0": (list("AIUEO"), "VRM", 5),
     "VRM 1": (["aa", "ih", "ou", "ee", "oh"], "VRM", 5),

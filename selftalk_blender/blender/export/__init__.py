@@ -43,6 +43,8 @@ __all__ = [
     "motion_range",
 ]
 
+ELSEWHERE = "Free some space or choose another folder."
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -171,7 +173,7 @@ def _check_free(path: Path, need: float) -> None:
     if free < need * 1.02:
         raise SelfTalkError(
             f"Cannot write {path}: it needs {need / 1e6:.0f} MB and {free / 1e6:.0f} MB are free. "
-            "Free some space or choose another folder."
+            f"{ELSEWHERE}"
         )
 
 
@@ -407,11 +409,9 @@ class _Job:
                 for name in ("last_traceback", "last_value", "last_exc"):
                     if hasattr(sys, name):
                         delattr(sys, name)
-            raise SelfTalkError(f"Cannot write {self.path}: {reason}.") from error
+            raise SelfTalkError(f"Cannot write {self.path}: {reason}. {ELSEWHERE}") from error
         if "FINISHED" not in finished or not _is_whole(made or self.temporary):
-            raise SelfTalkError(
-                f"Cannot write {self.path}. Free some space or choose another folder."
-            )
+            raise SelfTalkError(f"Cannot write {self.path}. {ELSEWHERE}")
 
 
 def _is_whole(path: Path) -> bool:

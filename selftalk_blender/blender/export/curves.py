@@ -64,7 +64,7 @@ def weights_of(
         if turning is not None:
             _add(head, lines.head_angles(turning, said, take, begin, len(motion)),
                  begin + moved - first)  # fmt: skip
-        if lines.is_touched(face, line.id) and len(direct) < len(rest):
+        if lines.is_edited(face, line) and len(direct) < len(rest):
             notices.append(
                 f"The keys of {line.name} were edited by hand; the weights are those from before."
             )

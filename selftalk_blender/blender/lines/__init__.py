@@ -48,7 +48,7 @@ from .renewing import (
     take_to_move,
     written_frames,
 )
-from .seals import is_touched, mark_reduced, touched, touched_lines, touching
+from .seals import is_edited, is_unplayed, mark_reduced, touched, touched_lines, touching
 from .turning import head, modifier_armature
 from .values import head_angles, speaking
 from .writing import New, check, keep_dense, write, write_cache
@@ -72,8 +72,9 @@ __all__ = [
     "has_take",
     "head",
     "head_angles",
+    "is_edited",
     "is_lost",
-    "is_touched",
+    "is_unplayed",
     "keep_dense",
     "line_of",
     "lose",

@@ -42,7 +42,7 @@ from .entries import (
     twins_of,
 )
 from .playing import add_strip, arrange, check_lines, clear_line, hold_rest, unplug
-from .seals import Sums, break_seal, is_touched, seal, sums_of
+from .seals import Sums, break_seal, is_edited, seal, sums_of
 from .turning import modifier_armature
 from .values import Baked, baking, columns_of
 from .writing import Made, check, create_keys, filling, write_cache, write_curves
@@ -214,7 +214,7 @@ def moving(face: bpy.types.Object, line_id: str, spoken: Spoken) -> Iterator[flo
                 keep_entry(twin, spoken, (first + by, last + by))
         keep_entry(face, spoken, (first + by, last + by))
     else:
-        if is_touched(face, line.id):
+        if is_edited(face, line):
             raise SelfTalkError(EDITED)
         drive = targets.drive_of(face)
         check(face, drive)

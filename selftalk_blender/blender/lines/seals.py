@@ -13,7 +13,9 @@ import bpy
 import numpy as np
 
 from ...core.steps import at_last
+from .. import mesh_cache
 from ..marks import REDUCED, SEAL, SEALS
+from ..properties import Line
 from .actions import curves as curves_of_line
 from .actions import places_of_line
 from .entries import find
@@ -83,9 +85,15 @@ def touched_lines(face: bpy.types.Object) -> Generator[None, None, list[str]]:
     return names
 
 
-def is_touched(face: bpy.types.Object, line_id: str) -> bool:
-    """As `touching`, at once."""
-    return at_last(touching(face, line_id))
+def is_edited(face: bpy.types.Object, line: Line) -> bool:
+    """Whether the artist has edited or reduced the keys of a line, and it still plays them."""
+    return at_last(touching(face, line.id)) and not is_unplayed(face, line)
+
+
+def is_unplayed(face: bpy.types.Object, line: Line) -> bool:
+    """Whether a line had curves, and the artist has taken them off the face."""
+    had = len(face.get(SEALS, {}).get(line.id, ())) > 0
+    return had and not mesh_cache.plays(face) and not places_of_line(face, line.id)
 
 
 def touching(face: bpy.types.Object, line_id: str) -> Generator[None, None, bool]:
