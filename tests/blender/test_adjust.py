@@ -281,14 +281,14 @@ def test_a_preset_is_removed_where_it_is_ones_own(head, tmp_path, monkeypatch) -
         bpy.ops.selftalk.save_preset(remove_active=True)
     bpy.ops.selftalk.save_preset(name="Hero")
     bpy.ops.selftalk.controls_preset(preset="STAGE")
-    assert adjust.SELFTALK_MT_controls_presets.bl_label == "Stage"
+    assert adjust_panel.SELFTALK_MT_controls_presets.bl_label == "Stage"
     with pytest.raises(RuntimeError, match="No preset of your own is chosen"):
         bpy.ops.selftalk.save_preset(remove_active=True)
     (made,) = map(str, tmp_path.glob("*.py"))
     bpy.ops.selftalk.own_preset(filepath=made, menu_idname="SELFTALK_MT_controls_presets")
     assert bpy.ops.selftalk.save_preset(remove_active=True) == {"FINISHED"}
     assert not list(tmp_path.glob("*.py"))
-    assert adjust.SELFTALK_MT_controls_presets.bl_label == "Presets"
+    assert adjust_panel.SELFTALK_MT_controls_presets.bl_label == "Presets"
 
 
 def test_the_head_nods_about_the_faces_own_axes(head) -> None:
@@ -406,7 +406,7 @@ def test_lines_of_one_name_do_not_lock_each_other(head) -> None:
     curve = curves(head)["jawOpen"]
     curve.keyframe_points[20].co.y = 0.77
     curve.update()
-    assert [lines.is_touched(head, line.id) for line in head.selftalk.lines] == [True, False]
+    assert [lines.is_edited(head, line) for line in head.selftalk.lines] == [True, False]
 
 
 def test_a_rig_without_a_head_bone_says_what_to_do(head) -> None:

@@ -416,7 +416,7 @@ def test_a_line_that_was_deleted_in_the_nla_comes_back(scene, head) -> None:
     now = dialogue.status(scene, strip("reply"), scene, head)
     assert (now.kind, now.text) == ("OLD", "Its keys were taken off the face: press Animate All")
     assert dialogue.status(scene, strip("ramp"), scene, head).kind == "CURRENT"
-    assert run(dialogue.animate_all(bpy.context)).animated == ["reply"]
+    assert finish(dialogue.animate_all(bpy.context)).animated == ["reply"]
     assert seen(head, 198) == pytest.approx(2.0, abs=1e-3)
     head.selftalk.output = "MESH_CACHE"
     head.selftalk.cache_folder = bpy.app.tempdir
