@@ -227,7 +227,12 @@ class JobOperator:
         return {"CANCELLED"}
 
     def cancel(self, context: bpy.types.Context) -> None:
-        """Blender ends us: another file is loaded, or it closes, or a window does."""
+        """Blender ends us: another file is loaded, or it closes, or a window does.
+
+        Also where the file browser was closed in which we would have begun.
+        """
+        if not hasattr(self, "_job"):
+            return
         _remove(self._job)
         context.window_manager.event_timer_remove(self._timer)
         # Later: Blender crashes where the context is overridden while a window closes.

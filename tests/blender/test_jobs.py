@@ -198,6 +198,13 @@ def test_an_x_cancels_its_own_job(window: Window) -> None:
     assert [button.result for button in buttons] == [None, None, "done"]
 
 
+def test_a_file_browser_that_is_closed_ends_nothing(window: Window) -> None:
+    running, never_begun = Button("A"), Button("B")
+    window.press(running)
+    never_begun.cancel(window)
+    assert jobs.running is running._job and not running.closed
+
+
 def test_a_job_that_fails_lets_the_next_begin(window: Window) -> None:
     assert window.press(Button(error="at once")) == {"CANCELLED"}
     first, second = Button(error="No more."), Button()
