@@ -49,6 +49,7 @@ def _problem(face: bpy.types.Object | None) -> str:
 
     def ask() -> str:
         try:
+            faces.usable(face)
             lines.check_lines(face)
         except SelfTalkError as error:
             return str(error)

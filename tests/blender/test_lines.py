@@ -316,7 +316,7 @@ def test_a_duplicate_leaves_its_originals_teeth_alone(head) -> None:
     assert 0.45 < weights(teeth, 35)[JAW] < 0.51 and weights(head, 35)[JAW] > 0.45
 
 
-def test_while_a_strip_is_tweaked_nothing_is_changed(head) -> None:
+def test_while_a_strip_is_tweaked_or_the_mesh_edited_nothing_is_changed(head) -> None:
     say(head, "one", 11)
     say(head, "two", 100)
     data = head.data.shape_keys.animation_data
@@ -340,6 +340,10 @@ def test_while_a_strip_is_tweaked_nothing_is_changed(head) -> None:
     head.selftalk.use_nla = True
     data.use_tweak_mode = False
     assert not adjust_panel.adjust_problem(bpy.context)
+    bpy.context.view_layer.objects.active = head
+    bpy.ops.object.mode_set(mode="EDIT")
+    assert "Leave it (Tab)" in adjust_panel.adjust_problem(bpy.context)
+    bpy.ops.object.mode_set(mode="OBJECT")
     assert weights(head, 35)[JAW] > 0.45 and len(line_strips(head)) == 2
 
 
