@@ -62,8 +62,8 @@ _own: dict[tuple[str, str], _Animator] = {}  # of the characters opened so far, 
 def listen(task: Task, tell: Callable[[], None]) -> hearing.Listening | None:
     """Begin to listen to a clip whose turn comes soon; to be given to `bake`.
 
-    Blender decodes the sound at once, although it holds up what we are at: 17 s for an hour of
-    stereo OGG, where the animator, which begins after it, takes a minute and more.
+    Blender decodes the sound before this returns, although that holds up the clip in hand: an hour
+    of stereo OGG takes 17 s, and the animator, which starts afterwards, more than a minute.
 
     Args:
         tell: called again and again meanwhile, as a sign of life.

@@ -94,6 +94,7 @@ def _handlers() -> tuple[tuple[list[Any], Any], ...]:
 
 
 def register() -> None:
+    """Make all of it known to Blender; may be called twice."""
     if properties.attached():
         return
     for cls in CLASSES:
@@ -113,6 +114,7 @@ def register() -> None:
 
 
 def unregister() -> None:
+    """Take all of it back, also from jobs that are running; may be called twice."""
     atexit.unregister(unregister)
     jobs.stop()
     command.stop()

@@ -429,7 +429,7 @@ def _follow(
         deltas[:, used[rows]] = result
 
 
-LOOSE = 0.01, 0.03  # metres off the skin up to which a loose part goes with it, wholly and at all
+LOOSE = 0.01, 0.03  # metres off the skin up to which a loose part goes with it fully, and at all
 SMALL = 0.008  # metres: what is smaller goes as one piece
 
 

@@ -103,6 +103,14 @@ def test_strips_go_to_faces_by_choice_name_channel_and_else_the_chosen_face(scen
     assert says("ramp") == bob
 
 
+def test_a_place_in_the_list_chooses_its_strip_if_there_is_one(scene, capfd) -> None:
+    scene.selftalk.sound_strip = "ramp"
+    scene.selftalk.listed_strip = 7
+    assert scene.selftalk.sound_strip == "ramp" and not capfd.readouterr().err
+    scene.selftalk.listed_strip = 1
+    assert scene.selftalk.sound_strip == "reply"
+
+
 # --- All at once ----------------------------------------------------------------------------
 
 

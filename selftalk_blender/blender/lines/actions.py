@@ -136,6 +136,7 @@ def action_name(face: bpy.types.Object, line: str) -> str:
 
 
 def object_of_owner(owner: bpy.types.ID, face: bpy.types.Object) -> bpy.types.Object | None:
+    """The object whose data an owner is; the face, where other objects share its mesh."""
     if isinstance(owner, bpy.types.Object):
         return owner
     if face.data.shape_keys == owner:
@@ -159,11 +160,13 @@ def curves(
 
 
 def places_of_line(face: bpy.types.Object, line_id: str) -> list[Place]:
+    """Where a line of a face plays: on the face, its parts and its rig."""
     line = find(face, line_id)
     return [p for owner in owners_of(face, line) for p in places_of(owner, line_id)]
 
 
 def remove_curves(curves: Any, which: Iterable[Curve]) -> None:
+    """Remove some F-curves, as far as they are there."""
     for path, index in which:
         curve = curves.find(path, index=index)
         if curve is not None:
@@ -201,6 +204,7 @@ def set_relative(action: bpy.types.Action, relative: bool) -> None:
 
 
 def shift_keys(curve: bpy.types.FCurve, frames: float, value: float) -> None:
+    """Move all keys of a curve with their handles, by frames and in value."""
     keys = curve.keyframe_points
     points = np.empty(len(keys) * 2, np.float32)
     for name in ("co", "handle_left", "handle_right"):
