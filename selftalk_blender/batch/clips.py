@@ -70,6 +70,8 @@ def find_clips(
         return len(inside)
 
     for argument in arguments:
+        if not argument:  # a variable of a script that is not set; as a path it is this folder
+            raise SelfTalkError("The name of a clip is empty. Name a sound file or a folder.")
         path = Path(argument)
         if os.path.isdir(path):
             if not add_folder(path):

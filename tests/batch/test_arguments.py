@@ -125,6 +125,14 @@ def test_what_is_refused(folder: Path, arguments: list[str], words: str) -> None
     assert not (folder / "out").exists()
 
 
+def test_an_empty_output_is_not_the_present_folder(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        tasks("clips", "-o", "")
+    assert "choose a folder" in capsys.readouterr().err
+
+
 def test_no_result_replaces_what_is_read(folder: Path) -> None:
     (folder / "clips" / "ann.wav").write_text("x")
     (folder / "film.mp4").write_text("x")

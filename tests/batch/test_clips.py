@@ -105,6 +105,8 @@ def test_a_file_named_by_itself_may_be_called_anything(tmp_path: Path) -> None:
 
 
 def test_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(SelfTalkError, match="name of a clip is empty"):
+        places("")
     with pytest.raises(SelfTalkError, match="no sound file in the folder"):
         places(tmp_path)
     touch(tmp_path, "a.wav", "a.mp3")
