@@ -484,6 +484,9 @@ def _sphere(points: np.ndarray) -> tuple[np.ndarray, float]:
     return middle + solved[:3], float(np.sqrt(max(solved[3] + (solved[:3] ** 2).sum(), 1e-12)))
 
 
+ROW = 0.65  # share of the votes that makes a piece one row of teeth
+
+
 def _in_mouth(parts: dict[str, _Part], points: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """(K, m, 3) of teeth, gums and tongue: each goes with the nearest of the laid head's."""
     single = np.ptp(points, axis=0).max() < parts["teeth_upper"].radius  # a tooth
@@ -492,11 +495,13 @@ def _in_mouth(parts: dict[str, _Part], points: np.ndarray, edges: np.ndarray) ->
     kind = np.repeat(np.arange(len(names)), [len(parts[part].points) for part in names])
     pick = nearest(points, everything)
     votes = np.bincount(kind[pick], minlength=3) / len(points)
-    chosen = int(votes.argmax())
-    if (single or votes.max() > 0.8) and chosen < 2:
+    chosen = int(votes[:2].argmax())
+    # Teeth stand a few millimetres higher or lower in each head: some of a row is nearer to the
+    # other one. Both rows in one piece have about as many votes each.
+    if single or votes[chosen] > ROW * votes[:2].sum() and votes[2] < 1 - ROW:
         return parts[MOUTH_PARTS[chosen]].field(points)
     tongue = parts["tongue"].moved[:, nearest(points, parts["tongue"].points)]
-    if votes.max() > 0.8:
+    if votes[2] > 0.8:
         return _relaxed(tongue, edges, rounds=2)
     fields = [*(parts[part].field(points) for part in MOUTH_PARTS[:2]), tongue]
     return _relaxed(np.choose(kind[pick][None, :, None], fields), edges)
