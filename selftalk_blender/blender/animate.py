@@ -150,24 +150,10 @@ def plan(
     else:
         lines.check(face, targets.drive_of(face, measure=False))
     find_python(python)
+    sequencer = scene if clip or sequencer is None else sequencer
     if clip:
-        source = strips.absolute(os.fspath(clip))
-        if not source.is_file():
-            raise SelfTalkError(f"There is no file {source}. Choose a sound file.")
-        check_name(source)
-        sequencer, strip = scene, ""
-        heard = Heard(
-            clip=source,
-            sound=strips.file_mark(source),
-            first_frame=first_frame,
-            frames=0,
-            fps=strips.frame_rate(scene),
-            start=0.0,
-        )
-        known = strips.strip_of_file(scene, source, first_frame)
-        strip = known.name if known is not None else ""
+        strip, heard = _heard_of_file(scene, strips.absolute(os.fspath(clip)), first_frame)
     else:
-        sequencer = sequencer or scene
         heard = strips.heard(sequencer, strips.find_strip(sequencer, strip), scene)
     return Plan(
         scene=scene.session_uid,
@@ -182,6 +168,27 @@ def plan(
         template=template_file,
         subject=subject,
     )
+
+
+def _heard_of_file(scene: bpy.types.Scene, clip: Path, first_frame: int) -> tuple[str, Heard]:
+    """The strip that plays a sound file from a frame on ("" for none yet), and what is heard.
+
+    Raises:
+        SelfTalkError: there is no such file.
+    """
+    if not clip.is_file():
+        raise SelfTalkError(f"There is no file {clip}. Choose a sound file.")
+    check_name(clip)
+    known = strips.strip_of_file(scene, clip, first_frame)
+    heard = Heard(
+        clip=clip,
+        sound=strips.file_mark(clip),
+        first_frame=first_frame,
+        frames=0,
+        fps=strips.frame_rate(scene),
+        start=0.0,
+    )
+    return known.name if known is not None else "", heard
 
 
 def listen_to(plan: Plan) -> Listening:
@@ -255,27 +262,15 @@ def _write(
     scene, face = again(bpy.data.scenes, plan.scene), again(bpy.data.objects, plan.face)
     if scene is None or face is None or scene.objects.get(face.name) != face:
         raise SelfTalkError("The face was removed meanwhile. Animate it again.")
-    neutral = None
-    heard, motion = plan.heard, said.motion
+    neutral, motion = None, said.motion
     if plan.template is not None:
-        template, subject, times = plan.template, plan.subject, np.arange(frames) / heard.fps
+        template, subject, fps = plan.template, plan.subject, plan.heard.fps
         now = Progress(ANIMATOR_SHARE, "Writing")
         neutral = yield from paced(aside(lambda: read_neutral(template, subject)), now)
-        motion = yield from paced(aside(lambda: said.motion.at(times, heard.fps)), now)
+        motion = yield from paced(aside(lambda: said.motion.at(np.arange(frames) / fps, fps)), now)
         motion = yield from _for_template(plan, scene, face, neutral, motion, notices)
-    had_editor = scene.sequence_editor is not None
-    strip = None
-    try:
-        name = plan.strip
-        if not name:  # another press may have added one meanwhile
-            known = strips.strip_of_file(scene, heard.clip, heard.first_frame)
-            name = known.name if known is not None else ""
-        if not name and compat.HAS_SOUND:
-            strip = strips.add_strip(scene, heard.clip, heard.first_frame)
-            name = strip.name
-        elif not name:
-            notices.append("This Blender is built without sound, so no sound strip was added.")
-        spoken = _spoken(plan, face, name, frames, motion.duration)
+    with _strip(plan, scene, notices) as strip:
+        spoken = _spoken(plan, face, strip, frames, motion.duration)
         if neutral is not None:
             writing = _write_dense(plan, face, spoken, motion, neutral)
         else:
@@ -295,14 +290,35 @@ def _write(
             for done in writing:
                 if done < 1.0:  # afterwards it is written, and no longer to be cancelled
                     yield Progress(ANIMATOR_SHARE + (1 - ANIMATOR_SHARE) * done, "Writing")
+    line = lines.find(face, spoken.id)
+    return tuple(line.key_range)
+
+
+@contextlib.contextmanager
+def _strip(plan: Plan, scene: bpy.types.Scene, notices: list[str]) -> Iterator[str]:
+    """The name of the strip that plays what was planned; "" where this Blender can make none.
+
+    A bare file gets one, which is taken back where the block fails.
+    """
+    had_editor = scene.sequence_editor is not None
+    added = None
+    try:
+        name = plan.strip
+        if not name:  # another press may have added one meanwhile
+            known = strips.strip_of_file(scene, plan.heard.clip, plan.heard.first_frame)
+            name = known.name if known is not None else ""
+        if not name and compat.HAS_SOUND:
+            added = strips.add_strip(scene, plan.heard.clip, plan.heard.first_frame)
+            name = added.name
+        elif not name:
+            notices.append("This Blender is built without sound, so no sound strip was added.")
+        yield name
     except BaseException:
-        if strip is not None:
-            strips.remove_strip(scene, strip)
+        if added is not None:
+            strips.remove_strip(scene, added)
         if not had_editor and scene.sequence_editor is not None:
             scene.sequence_editor_clear()
         raise
-    line = lines.find(face, spoken.id)
-    return tuple(line.key_range)
 
 
 def _spoken(

@@ -19,9 +19,11 @@ NEW_STRIP_NAMES = bpy.app.version >= (5, 2, 0)
 NEW_STRIPS = bpy.app.version >= (4, 4, 0)
 # Workspaces may edit the sequencer of another scene than the one on view since 5.0.
 SEQUENCER_SCENES = bpy.app.version >= (5, 0, 0)
-# Options of a property that takes paths from the .blend on (//): since 4.5 Blender wants to know.
+# Paths of ours that may begin with "//" have to say so in newer Blenders (4.5); in older all might.
 RELATIVE_PATH: set[str] = (
-    {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
+    {"PATH_SUPPORTS_BLEND_RELATIVE"}
+    if "is_path_supports_blend_relative" in bpy.types.Property.bl_rna.properties
+    else set()
 )
 # The wheel of 4.2 is built without sound; every Blender with a window has it.
 HAS_SOUND: bool = bpy.app.build_options.audaspace

@@ -133,7 +133,7 @@ def animate_all(
 ) -> Generator[Progress, None, Report]:
     """Animate all strips that are not up to date, each with the face that says it.
 
-    A strip that fails is reported, and the rest goes on. Lines that only moved are placed anew
+    A strip that fails is reported, and the rest goes on. Lines that only moved are placed again
     without the animator. When it is closed, whole lines stay; the one at work leaves nothing, nor
     do lines of a mesh cache that is not written yet: it is, once, after the last of its face.
 

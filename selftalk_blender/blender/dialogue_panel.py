@@ -64,7 +64,7 @@ out. When cancelled, lines that are done stay"""
 
 
 class SELFTALK_OT_place_lines(jobs.Refusable, jobs.JobOperator, bpy.types.Operator):
-    """Have lines follow their sound strips that were moved or trimmed; nothing is animated again"""
+    """Move lines to where their sound strips are now, without animating them again"""
 
     bl_idname = "selftalk.place_lines"
     bl_label = "Place Lines"
@@ -140,7 +140,7 @@ class SELFTALK_OT_assign_strip(bpy.types.Operator):
 
 
 class SELFTALK_OT_fit_scene(bpy.types.Operator):
-    """Have the scene begin and end with the face's lines, and play in step with the sound"""
+    """Set the scene's frame range to the face's lines, and keep playback in sync with the sound"""
 
     bl_idname = "selftalk.fit_scene"
     bl_label = "Fit Scene to Lines"
@@ -151,7 +151,7 @@ class SELFTALK_OT_fit_scene(bpy.types.Operator):
     )
     sync: bpy.props.BoolProperty(
         name="Sync to Audio",
-        description="Drop frames in playback rather than come behind the sound",
+        description="Drop frames in playback rather than fall behind the sound",
         default=True,
     )
 

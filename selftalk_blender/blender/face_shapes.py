@@ -27,6 +27,7 @@ from ..core.errors import SelfTalkError
 from ..core.progress import Progress
 from ..core.steps import paced
 from ..core.template import bundled_template
+from ..core.words import listed
 from ..worker.python import process_settings
 from . import face, landmark_empties, shape_keys
 from .marks import CREATED_KEYS
@@ -98,7 +99,7 @@ def check(target: bpy.types.Object | None) -> bpy.types.Object:
     if not _keys_to_make(target):
         raise SelfTalkError(
             f"{target.name} has shape keys of all 52 names that were not made here, and they are "
-            "left as they are. Rename or remove those that shall be made anew."
+            "left as they are. Rename or remove the ones to be made again."
         )
     return target
 
@@ -193,10 +194,6 @@ def _triangles(mesh: bpy.types.Mesh) -> np.ndarray:
     sizes = np.empty(len(mesh.polygons), np.int32)
     mesh.polygons.foreach_get("loop_total", sizes)
     return surface.triangulate(corners, sizes)
-
-
-def listed(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 # --- Doing it -------------------------------------------------------------------------------

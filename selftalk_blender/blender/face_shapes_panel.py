@@ -5,6 +5,7 @@ from __future__ import annotations
 import bpy
 
 from ..core.errors import SelfTalkError
+from ..core.words import listed
 from . import face as faces
 from . import face_shapes, jobs, landmark_empties
 from .marks import SHAPES_RESULT
@@ -123,7 +124,7 @@ class SELFTALK_PT_face_shapes(SidebarPanel, bpy.types.Panel):
             return
         parts = [part.name for part in face_shapes.parts_of(context, target)]
         if parts:
-            paragraph(layout, context, f"With {face_shapes.listed(parts)}", "LINKED")
+            paragraph(layout, context, f"With {listed(parts)}", "LINKED")
         for number, line in enumerate(target.get(SHAPES_RESULT, "").splitlines()):
             paragraph(layout, context, line, "ERROR" if number else "CHECKMARK")
 

@@ -75,7 +75,7 @@ failure = ""  # why the last job failed, for the panel: Blender's own message is
 
 
 def _rest_controls() -> None:
-    """Have what a slider began be begun anew: the job that comes may change the same lines."""
+    """Stop what a slider has begun, to start it again: the coming job may change the same lines."""
     from . import controls  # which imports this module
 
     controls.rest()

@@ -279,9 +279,9 @@ class SELFTALK_OT_export(properties.ExportOptions, jobs.JobOperator, bpy.types.O
         )  # fmt: skip
 
     def finish(self, context: bpy.types.Context, result: export.Exported) -> None:
-        names = " and ".join(str(path) for path in result.files[:1])
-        beside = "".join(f" and {path.name}" for path in result.files[1:])
-        self.report({"INFO"}, f"Wrote {names}{beside}")
+        file, *others = result.files
+        beside = "".join(f" and {path.name}" for path in others)
+        self.report({"INFO"}, f"Wrote {file}{beside}")
         for notice in result.notices:
             self.report({"WARNING"}, notice)
 

@@ -43,10 +43,12 @@ def _file_chosen(settings: SceneSettings, context: bpy.types.Context) -> None:
 def _strip_listed(settings: SceneSettings, context: bpy.types.Context) -> None:
     """A click in the list chooses the strip to animate from."""
     editor = compat.sequencer_scene(context).sequence_editor
-    owner, name = compat.all_strips(editor) if editor is not None else (None, "")
-    listed = getattr(owner, name)[settings.listed_strip] if owner is not None else None
-    if listed is not None and listed.type == "SOUND":
-        settings.sound_strip = listed.name
+    if editor is None:
+        return
+    owner, name = compat.all_strips(editor)
+    listed = getattr(owner, name)[settings.listed_strip :][:1]
+    if listed and listed[0].type == "SOUND":
+        settings.sound_strip = listed[0].name
 
 
 def _play_lines(settings: FaceSettings, context: bpy.types.Context) -> None:
@@ -148,7 +150,10 @@ class SceneSettings(bpy.types.PropertyGroup):
     export: bpy.props.PointerProperty(type=ExportSettings)
     strips: bpy.props.CollectionProperty(type=StripSettings)
     listed_strip: bpy.props.IntProperty(
-        name="Strip", description="The strip that is chosen in the list", update=_strip_listed
+        name="Strip",
+        description="The strip that is chosen in the list",
+        min=0,
+        update=_strip_listed,
     )
 
 
@@ -231,7 +236,7 @@ class ControlSettings(bpy.types.PropertyGroup):
     )
     blinks: bpy.props.FloatProperty(
         name="Blinks",
-        description="How far a blink closes the eyes, as a factor. 1: wholly",
+        description="How far a blink closes the eyes, as a factor. 1: fully",
         default=1.0,
         min=0.0,
         max=1.0,
@@ -404,8 +409,8 @@ class FaceSettings(bpy.types.PropertyGroup):
     template: bpy.props.StringProperty(
         name="Template",
         description=(
-            "The neutral face of this mesh that the checkpoint was trained on or that it shall "
-            "move: .ply, .obj, .npy, .npz, or templates.pkl"
+            "The neutral face of this mesh that the checkpoint was trained on or that it "
+            "should move: .ply, .obj, .npy, .npz, or templates.pkl"
         ),
         subtype="FILE_PATH",
         options=compat.RELATIVE_PATH,
@@ -467,15 +472,18 @@ CLASSES = (
 
 
 def attach() -> None:
+    """Give scenes and objects our settings."""
     bpy.types.Scene.selftalk = bpy.props.PointerProperty(type=SceneSettings)
     bpy.types.Object.selftalk = bpy.props.PointerProperty(type=FaceSettings)
 
 
 def attached() -> bool:
+    """Whether `attach` was called, and not `detach` since."""
     return "selftalk" in bpy.types.Object.bl_rna.properties
 
 
 def detach() -> None:
+    """Take them back; may be called twice."""
     for owner in (bpy.types.Object, bpy.types.Scene):
         if "selftalk" in owner.bl_rna.properties:
             del owner.selftalk

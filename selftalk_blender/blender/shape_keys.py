@@ -13,6 +13,8 @@ from . import compat, face
 from .fcurves import key_name
 from .marks import LINE, MARK
 
+SOLO = bpy.types.Object.bl_rna.properties["show_only_shape_key"].name  # as this Blender calls it
+
 
 def check(target: bpy.types.Object, names: Collection[str] = ()) -> None:
     """Whether a mesh shows its shape keys as they are animated, and those of these names in 0..1.
@@ -29,8 +31,8 @@ def check(target: bpy.types.Object, names: Collection[str] = ()) -> None:
         )
     if target.show_only_shape_key:
         raise SelfTalkError(
-            f"{target.name} shows only its active shape key. Turn off Shape Key Lock (the pin in "
-            "its Shape Keys panel)."
+            f"{target.name} shows only its active shape key. Turn off {SOLO} (the pin in its Shape "
+            "Keys panel)."
         )
     keys = target.data.shape_keys
     for block in keys.key_blocks if keys is not None else ():

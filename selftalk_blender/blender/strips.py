@@ -100,6 +100,7 @@ def sound_strips(scene: bpy.types.Scene) -> list[Any]:
 
 
 def walk(strips: Any) -> Iterator[Any]:
+    """Some strips, and all that are inside the meta strips among them."""
     for strip in strips:
         yield strip
         if strip.type == "META":
@@ -234,6 +235,7 @@ def muted(scene: bpy.types.Scene, strip: Any) -> str:
 
 
 def channel_of(scene: bpy.types.Scene, strip: Any) -> Any | None:
+    """The channel on which a strip lies, of the scene or of its meta strip."""
     meta = strip.parent_meta()
     channels = meta.channels if meta is not None else scene.sequence_editor.channels
     return channels[strip.channel] if strip.channel < len(channels) else None

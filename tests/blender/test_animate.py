@@ -8,8 +8,8 @@ from pathlib import Path
 import bpy
 import numpy as np
 import pytest
+import scenes
 from animators import SECONDS, opening, ramp, stand_in
-from scenes import patiently
 
 from selftalk_blender.blender import animate, compat, export, hearing, lines, strips
 from selftalk_blender.core import Motion, bundled_template
@@ -32,18 +32,7 @@ def python(tmp_path: Path) -> str:
 
 def finish(plan: animate.Plan, listening: hearing.Listening | None = None) -> animate.Result:
     """Run to the end, as a script does."""
-    return to_the_end(animate.run(plan, listening))
-
-
-def to_the_end(steps) -> animate.Result:
-    steps, done = patiently(steps), 0.0
-    while True:
-        try:
-            progress = next(steps)
-        except StopIteration as end:
-            return end.value
-        assert done <= progress.done <= 1.0
-        done = progress.done
+    return scenes.finish(animate.run(plan, listening))
 
 
 def seen(head: bpy.types.Object, frame: int) -> float:
@@ -233,7 +222,7 @@ def test_a_face_renamed_meanwhile_speaks(head, clip, python) -> None:
     steps = animate.run(animate.plan(scene, head, clip=clip, python=python))
     next(steps)
     head.name, scene.name = "Anna", "Shot 10"
-    assert to_the_end(steps).frames == 99
+    assert scenes.finish(steps).frames == 99
     assert [line.scene for line in head.selftalk.lines] == ["Shot 10"]
 
 
@@ -248,7 +237,7 @@ def test_what_was_heard_waits_until_edit_mode_is_left(head, clip, python, edited
     next(steps)
     bpy.context.view_layer.objects.active = target
     bpy.ops.object.mode_set(mode="EDIT")
-    patient = patiently(steps)
+    patient = scenes.patiently(steps)
     while next(patient).text != "Leave Edit Mode (Tab)":
         pass
     assert next(patient).waiting and not head.selftalk.lines

@@ -3,14 +3,12 @@
 import bpy
 import numpy as np
 import pytest
-from scenes import NEUTRAL, own_shapes, play, talking
+from scenes import NEUTRAL, TOLERANCE, check_played, make_awkward, own_shapes, play, talking
 
 from selftalk_blender.blender import compat, dense, face, marks, mesh_cache
 from selftalk_blender.core import FaceTemplate, Motion, bundled_template
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.core.principal import NAME
-
-TOLERANCE = 1e-5  # metres
 
 
 def animate(target, motion, first_frame) -> None:
@@ -43,23 +41,12 @@ def test_what_plays_is_the_motion(head, rate, base, first) -> None:
     scene.render.fps, scene.render.fps_base = rate, base
     motion = talking(6, rate / base)
     animate(head, own_shapes(motion), first)
-    expected = motion.vertices()
-    for frame in (0, 3, 5):
-        assert np.abs(play(head, first + frame) - expected[frame]).max() < TOLERANCE
-    assert np.abs(play(head, first - 20) - expected[0]).max() < TOLERANCE
-    assert np.abs(play(head, first + 20) - expected[-1]).max() < TOLERANCE
+    check_played(head, motion, first)
     assert dense.written_frames(head) == (first, first + 5)
 
 
 def test_a_turned_scaled_parented_head_with_modifiers(head) -> None:
-    parent = bpy.data.objects.new("Parent", None)
-    bpy.context.collection.objects.link(parent)
-    parent.rotation_euler, parent.scale = (0.5, 1.0, -2.0), (2.0, -1.0, 0.5)
-    head.parent = parent
-    head.rotation_euler, head.scale, head.location = (1.0, 0.2, 0.1), (3.0, 3.0, 1.0), (5, 6, 7)
-    head.modifiers.new("Armature", "ARMATURE")
-    subdivision = head.modifiers.new("Subdivision", "SUBSURF")
-    motion = talking(4)
+    subdivision, motion = make_awkward(head), talking(4)
     animate(head, own_shapes(motion), 1)
     assert len(play(head, 2)) > 15000
     subdivision.show_viewport = False

@@ -12,7 +12,7 @@ import bpy
 import numpy as np
 import pytest
 from animators import SECONDS, opening, ramp, stand_in
-from scenes import patiently
+from scenes import finish, patiently
 
 from selftalk_blender.blender import (
     animate,
@@ -103,6 +103,14 @@ def test_strips_go_to_faces_by_choice_name_channel_and_else_the_chosen_face(scen
     assert says("ramp") == bob
 
 
+def test_a_place_in_the_list_chooses_its_strip_if_there_is_one(scene, capfd) -> None:
+    scene.selftalk.sound_strip = "ramp"
+    scene.selftalk.listed_strip = 7
+    assert scene.selftalk.sound_strip == "ramp" and not capfd.readouterr().err
+    scene.selftalk.listed_strip = 1
+    assert scene.selftalk.sound_strip == "reply"
+
+
 # --- All at once ----------------------------------------------------------------------------
 
 
@@ -130,22 +138,11 @@ def test_only_what_needs_it_is_animated(scene, head, animator) -> None:
     animator.unlink()
     move("ramp", 20)
     assert kinds() == {"ramp": "MOVED", "reply": "CURRENT"}
-    report = run(dialogue.animate_all(bpy.context))
+    report = finish(dialogue.animate_all(bpy.context))
     assert report.text == "1 placed again, 1 up to date"
     assert seen(head, 79) == pytest.approx(2.0, abs=1e-3)
-    anew = run(dialogue.animate_all(bpy.context, everything=True))
+    anew = finish(dialogue.animate_all(bpy.context, everything=True))
     assert list(anew.failed) == ["ramp", "reply"]  # these need the animator
-
-
-def run(steps) -> dialogue.Report:
-    steps, done = patiently(steps), 0.0
-    while True:
-        try:
-            progress = next(steps)
-        except StopIteration as end:
-            return end.value
-        assert done <= progress.done <= 1.0
-        done = progress.done
 
 
 def test_muted_strips_are_left_out_and_a_failing_one_does_not_stop_the_rest(
@@ -156,7 +153,7 @@ def test_muted_strips_are_left_out_and_a_failing_one_does_not_stop_the_rest(
     strips.add_strip(scene, ramp(tmp_path / "last.wav"), 500)
     (tmp_path / "gone.wav").unlink()
     strip("quiet").mute = True
-    report = run(dialogue.animate_all(bpy.context))
+    report = finish(dialogue.animate_all(bpy.context))
     assert report.animated == ["ramp", "reply", "last"] and report.muted == ["quiet"]
     assert "missing" in report.failed["gone"]
     assert report.text == "3 animated, 1 muted, 1 failed"
@@ -198,7 +195,7 @@ def test_names_that_change_meanwhile_lose_no_line(scene, head) -> None:
     while not next(steps).waiting:  # the animator is at work
         pass
     head.name, scene.name = "Anna", "Shot 10"
-    assert run(steps).animated == ["ramp", "reply"]
+    assert finish(steps).animated == ["ramp", "reply"]
     assert [(line.name, line.scene) for line in head.selftalk.lines] == [
         ("ramp", "Shot 10"),
         ("reply", "Shot 10"),
@@ -259,7 +256,7 @@ def test_edited_keys_are_not_lost_unasked(scene, head, tmp_path) -> None:
         place.curves.find('key_blocks["jawOpen"].value').keyframe_points[48].co.y = 0.9
     strip("ramp").frame_offset_start = 24
     ramp(tmp_path / "reply.wav", 3.5)
-    report = run(dialogue.animate_all(bpy.context))
+    report = finish(dialogue.animate_all(bpy.context))
     assert sorted(report.failed) == ["ramp", "reply"]
     assert all("edited or reduced by hand" in reason for reason in report.failed.values())
     assert seen(head, 59) == pytest.approx(0.9 * SECONDS, abs=1e-3)
@@ -427,7 +424,7 @@ def test_a_line_that_was_deleted_in_the_nla_comes_back(scene, head) -> None:
     now = dialogue.status(scene, strip("reply"), scene, head)
     assert (now.kind, now.text) == ("OLD", "Its keys were taken off the face: press Animate All")
     assert dialogue.status(scene, strip("ramp"), scene, head).kind == "CURRENT"
-    assert run(dialogue.animate_all(bpy.context)).animated == ["reply"]
+    assert finish(dialogue.animate_all(bpy.context)).animated == ["reply"]
     assert seen(head, 198) == pytest.approx(2.0, abs=1e-3)
     head.selftalk.output = "MESH_CACHE"
     head.selftalk.cache_folder = bpy.app.tempdir
@@ -596,7 +593,7 @@ def test_what_is_removed_while_jobs_wait_is_a_sentence_and_the_rest_goes_on(
     while not next(work).text.startswith("reply"):
         pass
     bpy.data.objects.remove(head)
-    report = run(work)
+    report = finish(work)
     assert report.animated == ["anna"] and len(anna.selftalk.lines) == 1
     assert sorted(report.failed) == ["ramp", "reply"]
     assert all("removed meanwhile" in reason for reason in report.failed.values())

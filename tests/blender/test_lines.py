@@ -11,7 +11,16 @@ import pytest
 from pace import quietest, seconds
 from scenes import play
 
-from selftalk_blender.blender import adjust, compat, controls, lines, marks, mesh_cache, targets
+from selftalk_blender.blender import (
+    adjust_panel,
+    compat,
+    lines,
+    marks,
+    mesh_cache,
+    reducing,
+    shape_keys,
+    targets,
+)
 from selftalk_blender.core import bundled_template
 from selftalk_blender.core.drive import Channel, Drive
 from selftalk_blender.core.errors import SelfTalkError
@@ -192,7 +201,7 @@ def test_what_the_artist_drives_or_keys_is_left_alone(head) -> None:
 
 def test_what_would_hide_the_motion_is_refused_with_the_way_out(head) -> None:
     head.show_only_shape_key = True
-    with pytest.raises(SelfTalkError, match="Shape Key Lock"):
+    with pytest.raises(SelfTalkError, match=f"Turn off {shape_keys.SOLO}"):
         say(head, "one")
     head.show_only_shape_key = False
     twin = bpy.data.objects.new("Twin", head.data)
@@ -320,19 +329,20 @@ def test_while_a_strip_is_tweaked_or_the_mesh_edited_nothing_is_changed(head) ->
         lambda: say(head, "one", 11),
         lambda: lines.rebake(head),
         lambda: list(lines.removing(head, "id-one")),
-        lambda: list(adjust.reduce_lines(head, 0.5)),
+        lambda: list(reducing.reduce_lines(head, 0.5)),
     ):
         with pytest.raises(SelfTalkError, match="being tweaked. Leave Tweak Mode"):
             act()
     bpy.context.scene.selftalk.face = head
-    for problem in (adjust.adjust_problem, adjust.reduce_problem, adjust.bake_problem):
+    for button in ("adjust", "reduce", "bake"):
+        problem = getattr(adjust_panel, f"{button}_problem")
         assert "Leave Tweak Mode" in problem(bpy.context)  # so that no slider moves in vain
     head.selftalk.use_nla = True
     data.use_tweak_mode = False
-    assert not adjust.adjust_problem(bpy.context)
+    assert not adjust_panel.adjust_problem(bpy.context)
     bpy.context.view_layer.objects.active = head
     bpy.ops.object.mode_set(mode="EDIT")
-    assert "Leave it (Tab)" in adjust.adjust_problem(bpy.context)
+    assert "Leave it (Tab)" in adjust_panel.adjust_problem(bpy.context)
     bpy.ops.object.mode_set(mode="OBJECT")
     assert weights(head, 35)[JAW] > 0.45 and len(line_strips(head)) == 2
 
@@ -515,7 +525,7 @@ def test_a_line_moves_without_that_of_a_duplicate_that_shares_its_action(head) -
     list(lines.moving(head, "id-one", later(head, 50)))
     assert weights(head, 85)[JAW] > 0.45 and weights(head, 35)[JAW] == 0.0
     assert weights(other, 35)[JAW] == before
-    assert controls.touched(head) == controls.touched(other) == []
+    assert lines.touched(head) == lines.touched(other) == []
 
 
 def test_a_linked_duplicate_knows_where_its_line_went(head) -> None:
@@ -523,14 +533,14 @@ def test_a_linked_duplicate_knows_where_its_line_went(head) -> None:
     twin = head.copy()
     bpy.context.collection.objects.link(twin)
     list(lines.moving(head, "id-one", later(head, 50)))
-    assert lines.find(twin, "id-one").first_frame == 61 and controls.touched(twin) == []
+    assert lines.find(twin, "id-one").first_frame == 61 and lines.touched(twin) == []
 
 
 def test_what_the_artist_keyed_beside_a_reduced_line_stays_alone(head) -> None:
     """Blender puts keys of the object into the action of its shape keys."""
     say(head, "one")
     head.keyframe_insert("location", frame=1)
-    list(adjust.reduce_lines(head, 0.5))
+    list(reducing.reduce_lines(head, 0.5))
     own = compat.playing_curves(head)
     assert {curve.data_path for curve in own} == {"location"}
     if compat.SLOTTED_ACTIONS:

@@ -227,6 +227,26 @@ def test_a_script_in_a_window_is_never_told_what_was_true_before(face, clip, mon
     glance.forget()
 
 
+def test_what_a_panel_knew_of_one_file_is_not_told_of_the_next(face, monkeypatch) -> None:
+    """As in a window; the data of the next may lie at the same place in memory."""
+    timers = SimpleNamespace(is_registered=lambda _: True)
+    seen = SimpleNamespace(app=SimpleNamespace(background=False, timers=timers), types=bpy.types)
+
+    def ask() -> Iterator[None]:
+        yield
+        return "edited"
+
+    with monkeypatch.context() as window:
+        window.setattr(glance, "bpy", seen)
+        assert glance.by_and_by("locked", ("place",), ask, "") == "edited"
+    bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+    with monkeypatch.context() as window:
+        window.setattr(glance, "bpy", seen)
+        window.setattr(glance, "SLICE", 0.0)  # too little time to answer
+        assert glance.by_and_by("locked", ("place",), ask, "") == ""
+    glance.forget()
+
+
 def test_an_animator_that_fails_leaves_everything_as_before(
     face, clip, tmp_path, monkeypatch, capfd
 ) -> None:

@@ -47,7 +47,7 @@ def test_what_stands_in_the_way_is_refused_with_the_way_out(head) -> None:
     refuses("jawOpen.*range to 0..1")
     jaw.slider_max = 1.0
     head.show_only_shape_key = True
-    refuses("Shape Key Lock")
+    refuses("Turn off (Shape Key Lock|Solo Active Shape Key)")
     head.show_only_shape_key = False
     twin = bpy.data.objects.new("Twin", head.data)
     refuses("shared with Twin.*single-user")

@@ -19,6 +19,7 @@ from heads import (
 from selftalk_blender.core.create import FaceShapes, create_face_shapes
 from selftalk_blender.core.landmarks import NAMES, template_landmarks
 from selftalk_blender.core.surface import border_of, edges_of, islands_of, nearest
+from selftalk_blender.core.transfer import MOUTH_PARTS, _in_mouth, _Part, part_vertices
 
 SHAPES = {name: index for index, name in enumerate(TEMPLATE.shape_names)}
 Y_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
@@ -134,6 +135,18 @@ def test_teeth_of_a_stranger_go_with_their_jaw(stranger) -> None:
             assert moved[here].max() < 0.05
         else:
             assert 0.4 < moved[here].mean() / own[here].mean() < 1.5
+
+
+@pytest.mark.parametrize("drop", [-0.005, 0.004])
+def test_a_row_of_teeth_stays_whole_where_it_stands_higher_or_lower(drop) -> None:
+    jaw = TEMPLATE.shape_deltas[[SHAPES["jawOpen"]]]
+    index = {part: part_vertices(TEMPLATE, part) for part in MOUTH_PARTS}
+    parts = {part: _Part(VERTICES[rows], jaw[:, rows]) for part, rows in index.items()}
+    for part in MOUTH_PARTS[:2]:
+        quads = TEMPLATE.polygons[np.isin(TEMPLATE.polygons, index[part]).all(1)]
+        edges = np.searchsorted(index[part], edges_of(quads[:, :3]))
+        moved = _in_mouth(parts, VERTICES[index[part]] + [0, 0, drop], edges)
+        assert np.allclose(moved, jaw[:, index[part]], atol=0.003), part  # metres
 
 
 def test_lids_meet(stranger) -> None:

@@ -19,7 +19,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 import hands
 
 import selftalk_blender
-from selftalk_blender.blender import adjust, compat, glance, interface, jobs, operators
+from selftalk_blender.blender import adjust_panel, compat, glance, interface, jobs, operators
 
 TAB = "SelfTalk"
 REPORT, CLIP, MODE = sys.argv[sys.argv.index("--") + 1 :]
@@ -204,7 +204,7 @@ def end(fault: str) -> None:
 
 
 if MODE == "drag":  # in a tab by itself, so that its sliders have a known place
-    TAB = adjust.SELFTALK_PT_adjust.bl_category = "Adjust"
+    TAB = adjust_panel.SELFTALK_PT_adjust.bl_category = "Adjust"
 else:
     for cls in interface.CLASSES:
         if issubclass(cls, bpy.types.Panel):  # sub-panels open, so that they are drawn, too

@@ -12,16 +12,14 @@ from ...core.drive import Drive
 from ...core.errors import SelfTalkError
 from ...core.steps import paced
 from ...core.take import Take
-from .. import controls, dense, mesh_cache, targets
+from .. import dense, mesh_cache, targets
 from ..fcurves import discard, key_name
-from ..marks import LINE, RELATIVE, SEALS, WAITING
-from ..properties import Line
+from ..marks import LINE, RELATIVE, WAITING
 from .actions import (
     REST_LINE,
     Curve,
     Place,
     action_name,
-    columns_of,
     mark_curves,
     marked_curves,
     owners_of,
@@ -30,7 +28,6 @@ from .actions import (
     remove_curves,
     set_value,
     shift_keys,
-    write_curves,
 )
 from .copies import Copies, are_shared
 from .entries import (
@@ -45,8 +42,10 @@ from .entries import (
     twins_of,
 )
 from .playing import add_strip, arrange, check_lines, clear_line, hold_rest, unplug
-from .values import Baked, baking
-from .writing import Made, check, create_keys, filling, write_cache
+from .seals import Sums, break_seal, is_edited, seal, sums_of
+from .turning import modifier_armature
+from .values import Baked, baking, columns_of
+from .writing import Made, check, create_keys, filling, write_cache, write_curves
 
 EDITED = (
     "Its keys were edited or reduced by hand, and that would be lost. Choose the strip and press "
@@ -103,17 +102,18 @@ def _renewing(face: bpy.types.Object, drive: Drive, spoken: Spoken, take: Take) 
     if not same or are_shared(places.values()) or not set(columns) <= set(places):
         yield from _replacing(face, spoken, baked)
         return
-    controls.break_seal(face, spoken.id)
-    sums: controls.Sums = {}
+    break_seal(face, spoken.id)
+    sums: Sums = {}
+    rows = sums_of(baked)
     for owner in places:
         ours = columns.get(owner, {})
         for written in (yield from _renewing_curves(face, spoken.id, owner, baked, ours)):
-            sums[owner, written] = baked.sums[ours[written]]
+            sums[owner, written] = rows[ours[written]]
     for place in places_of_line(face, spoken.id):
         # The face may have another name now; a number that Blender put behind it stays.
         if not place.action.name.startswith(action_name(face, spoken.name)):
             place.action.name = action_name(face, spoken.name)
-    controls.seal(face, spoken.id, sums)
+    seal(face, spoken.id, sums)
 
 
 def _replacing(face: bpy.types.Object, spoken: Spoken, baked: Baked) -> Iterator[None]:
@@ -157,7 +157,7 @@ def _renewing_curves(
 def changed_by(face: bpy.types.Object) -> Iterator[bpy.types.ID]:
     """All of this file's data that `rebaking` may change, in any way but by making it."""
     known = face.selftalk.lines
-    found = {face, controls.modifier_armature(face)}
+    found = {face, modifier_armature(face)}
     found |= {part.object for line in known for part in line.parts}
     with contextlib.suppress(SelfTalkError):  # of which `rebaking` will tell
         channels = targets.drive_of(face, measure=False).channels
@@ -184,7 +184,7 @@ def lose(owner: bpy.types.ID, strip: str, line_id: str) -> None:
     for face in bpy.data.objects:
         line = find(face, line_id)
         if line is not None and owner in owners_of(face, line) and face.library is None:
-            controls.break_seal(face, line_id)
+            break_seal(face, line_id)
             face[WAITING] = " ".join({*face.get(WAITING, "").split(), line_id})
 
 
@@ -220,17 +220,6 @@ def moving(face: bpy.types.Object, line_id: str, spoken: Spoken) -> Iterator[flo
         check(face, drive)
         baked = yield from paced(baking(face, drive, spoken, take), 0.5)
         yield from paced(_replacing(face, spoken, baked), 0.5)
-
-
-def is_edited(face: bpy.types.Object, line: Line) -> bool:
-    """Whether the artist has edited or reduced the keys of a line."""
-    return controls.is_touched(face, line.id) and not is_unplayed(face, line)
-
-
-def is_unplayed(face: bpy.types.Object, line: Line) -> bool:
-    """Whether a line had curves, and the artist has taken them off the face."""
-    had = len(face.get(SEALS, {}).get(line.id, ())) > 0
-    return had and not mesh_cache.plays(face) and not places_of_line(face, line.id)
 
 
 def take_to_move(face: bpy.types.Object, line_id: str, spoken: Spoken) -> Take:

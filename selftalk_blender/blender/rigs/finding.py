@@ -16,7 +16,7 @@ from .. import artist, face
 
 UNBOUND = 1e6  # a slider that goes so far has no end
 NO_RIG = "No face rig: {} has no armature with a jaw bone or face sliders."
-LOCKED = "All face controls of {} are locked. Unlock those that shall move (N panel, Item)."
+LOCKED = "All face controls of {} are locked. Unlock the ones that should move (N panel, Item)."
 ROTATION = {"QUATERNION": "rotation_quaternion", "AXIS_ANGLE": ""}
 
 
