@@ -24,7 +24,7 @@ from selftalk_blender.core.template import ASSETS
 
 ONE_BY_ONE = process.ENTRY.replace(
     f"from {process.PACKAGE.name}.batch.child import main",
-    f"from {process.PACKAGE.name}.blender import bake; bake.listen = lambda task: None; "
+    f"from {process.PACKAGE.name}.blender import bake; bake.listen = lambda *_: None; "
     f"from {process.PACKAGE.name}.batch.child import main",
 )
 

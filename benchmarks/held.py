@@ -23,13 +23,13 @@ import numpy as np
 
 import selftalk_blender
 from selftalk_blender.blender import (
-    adjust,
     animate,
     controls,
     face_shapes,
     jobs,
     lines,
     mesh_cache,
+    reducing,
     targets,
 )
 from selftalk_blender.blender.marks import WAITING
@@ -108,7 +108,7 @@ def drag(face: bpy.types.Object) -> np.ndarray:
 
 def locked(face: bpy.types.Object) -> np.ndarray:
     """What the panel Adjust asks after each change; the longest step."""
-    longest, steps, done = np.zeros(2), controls.touched_lines(face), []
+    longest, steps, done = np.zeros(2), lines.touched_lines(face), []
     while not done:
         longest = np.maximum(longest, once(lambda: done.extend(next(steps, [True]) or [])))
     return longest
@@ -143,9 +143,9 @@ def by_keys(case: str, face: bpy.types.Object, count: int, seconds: float) -> No
     show(case, "Animate, the last line", job(write))
     show(case, "a slider of Adjust", drag(face))
     show(case, "the panel Adjust", locked(face))
-    show(case, "Bake Again", job(lambda: adjust.bake_lines(face)))
+    show(case, "Bake Again", job(lambda: controls.bake_lines(face)))
     show(case, "Place Lines, one line", job(lambda: place(face, 0, seconds)))
-    show(case, "Reduce Keys", job(lambda: adjust.reduce_lines(face, 0.5)))
+    show(case, "Reduce Keys", job(lambda: reducing.reduce_lines(face, 0.5)))
     show(case, "Remove Line", job(lambda: lines.removing(face, "line0")))
 
 
@@ -162,7 +162,7 @@ def by_cache(case: str, folder: Path, count: int, seconds: float) -> None:
     path = mesh_cache.default_path(face, str(folder))
     new = [(line(number, seconds), spoken_take(seconds, number)) for number in range(count)]
     show(case, "Animate All, writing", job(lambda: lines.write_cache(face, new, path)))
-    show(case, "Bake Again", job(lambda: adjust.bake_lines(face)))
+    show(case, "Bake Again", job(lambda: controls.bake_lines(face)))
     show(case, "Place Lines, one line", job(lambda: place(face, 0, seconds)))
     show(case, "Remove Line", job(lambda: lines.removing(face, "line0")))
 

@@ -7,6 +7,7 @@ is missing.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import time
@@ -34,12 +35,15 @@ def main(arguments: Sequence[str] | None = None, blender: str = "") -> int:
         Exit code: 0 all well, 1 something failed and a sentence on stderr says what,
         2 wrong usage, 130 interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # whose encoding may not have a file's name
+            stream.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(arguments[:1] if arguments[:1] in LEARNING else arguments)
     if options.command == "doctor":
         from . import doctor
 
-        return doctor.main()
+        return doctor.main(blender)
     try:
         from .core.errors import SelfTalkError
     except ModuleNotFoundError as error:
@@ -159,7 +163,8 @@ def _animate(options: argparse.Namespace) -> int:
     from .core.errors import SelfTalkError
 
     output: Path = options.output
-    clips = find_clips(options.clips, output.resolve())
+    unread: list[str] = []
+    clips = find_clips(options.clips, output.resolve(), unread=unread)
     one_file = output.suffix.lower() == ".npz" and not output.is_dir()
     if one_file and len(clips) > 1:
         raise SelfTalkError(
@@ -174,6 +179,8 @@ def _animate(options: argparse.Namespace) -> int:
         template, _ = read_template(options.template, options.subject)
     animator = load_animator(options.animator, options.device, template)
     failed = 0
+    for sentence in unread:
+        _complain(sentence)
     for number, clip in enumerate(clips, 1):
         target = output if one_file else _below(output, clip, ".npz")
         try:
@@ -181,7 +188,7 @@ def _animate(options: argparse.Namespace) -> int:
         except SelfTalkError as error:
             failed += 1
             _complain(str(error))
-    return _tally(failed, len(clips))
+    return _tally(failed, len(clips)) or (1 if unread else 0)
 
 
 def _animate_one(animator: AnyAnimator, clip: Clip, target: Path, title: str) -> None:
@@ -227,6 +234,11 @@ def _complain(sentence: str) -> int:
 def _lacks(command: str, error: ModuleNotFoundError) -> str:
     from .doctor import PACKAGES, TRAINING
 
+    if error.name == f"{__package__}.training":
+        return (
+            f"`selftalk {command}` is no part of the extension for Blender. Use SelfTalk's "
+            "repository or Python package."
+        )
     name = (error.name or str(error)).partition(".")[0]
     if name not in (*PACKAGES, *TRAINING, "bpy"):
         raise error  # a fault of ours

@@ -24,8 +24,11 @@ OLDEST = (4, 2)  # Blender, as the manifest says
 SECONDS = 120  # longest wait for a program that is asked about itself
 
 
-def main() -> int:
+def main(blender: str = "") -> int:
     """Print the findings.
+
+    Args:
+        blender: the program of the Blender that we run in; "" outside Blender.
 
     Returns:
         0 if clips can be animated here, else 1.
@@ -42,12 +45,15 @@ def main() -> int:
     print(f"Reads        {_reads(without)}")
     animator_is_there = ANIMATOR.is_file()
     print(f"Animator     {_animator() if animator_is_there else f'missing: {ANIMATOR}'}")
-    module, module_runs = _bpy_module()
-    print(f"Blender      {module}")
-    program = shutil.which("blender")
-    if program:
-        words = (_ask([program, "--version"]).splitlines() or ["does not start"])[0]
-        print(f"             program: {words}, {program}{_too_old(words)}")
+    if blender:
+        module_runs = True
+        print(f"Blender      {_program(blender)}")
+    else:
+        module, module_runs = _bpy_module()
+        print(f"Blender      {module}")
+        program = shutil.which("blender")
+        if program:
+            print(f"             {_program(program)}")
     worker, worker_runs = _worker(lane)
     print(f"Add-on uses  {worker}")
 
@@ -130,6 +136,11 @@ def _bpy_module() -> tuple[str, bool]:
         return f"module: {found[-1]}{old}", not old
     last = (answer.splitlines() or ["no reason given"])[-1]
     return f"module {_version('bpy')} does not start: {last}", False
+
+
+def _program(path: str) -> str:
+    words = (_ask([path, "--version"]).splitlines() or ["does not start"])[0]
+    return f"program: {words}, {path}{_too_old(words)}"
 
 
 def _too_old(words: str) -> str:

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 from selftalk_blender import cli, doctor
-from selftalk_blender.core import FaceTemplate, Motion
+from selftalk_blender.core import FaceTemplate, Motion, progress
 from selftalk_blender.core.progress import ProgressLine
 from selftalk_blender.core.template import ASSETS
 
@@ -28,11 +28,14 @@ needs_animator = pytest.mark.skipif(
 )
 
 
-def test_the_progress_line_tells_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+class Terminal(io.StringIO):
+    """A terminal's stderr."""
 
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_progress_line_tells_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     monkeypatch.setattr(sys, "stderr", Terminal())
@@ -42,6 +45,22 @@ def test_the_progress_line_tells_the_time_left(monkeypatch: pytest.MonkeyPatch) 
     assert sys.stderr.getvalue() == "\r2/7 a.wav: Animating 25%, 1:30 left"
     line.clear()
     assert sys.stderr.getvalue().endswith("\r")
+
+
+def test_a_line_that_renews_itself_is_no_wider_than_the_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would wrap, and each renewal would begin another line."""
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(progress, "_terminal_columns", lambda: 20)
+    line = progress.StatusLine()
+    line.show("こんにちは、世界。こんにちは。")  # each two columns wide
+    line.show("a\nb\udcff")
+    line.show("long" * 20)
+    _, wide, odd, long = sys.stderr.getvalue().split("\r")
+    assert wide == "こんにちは、世界。"
+    assert odd == "a?b?" + " " * 14
+    assert long == "long" * 4 + "lon"
 
 
 @pytest.mark.parametrize(
@@ -133,10 +152,9 @@ def test_animate_writes_the_motion_of_a_clip(
     assert [path.name for path in tmp_path.iterdir()] == ["motion.npz"]
 
 
-def test_animate_moves_a_template_of_ones_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The chosen subject of its file reaches the animator, and its motion the file."""
+@pytest.fixture
+def moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An animator that moves any template, by three frames."""
     from selftalk_blender import animator
 
     class Moves:
@@ -151,6 +169,12 @@ def test_animate_moves_a_template_of_ones_own(
     monkeypatch.setattr(
         animator, "load_animator", lambda path, device=None, template=None: Moves(template)
     )
+
+
+def test_animate_moves_a_template_of_ones_own(
+    tmp_path: Path, moves: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The chosen subject of its file reaches the animator, and its motion the file."""
     faces = {"FaceTalk_1": np.eye(4, 3), "FaceTalk_2": np.full((4, 3), 2.0)}
     (tmp_path / "templates.pkl").write_bytes(pickle.dumps(faces))
     output = tmp_path / "motion.npz"
@@ -160,6 +184,18 @@ def test_animate_moves_a_template_of_ones_own(
     assert "FaceTalk_1, FaceTalk_2; say which" in capsys.readouterr().err
     assert cli.main([*command, "--subject", "FaceTalk_2"]) == 0
     assert np.array_equal(Motion.load(output).vertices(), np.full((3, 4, 3), 3.0))
+
+
+def test_names_that_the_terminal_cannot_show(
+    tmp_path: Path, moves: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a file that takes what is said on Windows, whose encoding has few letters."""
+    np.save(tmp_path / "face.npy", np.eye(4, 3))
+    said = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(said, "ascii"))
+    command = ["animate", str(ASSETS / "sample.ogg"), "-o", str(tmp_path / "声.npz")]
+    assert cli.main([*command, "--template", str(tmp_path / "face.npy")]) == 0
+    assert b"\\u58f0.npz: 3 frames at 30 fps" in said.getvalue()
 
 
 @needs_animator

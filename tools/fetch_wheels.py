@@ -149,7 +149,7 @@ def requirements(lock_file: Path, platform: Platform, python: str) -> list[str]:
         "sys_platform": platform.sys_platform,
     }
     lines = []
-    for line in lock_file.read_text().replace("\\\n", " ").splitlines():
+    for line in lock_file.read_text("utf-8").replace("\\\n", " ").splitlines():
         named, *hashes = line.split("--hash=")
         pinned, _, marker = named.partition(";")
         if hashes and (not marker.strip() or Marker(marker).evaluate(environment)):
@@ -175,7 +175,7 @@ def download(
         command += ["--no-index", "--find-links", index] if here else ["--index-url", index]
     with tempfile.TemporaryDirectory() as work:
         listed = Path(work, "requirements.txt")
-        listed.write_text("\n".join(wanted) + "\n")
+        listed.write_text("\n".join(wanted) + "\n", "utf-8")
         done = subprocess.run([*command, "--requirement", str(listed)], check=False)
     if done.returncode:
         raise CannotError("pip could not fetch the wheels; see above.")
@@ -199,8 +199,9 @@ def lock(index: str | None) -> None:
         made = Path(work, LOCK.name)
         if subprocess.run([*command, str(WANTED), "-o", str(made)], check=False).returncode:
             raise CannotError("uv could not lock the versions; see above.")
-        text = "\n".join(line for line in made.read_text().splitlines() if line[0] != "#")
-        LOCK.write_text(f"# Made by tools/fetch_wheels.py --lock from {WANTED.name}.\n{text}\n")
+        text = "\n".join(line for line in made.read_text("utf-8").splitlines() if line[0] != "#")
+        words = f"# Made by tools/fetch_wheels.py --lock from {WANTED.name}."
+        LOCK.write_text(f"{words}\n{text}\n", "utf-8")
     if index is not None:
         lock_index(index)
 
@@ -210,9 +211,9 @@ def lock_index(index: str) -> None:
 
     What the lock has of other indices stays, if it is of the same version.
     """
-    version = next(line for line in LOCK.read_text().splitlines() if line.startswith("torch=="))
-    pinned = version.split()[0]
-    old = INDEX_LOCK.read_text().splitlines() if INDEX_LOCK.is_file() else []
+    locked = LOCK.read_text("utf-8").splitlines()
+    pinned = next(line for line in locked if line.startswith("torch==")).split()[0]
+    old = INDEX_LOCK.read_text("utf-8").splitlines() if INDEX_LOCK.is_file() else []
     lines = [line for line in old if line.startswith(f"{pinned}+")]
     for name, platform in PLATFORMS.items():
         for python in PYTHONS if platform.has_cuda else ():
@@ -230,7 +231,7 @@ def lock_index(index: str) -> None:
             local = wheel.name.split("-")[1]
             lines.append(f"torch=={local} ; {marker} --hash=sha256:{digest}")
     words = "# Made by tools/fetch_wheels.py --lock --index: PyTorch from an index of its own."
-    INDEX_LOCK.write_text("\n".join([words, *sorted(lines)]) + "\n")
+    INDEX_LOCK.write_text("\n".join([words, *sorted(lines)]) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def _environment(blender: str) -> Path:
     for file in lists:
         wanted.update(file.read_bytes())
     stamp = home / "selftalk-requirements.sha256"
-    if stamp.is_file() and stamp.read_text() == wanted.hexdigest() and python.is_file():
+    if stamp.is_file() and stamp.read_text("utf-8") == wanted.hexdigest() and python.is_file():
         return python
 
     base = find_python(version)
@@ -159,7 +159,7 @@ def _environment(blender: str) -> Path:
     for file in lists:
         what = "PyTorch" if "torch" in file.name else f"Blender {blender} and libraries"
         pip(python, file, what, home / "pip.log")
-    stamp.write_text(wanted.hexdigest())
+    stamp.write_text(wanted.hexdigest(), "utf-8")
     print(f"{folder} is ready after {time.monotonic() - begun:.0f} s.", flush=True)
     return python
 
@@ -198,7 +198,7 @@ def pip(python: Path, requirements: Path, what: str, log: Path) -> None:
                 process.terminate()
                 raise
     if code:
-        lines = log.read_text(errors="replace").strip().splitlines()
+        lines = log.read_text("utf-8", "replace").strip().splitlines()
         reason = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
         raise CannotError(
             f"{what} could not be installed ({reason}). Check the network and the disk and run "
@@ -403,9 +403,8 @@ def in_a_blender(
 def in_a_window(python: Path, arguments: list[str], output: IO[bytes] | None = None) -> Outcome:
     """Tests in a Blender with a window, which is set up first; or why there can be none."""
     title = "in a window"
-    print("Setting up a Blender with a window: once, a minute or two and 1.5 GB of disk.")
     command = [python, TESTS / "window" / "debian.py"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         return Outcome(title, remark=f"left out: {done.stderr.strip()}")
     return pytest(title, python, arguments, output)

@@ -61,13 +61,19 @@ def open_sound(path: str | os.PathLike[str]) -> Sound:
 
     Raises:
         SelfTalkError: the file is missing, empty, not a sound, has no sound in it, or needs a
-            library that this Python lacks.
+            library that this Python lacks, or that cannot read its name.
     """
     path = Path(path)
     try:
         return open_wav(path)
     except NotWavError:
         pass
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise SelfTalkError(
+            f"{path} cannot be opened: its path is no text in UTF-8. Rename it."
+        ) from error
     lacking = []
     try:
         import soundfile

@@ -30,7 +30,7 @@ def load_encoder(folder: str | os.PathLike[str], layers: int) -> SpeechEncoder:
         SelfTalkError: a file is missing or does not fit.
     """
     try:
-        config = json.loads((Path(folder) / "config.json").read_text())
+        config = json.loads((Path(folder) / "config.json").read_text("utf-8"))
         encoder = SpeechEncoder(config, layers)
         state = load_file(Path(folder) / "encoder.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
@@ -95,6 +95,6 @@ def _pretrained(kind: Any, source: str | os.PathLike[str], network: bool) -> Any
 
 def _whisper_layers(folder: Path) -> int:
     try:
-        return int(json.loads((folder / "config.json").read_text())["encoder_layers"])
+        return int(json.loads((folder / "config.json").read_text("utf-8"))["encoder_layers"])
     except (OSError, ValueError, KeyError) as error:
         raise SelfTalkError(f"{folder} has no readable config.json: {error}.") from error

@@ -13,7 +13,10 @@ from .task import FBX_PRESETS, FORMATS, METHODS, USUAL, formats, preset, rate
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell a parser what `selftalk bake` takes."""
     add = parser.add_argument
-    add("-o", "--output", required=True, type=Path, metavar="OUT", help="folder of the results")
+    add(
+        "-o", "--output", required=True, type=_argument(_folder), metavar="OUT",
+        help="folder of the results",
+    )  # fmt: skip
     add(
         "--table", type=Path, metavar="FILE",
         help="a CSV of clips and who says them: columns clip, mesh, object, ...; without CLIP all "
@@ -66,6 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--quiet", action="store_true", help="tell failures alone")
     how.add_argument("--json", action="store_true", help="tell all as JSON lines, for programs")
+
+
+def _folder(text: str) -> Path:
+    if not text:  # a variable of a script that is not set; as a path it is this folder
+        raise ValueError("choose a folder")
+    return Path(text)
 
 
 def _jobs(text: str) -> int:

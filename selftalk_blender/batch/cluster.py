@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import SelfTalkError
-from ..core.files import PART, remove_parts
+from ..core.files import PART
 from ..core.version import VERSION
 from . import process
 from .task import Task
@@ -89,7 +89,7 @@ class RemoteChild:
         return self.how or "Blender was ended"
 
     def clean(self) -> None:
-        """Nothing: process ids are not unique over machines, so that `Cluster.close` does it."""
+        """Nothing: ids of processes are not unique over machines; it is done at the bake's end."""
 
 
 class Cluster:
@@ -140,9 +140,9 @@ class Cluster:
         Raises:
             SelfTalkError: the cluster cannot be used.
         """
-        self._out, self._inbox, self._log = out, inbox, log
+        self._inbox, self._log = inbox, log
         token = secrets.token_hex(8)  # a node that reads it there shares the folder
-        (out / TOKEN).write_text(token)
+        (out / TOKEN).write_text(token, "utf-8")
         with open(log, "ab") as said:
             self._gate = subprocess.Popen(
                 [sys.executable, "-c", ENTRY],
@@ -210,7 +210,7 @@ class Cluster:
         raise SelfTalkError(f"{where} cannot be used: {cannot}. The log is {self._log}.")
 
     def close(self) -> None:
-        """End what is left on the nodes, and remove what they left half-written."""
+        """End what is left on the nodes."""
         gate = self._gate
         if gate is None:
             return
@@ -222,7 +222,6 @@ class Cluster:
         except subprocess.TimeoutExpired:
             gate.kill()  # Ray ends the actors of a process that is gone
             gate.wait()
-        remove_parts(self._out)
 
     def _say(self, **fields: Any) -> None:
         assert self._gate is not None and self._gate.stdin is not None
@@ -265,7 +264,7 @@ class Cluster:
         if event == "lost":
             with self._lock:
                 self._vacant.pop(place, None)
-            text = f"The node {message['node']} was lost; the bake goes on without it."
+            text = f"The node {message['node']} was lost; the bake goes on."
             self._inbox.put((None, {"event": "notice", "text": text}))
             self._lose(place)
             return

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib.util
-import io
 import os
 import signal
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import SelfTalkError
 from . import manifest, table
-from .clips import Clip, check_places, find_clips
+from .clips import Clip, check_places, find_clips, identity
 from .cluster import Cluster
 from .report import JsonLines, Quiet, Spoken
 from .supervisor import Supervisor
@@ -26,7 +25,10 @@ OTHERS_FACE = (".pth", ".pt")  # published checkpoints
 
 
 def run(options: argparse.Namespace, blender: str = "") -> int:
-    """Bake what the options ask for; returns how many clips failed.
+    """Bake what the options ask for.
+
+    Returns:
+        How many clips failed, and folders could not be read.
 
     Args:
         blender: the program of the Blender that bakes; "" for the bpy module of this Python.
@@ -34,17 +36,17 @@ def run(options: argparse.Namespace, blender: str = "") -> int:
     Raises:
         SelfTalkError: what cannot be done, told before anything starts.
     """
-    tasks = tasks_of(options)
-    check(tasks, [Path(options.table)] if options.table else [])
+    unread: list[str] | None = None if options.fail_fast else []
+    tasks = tasks_of(options, unread)
+    check(tasks, options.table)
     crew = Cluster(options.ray, options.jobs) if options.ray is not None else None
     if crew is None and not blender and importlib.util.find_spec("bpy") is None:
         raise ModuleNotFoundError("No module named 'bpy'", name="bpy")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names of files may be in no encoding at all
-            stream.reconfigure(errors="backslashreplace")
-    out = Path(options.output).absolute()
+    out = options.output.absolute()
     kind = JsonLines if options.json else Quiet if options.quiet else Spoken
     report = kind(len(tasks), out)
+    for sentence in unread or ():
+        report.notice(sentence)
     supervisor = Supervisor(
         out,
         min(options.jobs, len(tasks)),
@@ -57,7 +59,7 @@ def run(options: argparse.Namespace, blender: str = "") -> int:
     why = None
     with _orderly():
         try:
-            return supervisor.run(tasks)
+            return supervisor.run(tasks) + len(unread or ())
         except SelfTalkError as error:
             why = str(error)
             raise
@@ -94,28 +96,18 @@ def _orderly() -> Iterator[None]:
             signal.signal(number, before[number])
 
 
-def tasks_of(options: argparse.Namespace) -> list[Task]:
+def tasks_of(options: argparse.Namespace, unread: list[str] | None = None) -> list[Task]:
     """What the options of `selftalk bake` ask for.
+
+    Args:
+        unread: see `find_clips`.
 
     Raises:
         SelfTalkError: nothing, or what cannot be.
     """
-    out = Path(options.output).absolute()
-    rows = table.read_table(Path(options.table)) if options.table else []
-    if options.clips:
-        clips = find_clips(options.clips, out.resolve(), manifest.made(out.resolve()))
-        for missing in rows:  # which would say how nothing is said: a slip of the pen
-            if not missing.clip.is_file():
-                raise SelfTalkError(
-                    f"{options.table}, line {missing.number}: there is no file {missing.clip}. "
-                    "Correct the line or remove it."
-                )
-    elif rows:
-        clips = [Clip(row.clip, _place(row.clip, Path(options.table))) for row in rows]
-        check_places(clips)
-    else:
-        raise SelfTalkError("No clip is named. Name sound files, folders of them, or a --table.")
-    by_clip = {row.clip.resolve(): row for row in rows}
+    out = options.output.absolute()
+    rows = table.read_table(options.table) if options.table else []
+    by_clip = {identity(row.clip): row for row in rows}
     general = Settings(
         formats=options.format or USUAL,
         method=options.method,
@@ -129,22 +121,13 @@ def tasks_of(options: argparse.Namespace) -> list[Task]:
     )
     mesh, target = _absolute(options.mesh), options.object or ""
     tasks = []
-    for clip in clips:
-        task = Task(
-            os.path.abspath(clip.path), str(out), clip.place.as_posix(), general, mesh, target
-        )
-        row = by_clip.get(clip.path.resolve())
+    for clip in _clips(options, rows, out, unread):
+        path, place = os.path.abspath(clip.path), clip.place.as_posix()
+        task, given = Task(path, str(out), place, general, mesh, target), bool(options.format)
+        row = by_clip.get(identity(clip.path))
         if row is not None:
-            # The name of a face is meant in its own file.
-            named = target if row.mesh in (None, mesh) else ""
-            task = replace(
-                task,
-                settings=row.settings(general),
-                mesh=row.mesh if row.mesh is not None else mesh,
-                object=row.object if row.object is not None else named,
-            )
-        given = options.format or (row is not None and "formats" in row.changes)
-        task = _checked(task, bool(given))
+            task, given = _as_told(task, row), given or "formats" in row.changes
+        task = _checked(task, given)
         if "fbx" not in task.settings.formats:
             if row is not None and "fbx_preset" in row.changes:
                 raise SelfTalkError(
@@ -158,6 +141,41 @@ def tasks_of(options: argparse.Namespace) -> list[Task]:
             "--fbx-preset is for FBX, which is not written. Add fbx to --format, or leave it out."
         )
     return tasks
+
+
+def _clips(
+    options: argparse.Namespace, rows: Sequence[table.Row], out: Path, unread: list[str] | None
+) -> list[Clip]:
+    """The clips that are named, or else those of the table.
+
+    Raises:
+        SelfTalkError: there is none, or one cannot be.
+    """
+    if options.clips:
+        for row in rows:  # which would say how nothing is said: a slip of the pen
+            if not row.clip.is_file():
+                raise SelfTalkError(
+                    f"{options.table}, line {row.number}: there is no file {row.clip}. "
+                    "Correct the line or remove it."
+                )
+        return find_clips(options.clips, out.resolve(), manifest.made(out.resolve()), unread)
+    if not rows:
+        raise SelfTalkError("No clip is named. Name sound files, folders of them, or a --table.")
+    clips = [Clip(row.clip, _place(row.clip, options.table)) for row in rows]
+    check_places(clips)
+    return clips
+
+
+def _as_told(task: Task, row: table.Row) -> Task:
+    """A task as a line of the table has it."""
+    other = row.mesh not in (None, task.mesh)
+    return replace(
+        task,
+        settings=row.settings(task.settings),
+        mesh=task.mesh if row.mesh is None else row.mesh,
+        # The name of a face is meant in its own file.
+        object=row.object if row.object is not None else "" if other else task.object,
+    )
 
 
 def _place(clip: Path, path: Path) -> Path:
@@ -202,17 +220,17 @@ def _checked(task: Task, given: bool) -> Task:
     return task
 
 
-def check(tasks: Sequence[Task], inputs: Iterable[Path]) -> None:
+def check(tasks: Sequence[Task], lines: Path | None) -> None:
     """Whether all that tasks read is there, and none of it is where their results go.
 
     Args:
-        inputs: what else is read.
+        lines: the table, if there is one.
 
     Raises:
         SelfTalkError: a character, animator or template is missing; a result would replace
             something that is read.
     """
-    read = {os.path.realpath(path) for path in inputs}
+    read = {os.path.realpath(lines)} if lines else set()
     for name in {
         path
         for task in tasks
@@ -222,15 +240,12 @@ def check(tasks: Sequence[Task], inputs: Iterable[Path]) -> None:
             raise SelfTalkError(f"There is no file {name}. Name another, or leave it out.")
         read.add(os.path.realpath(name))
     read |= {os.path.realpath(task.clip) for task in tasks}
-    folders: dict[str, str] = {}  # resolved once each
+    resolved = functools.cache(os.path.realpath)  # few folders have many files
     for task in tasks:
         suffixes = [*task.settings.formats, *(("png", "mp4") if task.settings.preview else ())]
         for suffix in suffixes:
             path = task.path(suffix)
-            parent = str(path.parent)
-            folder = folders.setdefault(parent, "") or os.path.realpath(parent)
-            folders[parent] = folder
-            if os.path.join(folder, path.name) in read:
+            if os.path.join(resolved(path.parent), path.name) in read:
                 raise SelfTalkError(
                     f"A result would replace {path}, which is read. Choose another folder."
                 )

@@ -9,15 +9,15 @@ is not used any more.
 
 Each line from it has an "event". Of the cluster:
 
-- "nodes": "coming" says for how many places it still waits, "names" with what nodes it begins.
+- "nodes": "coming" says for how many places it still waits.
 - "notice": "text" is for people.
 - "cannot": "text" says why it has to end.
 
-Of a place, with its "place":
+Of a place, by its number "at":
 
 - "vacant": a child can be started there, "node" is the name of its node.
-- "lost": it is no more; "how" is said after the name of its node.
-- "unseen": "path" of a task is not seen from there.
+- "lost": it is no more; "node" is the name of its node.
+- "unseen": "path" of "task" is not seen from there.
 - "ended": its child has ended; "how" is a clause.
 - what children say: see `process`.
 """
@@ -42,7 +42,7 @@ from .child import Voice
 WAIT = 0.1  # seconds between two looks at what was asked for
 LOOK = 1.0  # seconds between two looks at which nodes there are
 BUSY = 15.0  # seconds after which people are told that no node is free
-FAILURES = 3  # starts of an actor in a row that may fail on a node
+FAILURES = 3  # actors in a row that end on a node before they have a child that is ready
 CLOSE = 5.0  # seconds that all children have to end
 
 
@@ -56,6 +56,7 @@ class Place:
         name: its node's, for people.
         actor: a `node.Node` there.
         vacant: whether it was looked at and found good.
+        proven: whether a child was ready there.
     """
 
     number: int
@@ -63,6 +64,7 @@ class Place:
     name: str
     actor: Any
     vacant: bool = False
+    proven: bool = False
 
 
 class Gate:
@@ -169,23 +171,28 @@ class Gate:
                 self._refuse(place, answer)
                 return
             place.vacant = True
-            self._failures.pop(place.node, None)
-            self._tell_coming()
             self._say("vacant", at=place.number, node=place.name)
         else:
             for message in answer:
+                if message["event"] == "ready":
+                    place.proven = True
+                    self._failures.pop(place.node, None)
                 self._say(message.pop("event"), at=place.number, **message)
         self._refs[place.actor.hear.remote()] = place
 
     def _lose(self, place: Place, error: Exception) -> None:
         self._drop(place)
+        if not place.proven:
+            self._failures[place.node] += 1
+            if self._failures[place.node] >= FAILURES and place.node not in self._refused:
+                why = str(error).strip().splitlines() or [type(error).__name__]
+                self._refuse(place, f"cannot run anything ({why[-1].strip()})")
         if place.vacant:
+            # Perhaps the actor alone was killed, for its memory: then a place comes in its stead,
+            # which whoever asks whether any node is left has to know first.
+            self._look_around()
+            self._tell_coming()
             self._say("lost", at=place.number, node=place.name)
-            return
-        self._failures[place.node] += 1
-        if self._failures[place.node] >= FAILURES and place.node not in self._refused:
-            why = str(error).strip().splitlines() or [type(error).__name__]
-            self._refuse(place, f"cannot run anything ({why[-1].strip()})")
 
     def _refuse(self, place: Place, why: str) -> None:
         """Use a node no more, and tell why unless that is known."""
@@ -222,8 +229,7 @@ def main() -> int:
         traceback.print_exc()
         say("cannot", text=str(error))
         return 1
-    names = [info for info in ray.nodes() if info["Alive"] and info["Resources"].get("CPU", 0) >= 1]
-    if not names:
+    if not any(info["Alive"] and info["Resources"].get("CPU", 0) >= 1 for info in ray.nodes()):
         say("cannot", text="none of its nodes has a core to work with")
         return 1
     lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()

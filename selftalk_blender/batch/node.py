@@ -117,6 +117,6 @@ class Node:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text()
+        return path.read_text("utf-8")
     except OSError:
         return None

@@ -67,8 +67,8 @@ def version(blender: str = "") -> str:
     try:
         if blender:
             ask = [blender, "--version"]
-            said = subprocess.run(ask, capture_output=True, text=True, timeout=60, check=False)
-            words = said.stdout
+            said = subprocess.run(ask, capture_output=True, timeout=60, check=False)
+            words = said.stdout.decode("utf-8", "replace")
         else:
             words = "Blender " + importlib.metadata.version("bpy")
     except (OSError, subprocess.TimeoutExpired, importlib.metadata.PackageNotFoundError):

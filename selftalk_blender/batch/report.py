@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from ..core.progress import clock
+from ..core.progress import StatusLine, clock
 from ..core.words import counted
 from .manifest import Line
 
@@ -55,18 +54,13 @@ class Tally:
 
 
 class Spoken:
-    """Each clip as it ends on stdout, and one line on stderr that tells how far all are.
-
-    On a terminal that line renews itself; in a log a new one appears each ten seconds.
-    """
+    """Each clip as it ends on stdout, and a `StatusLine` that tells how far all are."""
 
     def __init__(self, total: int, out: Path) -> None:
         self.tally = Tally(total)
         self._out = out
         self._at: dict[str, str] = {}  # what each clip in hand is at, by its place
-        self._live = sys.stderr.isatty()
-        self._shown = time.monotonic()
-        self._width = 0
+        self._line = StatusLine()
 
     def step(self, place: str, done: float, text: str) -> None:
         self._at[place] = f"{place} {text} {done:.0%}"
@@ -76,7 +70,7 @@ class Spoken:
         self.tally.count(line, skipped)
         self._at.pop(line["place"], None)
         if not skipped:
-            self.clear()
+            self._line.clear()
             for warning in line["warnings"]:
                 print(f"{line['place']}: {warning}", file=sys.stderr)
             if line["error"] is not None:
@@ -86,12 +80,12 @@ class Spoken:
         self._show()
 
     def notice(self, text: str) -> None:
-        self.clear()
+        self._line.clear()
         print(f"selftalk: {text}", file=sys.stderr, flush=True)
 
     def end(self, why: str | None = None) -> None:
         """Args: why: it ended before all clips were done, which whoever asked for it tells."""
-        self.clear()
+        self._line.clear()
         tally = self.tally
         if tally.skipped:
             clips = counted(tally.total, "clip")
@@ -100,12 +94,6 @@ class Spoken:
         if tally.baked > 1:
             pace = f"{tally.per_minute:.1f} a minute"
             print(f"{tally.baked} clips in {clock(tally.seconds)}, {pace}.", file=sys.stderr)
-
-    def clear(self) -> None:
-        """Take the line away, so that other text can follow."""
-        if self._width:
-            print("\r" + " " * self._width + "\r", end="", file=sys.stderr, flush=True)
-            self._width = 0
 
     def _tell(self, line: Line) -> None:
         took = sum(line["times"].values())
@@ -117,22 +105,14 @@ class Spoken:
         )
 
     def _show(self) -> None:
-        now = time.monotonic()
-        if now - self._shown < (0.1 if self._live else 10.0):
+        if not self._line.due:
             return
-        self._shown = now
         tally = self.tally
         text = f"{tally.done}/{tally.total} clips"
         if tally.baked + tally.failed:
             text += f", {tally.per_minute:.1f} a minute"
             text += f", {clock(tally.left)} left" if tally.left is not None else ""
-        text = " · ".join([text, *self._at.values()])
-        if self._live:
-            text = text[: shutil.get_terminal_size().columns - 1]
-            print("\r" + text.ljust(self._width), end="", file=sys.stderr, flush=True)
-            self._width = len(text)
-        else:
-            print(text, file=sys.stderr, flush=True)
+        self._line.show(" · ".join([text, *self._at.values()]))
 
 
 class Quiet:

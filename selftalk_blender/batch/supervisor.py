@@ -121,35 +121,40 @@ class Supervisor:
             finally:
                 self._end_all()
                 self._crew.close()
+                # Also what children could not be told by: on Windows the id of a virtual
+                # environment's Python is that of its launcher, and other machines have the same.
+                remove_parts(self._out)
         return self.failed
 
     def _work(self, tasks: deque[Task]) -> None:
         while not (self.failed and self._fail_fast):
             # One ahead, so that whoever asks need not wait until it is looked through.
-            if tasks and not self._line:
+            if tasks and len(self._line) <= self._coming:
                 self._prepare(tasks.popleft())
             for child in list(filter(self._may, self._hungry)):
                 if self._line:
-                    self._hungry.remove(child)
-                    child.give(self._line.popleft())
+                    self._give(child)
             if not self._children and self._line:
                 self._crew.check()
-            if self._line and len(self._children) < self._crew.jobs and not self._starting():
+            ahead = len(self._line) > self._coming
+            if ahead and len(self._children) < self._crew.jobs:
                 self._children[self._crew.start()] = time.monotonic() + STARTING
             elif not tasks and not self._line and not any(c.tasks for c in self._children):
                 return
             try:
-                busy = not tasks or self._line
-                child, message = self._inbox.get(timeout=LOOK) if busy else self._inbox.get_nowait()
+                wait = not tasks or len(self._line) > self._coming
+                child, message = self._inbox.get(timeout=LOOK) if wait else self._inbox.get_nowait()
             except queue.Empty:
                 pass
             else:
                 self._hear(child, message)
-            self._end_silent()
+            if self._inbox.empty():  # to look through a task may take longer than their patience
+                self._end_silent()
 
-    def _starting(self) -> bool:
-        """Whether enough children are on their way for what is in line."""
-        return len(self._children.keys() - self._ready) >= len(self._line)
+    @property
+    def _coming(self) -> int:
+        """Children that are on their way, each of whom wants a task of those in line."""
+        return len(self._children.keys() - self._ready)
 
     def _prepare(self, task: Task) -> None:
         """Put a task in line, unless it is done already."""
@@ -164,6 +169,13 @@ class Supervisor:
             return
         self._hashes[task.place] = digest
         self._line.append(task)
+
+    def _give(self, child: Child) -> None:
+        """Have a child do what is next in line."""
+        if not child.tasks:  # it had nothing to say, perhaps for long
+            self._children[child] = time.monotonic() + STARTING
+        self._hungry.remove(child)
+        child.give(self._line.popleft())
 
     def _may(self, child: Child) -> bool:
         """Whether a child may have one more task.

@@ -71,7 +71,7 @@ def read_table(path: Path) -> list[Row]:
         text = "\n" + text.partition("\n")[2]
     head = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = max(",;\t", key=lambda mark: re.sub(r'"[^"]*"', "", head).count(mark))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     folder = path.absolute().parent
     names: list[str] = []
     rows: list[Row] = []
@@ -85,7 +85,9 @@ def read_table(path: Path) -> list[Row]:
             else:
                 rows.append(_row(path, reader.line_num, folder, names, cells))
     except csv.Error as error:
-        raise SelfTalkError(f"{path}, line {reader.line_num}: {error}.") from error
+        raise SelfTalkError(
+            f"{path}, line {reader.line_num}: {error}. Look for a quote that is not closed."
+        ) from error
     if not rows:
         raise SelfTalkError(f"{path} has no line below its column names.")
     _check_twice(path, rows)

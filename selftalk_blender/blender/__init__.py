@@ -11,7 +11,6 @@ from typing import Any
 # two threads would collide.
 LATER = (
     "..worker.client",
-    "..core.reduce",
     "..core.landmarks",
     "..core.surface",
     ".strips",
@@ -25,6 +24,7 @@ LATER = (
     ".shape_keys",
     ".mesh_cache",
     ".controls",
+    ".reducing",
     ".lines",
     ".sound",
     ".animate",

@@ -29,7 +29,14 @@ from ..core.take import Take
 from ..core.words import counted
 from ..worker.python import find_python
 from . import compat, dense, lines, mesh_cache, strips, targets
-from .face import chosen_template, correspondence, driven_keys
+from .face import (
+    NO_FACE,
+    again,
+    chosen_template,
+    correspondence,
+    driven_keys,
+    out_of_edit_mode,
+)
 from .hearing import ANIMATOR_SHARE, Listened, Listening, listen
 from .neutral import Neutral, read_neutral
 from .strips import Heard
@@ -40,17 +47,17 @@ class Plan:
     """What will be animated from what, in plain values.
 
     Attributes:
-        scene, face: names.
-        sequencer, strip: names of the strip and the scene it is in; no strip for a bare file.
+        scene, face: session uids, which stay while names are changed.
+        sequencer, strip: the scene that the strip is in, and its name; no strip for a bare file.
         heard: what is played when, in frames of the face's scene; the frames of a bare file are
             not known before it is animated: 0.
         cache: the mesh cache to write, or None for shape keys.
         python, device, animator, template, subject: see `worker.client.AnimateJob`.
     """
 
-    scene: str
-    face: str
-    sequencer: str
+    scene: int
+    face: int
+    sequencer: int
     strip: str
     heard: Heard
     cache: Path | None
@@ -126,9 +133,10 @@ def plan(
         SelfTalkError: why this cannot be done, and what to do about it.
     """
     if face is None:
-        raise SelfTalkError("No face is chosen. Choose the face mesh, or press Add Face.")
+        raise SelfTalkError(NO_FACE)
     if scene.objects.get(face.name) != face:
         raise SelfTalkError(f"{face.name} is not in scene {scene.name}. Choose another face.")
+    strips.check_time(scene)
     animator_file, template_file = (
         strips.absolute(os.fspath(path)) if path else None for path in (animator, template)
     )
@@ -142,29 +150,15 @@ def plan(
     else:
         lines.check(face, targets.drive_of(face, measure=False))
     find_python(python)
+    sequencer = scene if clip or sequencer is None else sequencer
     if clip:
-        source = strips.absolute(os.fspath(clip))
-        if not source.is_file():
-            raise SelfTalkError(f"There is no file {source}. Choose a sound file.")
-        check_name(source)
-        sequencer, strip = scene, ""
-        heard = Heard(
-            clip=source,
-            sound=strips.file_mark(source),
-            first_frame=first_frame,
-            frames=0,
-            fps=strips.frame_rate(scene),
-            start=0.0,
-        )
-        known = strips.strip_of_file(scene, source, first_frame)
-        strip = known.name if known is not None else ""
+        strip, heard = _heard_of_file(scene, strips.absolute(os.fspath(clip)), first_frame)
     else:
-        sequencer = sequencer or scene
         heard = strips.heard(sequencer, strips.find_strip(sequencer, strip), scene)
     return Plan(
-        scene=scene.name,
-        face=face.name,
-        sequencer=sequencer.name,
+        scene=scene.session_uid,
+        face=face.session_uid,
+        sequencer=sequencer.session_uid,
         strip=strip,
         heard=heard,
         cache=cache,
@@ -176,15 +170,36 @@ def plan(
     )
 
 
+def _heard_of_file(scene: bpy.types.Scene, clip: Path, first_frame: int) -> tuple[str, Heard]:
+    """The strip that plays a sound file from a frame on ("" for none yet), and what is heard.
+
+    Raises:
+        SelfTalkError: there is no such file.
+    """
+    if not clip.is_file():
+        raise SelfTalkError(f"There is no file {clip}. Choose a sound file.")
+    check_name(clip)
+    known = strips.strip_of_file(scene, clip, first_frame)
+    heard = Heard(
+        clip=clip,
+        sound=strips.file_mark(clip),
+        first_frame=first_frame,
+        frames=0,
+        fps=strips.frame_rate(scene),
+        start=0.0,
+    )
+    return known.name if known is not None else "", heard
+
+
 def listen_to(plan: Plan) -> Listening:
     """`listen` to what was planned."""
-    heard = plan.heard
+    heard, sequencer = plan.heard, _sequencer(plan)
     return listen(
         heard.clip,
         heard.start,
         heard.start + heard.frames / heard.fps if heard.frames else None,
         packed=heard.packed,
-        mixed=(plan.sequencer, plan.strip) if heard.mixed else None,
+        mixed=(sequencer.name, plan.strip) if heard.mixed else None,
         python=plan.python,
         device=plan.device,
         animator=plan.animator,
@@ -221,9 +236,11 @@ def run(
     if frames == 0:
         raise SelfTalkError(f"{heard.clip.name} is too short to animate.")
     notices = list(said.notices)
+    starting, waiting = max(said.ready - begun, 0.0), time.monotonic()
+    yield from out_of_edit_mode([plan.face], ANIMATOR_SHARE)
+    begun += time.monotonic() - waiting
     yield Progress(ANIMATOR_SHARE, "Writing")
     first, last = yield from _write(plan, said, frames, notices, caching)
-    starting = max(said.ready - begun, 0.0)
     return Result(
         first_frame=first,
         frames=last - first + 1,
@@ -242,31 +259,18 @@ def _write(
     caching: dict[str, lines.New] | None,
 ) -> Generator[Progress, None, tuple[int, int]]:
     """Write line and strip, both or neither; returns first and last frame of the motion."""
-    scene = bpy.data.scenes.get(plan.scene)
-    face = scene.objects.get(plan.face) if scene is not None else None
-    if scene is None or face is None:
-        raise SelfTalkError(f"{plan.face} was removed or renamed meanwhile. Animate it again.")
-    neutral = None
-    heard, motion = plan.heard, said.motion
+    scene, face = again(bpy.data.scenes, plan.scene), again(bpy.data.objects, plan.face)
+    if scene is None or face is None or scene.objects.get(face.name) != face:
+        raise SelfTalkError("The face was removed meanwhile. Animate it again.")
+    neutral, motion = None, said.motion
     if plan.template is not None:
-        template, subject, times = plan.template, plan.subject, np.arange(frames) / heard.fps
+        template, subject, fps = plan.template, plan.subject, plan.heard.fps
         now = Progress(ANIMATOR_SHARE, "Writing")
         neutral = yield from paced(aside(lambda: read_neutral(template, subject)), now)
-        motion = yield from paced(aside(lambda: said.motion.at(times, heard.fps)), now)
-        motion = yield from _for_template(plan, face, neutral, motion, notices)
-    had_editor = scene.sequence_editor is not None
-    strip = None
-    try:
-        name = plan.strip
-        if not name:  # another press may have added one meanwhile
-            known = strips.strip_of_file(scene, heard.clip, heard.first_frame)
-            name = known.name if known is not None else ""
-        if not name and compat.HAS_SOUND:
-            strip = strips.add_strip(scene, heard.clip, heard.first_frame)
-            name = strip.name
-        elif not name:
-            notices.append("This Blender is built without sound, so no sound strip was added.")
-        spoken = _spoken(plan, face, name, frames, motion.duration)
+        motion = yield from paced(aside(lambda: said.motion.at(np.arange(frames) / fps, fps)), now)
+        motion = yield from _for_template(plan, scene, face, neutral, motion, notices)
+    with _strip(plan, scene, notices) as strip:
+        spoken = _spoken(plan, face, strip, frames, motion.duration)
         if neutral is not None:
             writing = _write_dense(plan, face, spoken, motion, neutral)
         else:
@@ -286,29 +290,56 @@ def _write(
             for done in writing:
                 if done < 1.0:  # afterwards it is written, and no longer to be cancelled
                     yield Progress(ANIMATOR_SHARE + (1 - ANIMATOR_SHARE) * done, "Writing")
+    line = lines.find(face, spoken.id)
+    return tuple(line.key_range)
+
+
+@contextlib.contextmanager
+def _strip(plan: Plan, scene: bpy.types.Scene, notices: list[str]) -> Iterator[str]:
+    """The name of the strip that plays what was planned; "" where this Blender can make none.
+
+    A bare file gets one, which is taken back where the block fails.
+    """
+    had_editor = scene.sequence_editor is not None
+    added = None
+    try:
+        name = plan.strip
+        if not name:  # another press may have added one meanwhile
+            known = strips.strip_of_file(scene, plan.heard.clip, plan.heard.first_frame)
+            name = known.name if known is not None else ""
+        if not name and compat.HAS_SOUND:
+            added = strips.add_strip(scene, plan.heard.clip, plan.heard.first_frame)
+            name = added.name
+        elif not name:
+            notices.append("This Blender is built without sound, so no sound strip was added.")
+        yield name
     except BaseException:
-        if strip is not None:
-            strips.remove_strip(scene, strip)
+        if added is not None:
+            strips.remove_strip(scene, added)
         if not had_editor and scene.sequence_editor is not None:
             scene.sequence_editor_clear()
         raise
-    line = lines.find(face, spoken.id)
-    return tuple(line.key_range)
 
 
 def _spoken(
     plan: Plan, face: bpy.types.Object, strip: str, frames: int, duration: float
 ) -> lines.Spoken:
     """The line that is written, in the place of that strip's earlier one."""
-    heard = plan.heard
+    heard, sequencer = plan.heard, _sequencer(plan)
     if not heard.frames:
         heard = dataclasses.replace(heard, frames=frames)
-        sequencer = bpy.data.scenes[plan.sequencer]
         if strip:  # its length is what says later whether it was trimmed
             heard = strips.heard(sequencer, strips.find_strip(sequencer, strip), sequencer)
-    line_id = lines.find_id(face, plan.sequencer, strip, heard)
+    line_id = lines.find_id(face, sequencer.name, strip, heard)
     taken = heard.start, heard.start + duration
-    return lines.spoken(line_id, plan.sequencer, strip, heard, taken)
+    return lines.spoken(line_id, sequencer.name, strip, heard, taken)
+
+
+def _sequencer(plan: Plan) -> bpy.types.Scene:
+    sequencer = again(bpy.data.scenes, plan.sequencer)
+    if sequencer is None:
+        raise SelfTalkError("The strip's scene was removed meanwhile. Animate another strip.")
+    return sequencer
 
 
 def _write_dense(
@@ -334,7 +365,12 @@ def _write_dense(
 
 
 def _for_template(
-    plan: Plan, face: bpy.types.Object, neutral: Neutral, motion: Motion, notices: list[str]
+    plan: Plan,
+    scene: bpy.types.Scene,
+    face: bpy.types.Object,
+    neutral: Neutral,
+    motion: Motion,
+    notices: list[str],
 ) -> Generator[Progress, None, Motion]:
     """A motion of the user's own template as it can be written, and what is to be said of it."""
     if motion.dense is None or motion.template.vertices.shape != neutral.vertices.shape:
@@ -351,7 +387,7 @@ def _for_template(
     now = Progress(ANIMATOR_SHARE, "Making shape keys")
     motion, error = yield from paced(aside(lambda: principal_shapes(whole)), now)
     world = np.array(face.matrix_world.to_3x3()) @ fit.linear
-    metres = bpy.data.scenes[plan.scene].unit_settings.scale_length
+    metres = scene.unit_settings.scale_length
     unit = abs(np.linalg.det(world)) ** (1 / 3) * metres
     notices.append(
         f"As {counted(len(motion.template.shape_names), 'shape key')}: no vertex is more than "

@@ -7,11 +7,14 @@ import bpy
 from . import compat
 from .marks import CURVES, MARK
 
+# RNA path and index (0 for a single number) -> the end of a sentence on what moves it.
+Held = dict[tuple[str, int], str]
 
-def held(owner: bpy.types.ID) -> dict[str, str]:
-    """What of some data is driven or keyed: RNA path to the end of a sentence about it."""
+
+def held(owner: bpy.types.ID) -> Held:
+    """What of some data the artist drives or keys, also in the NLA."""
     data = owner.animation_data
-    found: dict[str, str] = {}
+    found: Held = {}
     if data is None:
         return found
     # What stands in the way first comes last.
@@ -21,21 +24,18 @@ def held(owner: bpy.types.ID) -> dict[str, str]:
                 found |= dict.fromkeys(_keys(strip), f"is keyed in your NLA strip {strip.name}")
     if data.action is not None:
         found |= dict.fromkeys(_keys(data), f"is keyed in your action {data.action.name}")
-    return found | {curve.data_path: "has a driver" for curve in data.drivers}
+    return found | {(c.data_path, c.array_index): "has a driver" for c in data.drivers}
 
 
-def _keys(user: bpy.types.AnimData | bpy.types.NlaStrip) -> list[str]:
-    """Paths that the artist keys in an action; of a vector any component counts."""
+def _keys(user: bpy.types.AnimData | bpy.types.NlaStrip) -> list[tuple[str, int]]:
+    """Paths and indices that the artist keys in an action."""
     action = user.action
     if action is None:
         return []
-    slot, ours, paths = (
-        compat.slot_number(user),
-        set(action.get(CURVES, ())),
-        set(action.get(MARK, ())),
-    )
+    slot = compat.slot_number(user)
+    ours, paths = set(action.get(CURVES, ())), set(action.get(MARK, ()))
     return [
-        curve.data_path
+        (curve.data_path, curve.array_index)
         for curve in compat.strip_curves(user)
         if curve.data_path not in paths
         and f"{slot} {curve.array_index} {curve.data_path}" not in ours

@@ -62,8 +62,8 @@ _own: dict[tuple[str, str], _Animator] = {}  # of the characters opened so far, 
 def listen(task: Task, tell: Callable[[], None]) -> hearing.Listening | None:
     """Begin to listen to a clip whose turn comes soon; to be given to `bake`.
 
-    Blender decodes the sound at once, although it holds up what we are at: 17 s for an hour of
-    stereo OGG, where the animator, which begins after it, takes a minute and more.
+    Blender decodes the sound before this returns, although that holds up the clip in hand: an hour
+    of stereo OGG takes 17 s, and the animator, which starts afterwards, more than a minute.
 
     Args:
         tell: called again and again meanwhile, as a sign of life.
@@ -96,10 +96,10 @@ def listen(task: Task, tell: Callable[[], None]) -> hearing.Listening | None:
 
 def _ended(outcome: hearing.Listened | Exception) -> hearing.Listening:
     """What has come to its end before anyone asked."""
+    yield from ()
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
-    yield
 
 
 def _chosen(task: Task) -> _Animator | None:
@@ -107,6 +107,46 @@ def _chosen(task: Task) -> _Animator | None:
     if settings.animator or settings.template:
         return _Animator(settings.animator, settings.template, settings.subject)
     return None
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """The scene of a clip, with the face that is to speak.
+
+    Attributes:
+        first: scene frame at which the clip begins.
+        who: who animates the face where the task names nobody.
+        read: files that the result depends on and the task does not name.
+        warnings: sentences that the user should read.
+    """
+
+    scene: bpy.types.Scene
+    talker: bpy.types.Object
+    first: int
+    who: _Animator
+    read: list[str]
+    warnings: list[str]
+
+
+def _open(task: Task) -> _Opened:
+    """The bundled head in an empty scene, or a character's own file.
+
+    Raises:
+        SelfTalkError: there is no such file, or no face in it.
+    """
+    fps = task.settings.fps
+    if not task.mesh:
+        scene = _new_scene(fps or 30.0)
+        talker = bundled_head.add_head(bpy.context, (0.0, 0.0, 0.0))
+        return _Opened(scene, talker, FIRST_FRAME, _Animator("", "", ""), [], [])
+    talker, warnings = character.open_character(task.mesh, task.object)
+    scene = bpy.context.scene
+    if fps is not None:
+        _set_rate(scene, fps)
+    own = talker.selftalk
+    who = _Animator(*map(_absolute, (own.animator, own.template)), own.subject)
+    _own[task.mesh, task.object] = who
+    return _Opened(scene, talker, scene.frame_start, who, character.libraries(), warnings)
 
 
 def bake(task: Task, listening: hearing.Listening | None = None) -> Generator[Step, None, Done]:
@@ -123,32 +163,17 @@ def bake(task: Task, listening: hearing.Listening | None = None) -> Generator[St
     """
     settings = task.settings
     begun = time.monotonic()
-    times, warnings = {}, []
-    also: list[str] = []  # is read, and not named by the task
+    times = {}
     interface.register()  # lines are kept in our own properties
     with contextlib.closing(listening) if listening else contextlib.nullcontext():
         check_writable(task.path(settings.formats[0]))
         yield Step(0.0, "Opening")
-        if task.mesh:
-            talker, notices = character.open_character(task.mesh, task.object)
-            warnings += notices
-            scene = bpy.context.scene
-            if settings.fps is not None:
-                _set_rate(scene, settings.fps)
-            first = scene.frame_start
-            own = talker.selftalk
-            who = _Animator(*map(_absolute, (own.animator, own.template)), own.subject)
-            _own[task.mesh, task.object] = who
-            also += character.libraries()
-        else:
-            scene = _new_scene(settings.fps or 30.0)
-            talker = bundled_head.add_head(bpy.context, (0.0, 0.0, 0.0))
-            first = FIRST_FRAME
-            who = _Animator("", "", "")
+        opened = _open(task)
+        scene, talker, first = opened.scene, opened.talker, opened.first
+        warnings = opened.warnings
         chosen = _chosen(task)
-        if chosen is None:
-            also += filter(None, (who.animator, who.template))
-        who = chosen or who
+        who = chosen or opened.who
+        also = [*opened.read, *filter(None, () if chosen else (who.animator, who.template))]
         character.set_controls(talker, settings.controls)
         if settings.controls and who.template:
             warnings.append(
@@ -178,21 +203,9 @@ def bake(task: Task, listening: hearing.Listening | None = None) -> Generator[St
     rate = scene.render.fps / scene.render.fps_base
     last = first + math.ceil(duration * rate - 1e-6) - 1
     scene.frame_start, scene.frame_end = first, last
-    patience = PATIENCE + PATIENCE_PER_SECOND * duration
-    files = [plan.cache] if plan.cache is not None else []
     begun = time.monotonic()
-    for number, suffix in enumerate(settings.formats):
-        path = task.path(suffix)
-        part = (0.8 + 0.2 * number / len(settings.formats)) * share
-        yield Step(part, f"Writing {path.name}", patience, heard=True)
-        if suffix == "blend":
-            _save(scene, talker, path, task)
-            files.append(path)
-        else:
-            preset = settings.fbx_preset.upper()
-            made = yield from _export(talker, path, (first, last), preset, part, patience)
-            files += made.files
-            warnings += made.notices
+    files = [plan.cache] if plan.cache is not None else []
+    files += yield from _write(task, talker, duration, share, warnings)
     times["writing"] = round(time.monotonic() - begun, 3)
     if settings.preview:
         begun = time.monotonic()
@@ -214,6 +227,33 @@ def bake(task: Task, listening: hearing.Listening | None = None) -> Generator[St
         times=times,
         warnings=tuple(warnings),
     )
+
+
+def _write(
+    task: Task, talker: bpy.types.Object, duration: float, share: float, warnings: list[str]
+) -> Generator[Step, None, list[Path]]:
+    """Write a face that was animated in every format; the files.
+
+    Args:
+        duration: seconds of the clip.
+        share: of the whole at which this is done; it begins at 0.8 of that.
+        warnings: gets what is to be said of the files.
+    """
+    scene, formats, files = bpy.context.scene, task.settings.formats, []
+    patience = PATIENCE + PATIENCE_PER_SECOND * duration
+    for number, suffix in enumerate(formats):
+        path = task.path(suffix)
+        part = (0.8 + 0.2 * number / len(formats)) * share
+        yield Step(part, f"Writing {path.name}", patience, heard=True)
+        if suffix == "blend":
+            _save(scene, talker, path, task)
+            files.append(path)
+        else:
+            frames, preset = (scene.frame_start, scene.frame_end), task.settings.fbx_preset.upper()
+            made = yield from _export(talker, path, frames, preset, part, patience)
+            files += made.files
+            warnings += made.notices
+    return files
 
 
 def _animate(
@@ -333,19 +373,20 @@ def _save(scene: bpy.types.Scene, talker: bpy.types.Object, path: Path, task: Ta
     start = str(Path(opened).parent if opened else path.parent)
     items = [*bpy.data.sounds, *(m for m in talker.modifiers if m.type == "MESH_CACHE")]
     before = [item.filepath for item in items]
-    for item in items:
-        with contextlib.suppress(ValueError):  # another drive has no relative path
-            item.filepath = bpy.path.relpath(item.filepath, start=start)
-    with atomic_path(path) as temporary:
-        temporary.unlink()  # Blender would keep it as an older version
-        try:
+    try:
+        for item in items:
+            with contextlib.suppress(ValueError):  # another drive has no relative path
+                item.filepath = bpy.path.relpath(item.filepath, start=start)
+        with atomic_path(path) as temporary:
+            temporary.unlink()  # Blender would keep it as an older version
             bpy.ops.wm.save_as_mainfile(
                 filepath=str(temporary),
                 copy=True,
                 relative_remap=bool(opened),
                 check_existing=False,
             )
-        except RuntimeError as error:
-            raise SelfTalkError(f"Cannot write {path}: {operator_reason(error)}.") from error
-    for item, filepath in zip(items, before, strict=True):
-        item.filepath = filepath
+    except RuntimeError as error:
+        raise SelfTalkError(f"Cannot write {path}: {operator_reason(error)}.") from error
+    finally:
+        for item, filepath in zip(items, before, strict=True):
+            item.filepath = filepath

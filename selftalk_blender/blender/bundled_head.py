@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bpy
 import numpy as np
+from mathutils import Vector
 
 from ..core.template import FaceTemplate, bundled_template
 from . import compat
@@ -29,6 +30,8 @@ MATERIAL_OF_PART = {
 EYE_MAP = "SelfTalk Eyes"
 # Share of the eyeball's radius.
 IRIS, PUPIL = 0.42, 0.18
+MARGIN = 0.01  # metres
+FAR = 1e4  # metres to an eye that looks in parallel
 
 
 def add_head(context: bpy.types.Context, location: tuple[float, float, float]) -> bpy.types.Object:
@@ -70,6 +73,45 @@ def add_head(context: bpy.types.Context, location: tuple[float, float, float]) -
         key = compat.add_shape_key(head, name)
         set_key(key, template.vertices + delta)
     return head
+
+
+def hidden_by(context: bpy.types.Context, location: Vector) -> bpy.types.Object | None:
+    """The object around a place that would hide the head there from whoever looks, or None.
+
+    In Blender's first scene that is the cube. Who looks from inside it sees the head.
+    """
+    seen_from = context.region_data
+    if seen_from is None:
+        return None
+    vertices = bundled_template().vertices
+    low, high = (Vector(ends.tolist()) + location for ends in (vertices.min(0), vertices.max(0)))
+    towards_eye = seen_from.view_matrix.inverted()
+    middle = (low + high) / 2
+    if seen_from.is_perspective:
+        direction, far = towards_eye.translation - middle, (towards_eye.translation - middle).length
+    else:
+        direction, far = towards_eye.col[2].to_3d(), FAR
+    depsgraph = context.evaluated_depsgraph_get()
+    hit, *_, hider, _ = context.scene.ray_cast(depsgraph, middle, direction, distance=far)
+    if not hit:
+        return None
+    least, most = _bounds(hider)
+    # Clearly inside: two heads in one place are seen.
+    inside = all(
+        a + MARGIN < b and c - MARGIN > d for a, b, c, d in zip(least, low, most, high, strict=True)
+    )
+    return hider if inside else None
+
+
+def top_of(target: bpy.types.Object) -> float:
+    """The highest z of an object in the world."""
+    return _bounds(target)[1].z
+
+
+def _bounds(target: bpy.types.Object) -> tuple[Vector, Vector]:
+    """The lowest and highest coordinates of an object in the world."""
+    corners = np.array([target.matrix_world @ Vector(corner) for corner in target.bound_box])
+    return Vector(corners.min(0).tolist()), Vector(corners.max(0).tolist())
 
 
 def _material_indices(template: FaceTemplate) -> np.ndarray:

@@ -111,6 +111,9 @@ def _list(candidates: list[bpy.types.Object]) -> str:
                     rigs.judge(target)
                 except SelfTalkError as error:
                     return str(error)
+        for target in bpy.data.objects:
+            if target.type == "MESH" and not target.users_scene and _shapes(target):
+                return f"{target.name} is in no scene. Link it into one."
         return "Give a face its shapes first (Create Face Shapes), or map it in the panel Mapping."
     return f"Choose by --object: {', '.join(target.name for target in candidates)}."
 

@@ -19,6 +19,12 @@ NEW_STRIP_NAMES = bpy.app.version >= (5, 2, 0)
 NEW_STRIPS = bpy.app.version >= (4, 4, 0)
 # Workspaces may edit the sequencer of another scene than the one on view since 5.0.
 SEQUENCER_SCENES = bpy.app.version >= (5, 0, 0)
+# Paths of ours that may begin with "//" have to say so in newer Blenders (4.5); in older all might.
+RELATIVE_PATH: set[str] = (
+    {"PATH_SUPPORTS_BLEND_RELATIVE"}
+    if "is_path_supports_blend_relative" in bpy.types.Property.bl_rna.properties
+    else set()
+)
 # The wheel of 4.2 is built without sound; every Blender with a window has it.
 HAS_SOUND: bool = bpy.app.build_options.audaspace
 # Files (by their names in `formats.FORMATS`) that it is built without, as Debian's is.
@@ -53,28 +59,6 @@ def add_shape_key(target: bpy.types.Object, name: str) -> bpy.types.ShapeKey:
     return key
 
 
-def new_action(name: str, owner: bpy.types.ID) -> bpy.types.Action:
-    """An empty action that can animate `owner`; it is not assigned yet."""
-    action = bpy.data.actions.new(name)
-    if SLOTTED_ACTIONS:
-        action.slots.new(id_type=owner.id_type, name=owner.name)
-    else:
-        action.id_root = owner.id_type
-    return action
-
-
-def owner_curves(action: bpy.types.Action, owner: bpy.types.ID) -> Any:
-    """The F-curves of `owner` in an action, with find(path), new(path) and remove(curve).
-
-    The action is `owner`'s own, a copy of it, or one made by `new_action` for it.
-    """
-    if not SLOTTED_ACTIONS:
-        return action.fcurves
-    layer = action.layers[0] if action.layers else action.layers.new("Layer")
-    strip = layer.strips[0] if layer.strips else layer.strips.new(type="KEYFRAME")
-    return strip.channelbag(_slot(action, owner), ensure=True).fcurves
-
-
 def playing_curves(owner: bpy.types.ID) -> list[bpy.types.FCurve]:
     """The F-curves that animate `owner` now; nothing is made, so that panels may ask."""
     data = owner.animation_data
@@ -96,27 +80,6 @@ def strip_curves(user: bpy.types.AnimData | bpy.types.NlaStrip) -> list[bpy.type
     return [curve for bag in bags if bag is not None for curve in bag.fcurves]
 
 
-def assign_action(owner: bpy.types.ID, action: bpy.types.Action) -> None:
-    """Make `action` the one that animates `owner`."""
-    data = owner.animation_data or owner.animation_data_create()
-    slot = _slot(action, owner) if SLOTTED_ACTIONS else None
-    data.action = action
-    if slot is not None:
-        data.action_slot = slot
-
-
-def _slot(action: bpy.types.Action, owner: bpy.types.ID) -> Any:
-    data = owner.animation_data
-    if data is not None and data.action_slot is not None:
-        slot = action.slots.get(data.action_slot.identifier)
-        if slot is not None:
-            return slot
-    for slot in action.slots:
-        if slot.target_id_type in (owner.id_type, "UNSPECIFIED"):
-            return slot
-    return action.slots.new(id_type=owner.id_type, name=owner.name)
-
-
 def slot_number(user: bpy.types.AnimData | bpy.types.NlaStrip) -> int:
     """The slot in which animation data or an NLA strip plays its action; 0 where none are."""
     return user.action_slot_handle if SLOTTED_ACTIONS else 0
@@ -136,8 +99,11 @@ def slot_curves(action: bpy.types.Action, number: int) -> Any:
         return action.fcurves
     layer = action.layers[0] if action.layers else action.layers.new("Layer")
     strip = layer.strips[0] if layer.strips else layer.strips.new(type="KEYFRAME")
-    slot = next(slot for slot in action.slots if slot.handle == number)
-    return strip.channelbag(slot, ensure=True).fcurves
+    return strip.channelbag(_slot_of(action, number), ensure=True).fcurves
+
+
+def _slot_of(action: bpy.types.Action, number: int) -> Any:
+    return next(slot for slot in action.slots if slot.handle == number)
 
 
 def keep_slots(action: bpy.types.Action, numbers: Collection[int]) -> None:
@@ -160,7 +126,7 @@ def play_action(
     """Have animation data, or an NLA strip, play a slot of an action."""
     user.action = action
     if SLOTTED_ACTIONS:
-        user.action_slot = next(slot for slot in action.slots if slot.handle == number)
+        user.action_slot = _slot_of(action, number)
 
 
 @contextlib.contextmanager

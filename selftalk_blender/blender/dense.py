@@ -93,8 +93,12 @@ def write(
         renewed = yield from paced(_make_keys(target, motion, template, created), 0.1)
         yield 0.1
         keys = target.data.shape_keys
-        action = old.copy() if old is not None else compat.new_action("SelfTalk", keys)
-        yield from _write_curves(compat.owner_curves(action, keys), action, motion, first_frame)
+        if old is not None:
+            action, slot = old.copy(), compat.slot_number(keys.animation_data)
+        else:
+            action = bpy.data.actions.new("SelfTalk")
+            slot = compat.add_slot(action, keys)
+        yield from _write_curves(compat.slot_curves(action, slot), action, motion, first_frame)
     except ReferenceError as error:
         _undo(target, had_keys, created, action)
         raise SelfTalkError("The face was removed while it was being animated.") from error
@@ -102,7 +106,7 @@ def write(
         _undo(target, had_keys, created, action)
         raise
     # From here on nothing fails: the scene changes at once.
-    compat.assign_action(keys, action)
+    compat.play_action(keys.animation_data or keys.animation_data_create(), action, slot)
     if old is not None:
         discard(old)
     action.name = f"SelfTalk {target.name}"
@@ -182,7 +186,7 @@ def release(target: bpy.types.Object) -> None:
         return
     keys = target.data.shape_keys
     moved = shape_keys.driven(target)
-    curves = compat.owner_curves(action, keys)
+    curves = compat.slot_curves(action, compat.slot_number(keys.animation_data))
     if all(curve.data_path in action[MARK] for curve in curves):
         keys.animation_data.action = None
         discard(action)

@@ -11,7 +11,9 @@ from typing import Any
 import bpy
 
 from ..core.errors import SelfTalkError
+from ..core.progress import Progress
 from . import animate, casting, compat, lines, mesh_cache, operators, strips
+from . import face as faces
 
 NEW, CURRENT, MOVED, OLD, MUTED, UNFIT = "NEW", "CURRENT", "MOVED", "OLD", "MUTED", "UNFIT"
 ICONS = {
@@ -26,8 +28,8 @@ LOOKING = "Looking at the strips"
 NO_FACE = "No face says it. Choose one in the list, or choose a face above."
 
 
-# Strip, face, and how it is animated; None where its line is only to be placed.
-Task = tuple[str, str, "animate.Plan | None"]
+# Strip, session uid of the face, and how it is animated; None where its line is only to be placed.
+Task = tuple[str, int, "animate.Plan | None"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def status(
         return Status(NEW, "Not animated yet")
     now = lines.spoken(line.id, sequencer.name, strip.name, heard, tuple(line.taken))
     change = lines.change(line, now)
+    if not change and lines.is_unplayed(face, line):
+        return Status(OLD, "Its keys were taken off the face: press Animate All")
     if not change:
         return Status(CURRENT, "Up to date")
     if lines.has_take(face, line.id) and lines.reaches(line, now):
@@ -126,23 +130,41 @@ def lost_lines(
 
 def animate_all(
     context: bpy.types.Context, everything: bool = False
-) -> Generator[animate.Progress, None, Report]:
+) -> Generator[Progress, None, Report]:
     """Animate all strips that are not up to date, each with the face that says it.
 
-    A strip that fails is reported, and the rest goes on. Lines that only moved are placed anew
+    A strip that fails is reported, and the rest goes on. Lines that only moved are placed again
     without the animator. When it is closed, whole lines stay; the one at work leaves nothing, nor
     do lines of a mesh cache that is not written yet: it is, once, after the last of its face.
 
     Args:
         everything: also strips that are up to date.
     """
-    sequencer, scene = compat.sequencer_scene(context).name, context.scene.name
-    return _run_all(context, sequencer, scene, everything)
+    return _run_all(context, *_scenes(context), everything)
+
+
+def _scenes(context: bpy.types.Context) -> tuple[int, int]:
+    """The scene whose strips are said, and that of the faces: session uids."""
+    return compat.sequencer_scene(context).session_uid, context.scene.session_uid
+
+
+def _scene(uid: int) -> bpy.types.Scene:
+    scene = faces.again(bpy.data.scenes, uid)
+    if scene is None:
+        raise SelfTalkError("The scene was removed meanwhile.")
+    return scene
+
+
+def _face(uid: int) -> bpy.types.Object:
+    face = faces.again(bpy.data.objects, uid)
+    if face is None:
+        raise SelfTalkError("The face was removed meanwhile.")
+    return face
 
 
 def _run_all(
-    context: bpy.types.Context, sequencer: str, scene: str, everything: bool
-) -> Generator[animate.Progress, None, Report]:
+    context: bpy.types.Context, sequencer: int, scene: int, everything: bool
+) -> Generator[Progress, None, Report]:
     """`animate_all`; how the strips stand is seen when its turn comes."""
     report = Report()
     todo = yield from _to_do(context, sequencer, scene, everything, report)
@@ -150,87 +172,87 @@ def _run_all(
     return report
 
 
-def _work_off(
-    todo: list[Task], sequencer: str, scene: str, report: Report
-) -> Iterator[animate.Progress]:
+def _work_off(todo: list[Task], sequencer: int, scene: int, report: Report) -> Iterator[Progress]:
     """Strip by strip, each a line as curves at once; a mesh cache after its face's last strip."""
-    new: dict[str, dict[str, lines.New]] = {}  # by face and strip, for its mesh cache
+    caches = {face: _cache(face, todo) for _, face, _ in todo}
+    new: dict[int, dict[str, lines.New]] = {}  # by face and strip, for its mesh cache
     for number, (strip, face, plan) in enumerate(todo):
-        caching = new.setdefault(face, {}) if _cache(face, todo) is not None else None
+        cache = caches[face]
+        caching = new.setdefault(face, {}) if cache is not None else None
         if plan is None:
             work = place(sequencer, strip, scene, face, caching)
         else:
-            work = _animate(strip, face, plan, caching)
+            work = _animate(face, plan, caching)
         try:
             yield from _told(work, (number, len(todo)), strip)
         except SelfTalkError as error:
             report.failed[strip] = str(error)
             (caching or {}).pop(strip, None)
-        if caching and all(face != later for _, later, _ in todo[number + 1 :]):
-            yield from _write_cache(face, caching, todo, (number, len(todo)), report)
+        last = all(face != later for _, later, _ in todo[number + 1 :])
+        if cache is not None and caching and last:
+            yield from _write_cache(face, cache, caching, (number, len(todo)), report)
     for strip, _, plan in todo:
         if strip not in report.failed:
             (report.placed if plan is None else report.animated).append(strip)
 
 
-def _cache(face: str, todo: list[Task]) -> Path | None:
+def _cache(face: int, todo: list[Task]) -> Path | None:
     """The mesh cache that a face's lines go into; None where they become curves."""
     plans = [plan for _, other, plan in todo if other == face and plan is not None]
     if plans:
         return plans[0].cache
-    target = bpy.data.objects[face]
-    return mesh_cache.played(target) if mesh_cache.plays(target) else None
+    target = faces.again(bpy.data.objects, face)
+    if target is None or not mesh_cache.plays(target):
+        return None
+    return mesh_cache.played(target)
 
 
 def _write_cache(
-    face: str,
+    face: int,
+    path: Path,
     caching: dict[str, lines.New],
-    todo: list[Task],
     place: tuple[int, int],
     report: Report,
-) -> Iterator[animate.Progress]:
-    def work() -> Iterator[animate.Progress]:
-        path = _cache(face, todo)
-        assert path is not None
-        for done in lines.write_cache(bpy.data.objects[face], list(caching.values()), path):
-            yield animate.Progress(done, "Writing the mesh cache")
+) -> Iterator[Progress]:
+    def work() -> Iterator[Progress]:
+        yield from faces.out_of_edit_mode([face], 0.0)
+        for done in lines.write_cache(_face(face), list(caching.values()), path):
+            yield Progress(done, "Writing the mesh cache")
 
     try:
-        yield from _told(work(), place, face)
+        yield from _told(work(), place, _face(face).name)
     except SelfTalkError as error:
         report.failed |= dict.fromkeys(caching, str(error))
 
 
 def _animate(
-    strip: str, face: str, plan: animate.Plan, caching: dict[str, lines.New] | None
-) -> Iterator[animate.Progress]:
+    face: int, plan: animate.Plan, caching: dict[str, lines.New] | None
+) -> Iterator[Progress]:
     result = yield from animate.run(plan, caching=caching)
-    operators.note_result(bpy.data.objects[face], result)
+    operators.note_result(_face(face), result)
 
 
-def _told(
-    work: Iterator[animate.Progress], place: tuple[int, int], what: str
-) -> Iterator[animate.Progress]:
+def _told(work: Iterator[Progress], place: tuple[int, int], what: str) -> Iterator[Progress]:
     """Progress of work as that of all, of which it is part number place[0] of place[1]."""
     with contextlib.closing(work):
         for step in work:
             done = (place[0] + step.done) / place[1]
-            yield animate.Progress(done, f"{what}: {step.text}", step.waiting)
+            yield Progress(done, f"{what}: {step.text}", step.waiting)
 
 
 def _to_do(
     context: bpy.types.Context,
-    sequencer_name: str,
-    scene_name: str,
+    sequencer_uid: int,
+    scene_uid: int,
     everything: bool,
     report: Report,
-) -> Generator[animate.Progress, None, list[Task]]:
+) -> Generator[Progress, None, list[Task]]:
     """All that needs it; the rest is noted."""
-    sequencer, scene = bpy.data.scenes[sequencer_name], bpy.data.scenes[scene_name]
+    sequencer, scene = _scene(sequencer_uid), _scene(scene_uid)
     todo: list[Task] = []
     said = casting.cast(sequencer, scene)
     for strip in strips.sound_strips(sequencer):
-        yield animate.Progress(0.0, LOOKING)
+        yield Progress(0.0, LOOKING)
         face = said[strip.name]
         now = status(sequencer, strip, scene, face)
         if now.kind == MUTED:
@@ -246,7 +268,7 @@ def _to_do(
                 plan = None
                 if now.kind != MOVED or everything:
                     plan = operators.plan_of(context, face, strip=strip.name, sequencer=sequencer)
-                todo.append((strip.name, face.name, plan))
+                todo.append((strip.name, face.session_uid, plan))
             except SelfTalkError as error:
                 report.failed[strip.name] = str(error)
     _refuse_second_lines(todo, report)
@@ -260,26 +282,26 @@ def _is_edited(sequencer: bpy.types.Scene, strip: Any, face: bpy.types.Object) -
 
 def _refuse_second_lines(todo: list[Task], report: Report) -> None:
     """An animator of the face's own leaves one line a face: a second would replace the first."""
-    dense: dict[str, str] = {}
+    dense: dict[int, str] = {}
     for strip, face, plan in list(todo):
         if plan is None or plan.template is None:
             continue
         if face in dense:
             report.failed[strip] = (
-                f"{face} is animated by a checkpoint of its own, which has one line at a time: "
-                f"{dense[face]}. Mute all but one of its strips."
+                f"{_face(face).name} is animated by a checkpoint of its own, which has one line "
+                f"at a time: {dense[face]}. Mute all but one of its strips."
             )
             todo.remove((strip, face, plan))
         dense.setdefault(face, strip)
 
 
 def place(
-    sequencer_name: str,
+    sequencer_uid: int,
     strip_name: str,
-    scene_name: str,
-    face_name: str,
+    scene_uid: int,
+    face_uid: int,
     caching: dict[str, lines.New] | None = None,
-) -> Iterator[animate.Progress]:
+) -> Iterator[Progress]:
     """Have the line of a strip stand where the strip stands now, without the animator.
 
     Args:
@@ -288,11 +310,10 @@ def place(
     Raises:
         SelfTalkError: strip, face or line are gone, or more must be animated.
     """
-    sequencer, scene = bpy.data.scenes[sequencer_name], bpy.data.scenes[scene_name]
+    sequencer, scene = _scene(sequencer_uid), _scene(scene_uid)
     strip = strips.find_strip(sequencer, strip_name)
-    face = scene.objects.get(face_name)
-    heard = strips.heard(sequencer, strip, scene)
-    line = face and lines.line_of(face, sequencer.name, strip_name, heard)
+    face, heard = _face(face_uid), strips.heard(sequencer, strip, scene)
+    line = lines.line_of(face, sequencer.name, strip_name, heard)
     if line is None:
         raise SelfTalkError(f"{strip_name} is not animated yet. Animate it.")
     now = lines.spoken(line.id, sequencer.name, strip_name, heard, tuple(line.taken))
@@ -301,29 +322,29 @@ def place(
         return
     with contextlib.closing(lines.moving(face, line.id, now)) as work:
         for done in work:
-            yield animate.Progress(done, "Placing")
+            yield Progress(done, "Placing")
 
 
-def place_all(context: bpy.types.Context) -> Generator[animate.Progress, None, Report]:
+def place_all(context: bpy.types.Context) -> Generator[Progress, None, Report]:
     """Have all lines stand where their strips stand now, without the animator."""
-    return _place_all(compat.sequencer_scene(context).name, context.scene.name)
+    return _place_all(*_scenes(context))
 
 
-def _place_all(sequencer: str, scene: str) -> Generator[animate.Progress, None, Report]:
+def _place_all(sequencer: int, scene: int) -> Generator[Progress, None, Report]:
     report = Report()
     todo = yield from _moved(sequencer, scene)
     yield from _work_off(todo, sequencer, scene, report)
     return report
 
 
-def _moved(sequencer_name: str, scene_name: str) -> Generator[animate.Progress, None, list[Task]]:
+def _moved(sequencer_uid: int, scene_uid: int) -> Generator[Progress, None, list[Task]]:
     """Each line that stands elsewhere than its strip."""
-    sequencer, scene = bpy.data.scenes[sequencer_name], bpy.data.scenes[scene_name]
+    sequencer, scene = _scene(sequencer_uid), _scene(scene_uid)
     todo: list[Task] = []
     said = casting.cast(sequencer, scene)
     for strip in strips.sound_strips(sequencer):
-        yield animate.Progress(0.0, LOOKING)
+        yield Progress(0.0, LOOKING)
         face = said[strip.name]
         if status(sequencer, strip, scene, face).kind == MOVED:
-            todo.append((strip.name, face.name, None))
+            todo.append((strip.name, face.session_uid, None))
     return todo

@@ -8,8 +8,10 @@ from typing import Any
 import bpy
 
 from ..core.errors import SelfTalkError
+from ..core.progress import Progress
 from ..core.words import counted
-from . import animate, casting, compat, dialogue, glance, jobs, lines, panels, strips
+from . import casting, compat, dialogue, glance, jobs, lines, panels, strips
+from .paragraph import OURS, paragraph
 
 
 def stands(context: bpy.types.Context, strip: Any) -> tuple[str, dialogue.Status]:
@@ -50,6 +52,7 @@ out. When cancelled, lines that are done stay"""
     )
 
     problem = staticmethod(all_problem)
+    stays = "the lines that were done stay"
 
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
         return dialogue.animate_all(context, self.everything)
@@ -59,19 +62,16 @@ out. When cancelled, lines that are done stay"""
         for strip, reason in result.failed.items():
             self.report({"WARNING"}, f"{strip}: {reason}")
 
-    def cancelled(self, context: bpy.types.Context, kind: str = "INFO") -> set[str]:
-        self.report({"INFO"}, "Cancelled; the lines that were done stay")
-        return {"FINISHED"}  # and so one undo step takes them back
-
 
 class SELFTALK_OT_place_lines(jobs.Refusable, jobs.JobOperator, bpy.types.Operator):
-    """Have lines follow their sound strips that were moved or trimmed; nothing is animated again"""
+    """Move lines to where their sound strips are now, without animating them again"""
 
     bl_idname = "selftalk.place_lines"
     bl_label = "Place Lines"
     bl_options = {"UNDO"}
 
     problem = staticmethod(all_problem)
+    stays = "the lines that were placed stay"
 
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
         return dialogue.place_all(context)
@@ -83,10 +83,6 @@ class SELFTALK_OT_place_lines(jobs.Refusable, jobs.JobOperator, bpy.types.Operat
         text = f"{counted(count, 'line')} placed" if count else "All lines are in their places"
         self.report({"INFO"}, text)
         return {"FINISHED"} if count else {"CANCELLED"}
-
-    def cancelled(self, context: bpy.types.Context, kind: str = "INFO") -> set[str]:
-        self.report({kind}, "Cancelled; the lines that were placed stay")
-        return {"FINISHED"}  # and so one undo step takes them back
 
 
 class SELFTALK_OT_remove_line(jobs.JobOperator, bpy.types.Operator):
@@ -108,7 +104,7 @@ class SELFTALK_OT_remove_line(jobs.JobOperator, bpy.types.Operator):
     def _remove(self, face: bpy.types.Object, line_id: str) -> jobs.Steps:
         with contextlib.closing(lines.removing(face, line_id)) as work:
             for done in work:
-                yield animate.Progress(done, "Writing")
+                yield Progress(done, "Writing")
 
     def finish(self, context: bpy.types.Context, result: None) -> None:
         pass
@@ -123,7 +119,9 @@ class SELFTALK_OT_assign_strip(bpy.types.Operator):
 
     strip: bpy.props.StringProperty(name="Strip", description="Name of the sound strip")
     face: bpy.props.StringProperty(
-        name="Face", description="Name of the face; where empty, by name, channel or choice"
+        name="Face",
+        description="Name of the face; where empty, by name, channel or choice",
+        translation_context=OURS,
     )
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
@@ -142,7 +140,7 @@ class SELFTALK_OT_assign_strip(bpy.types.Operator):
 
 
 class SELFTALK_OT_fit_scene(bpy.types.Operator):
-    """Have the scene begin and end with the face's lines, and play in step with the sound"""
+    """Set the scene's frame range to the face's lines, and keep playback in sync with the sound"""
 
     bl_idname = "selftalk.fit_scene"
     bl_label = "Fit Scene to Lines"
@@ -153,7 +151,7 @@ class SELFTALK_OT_fit_scene(bpy.types.Operator):
     )
     sync: bpy.props.BoolProperty(
         name="Sync to Audio",
-        description="Drop frames in playback rather than come behind the sound",
+        description="Drop frames in playback rather than fall behind the sound",
         default=True,
     )
 
@@ -191,8 +189,9 @@ class SELFTALK_UL_strips(bpy.types.UIList):
     ) -> None:
         face, now = stands(context, item)
         row = layout.split(factor=0.55)
-        row.label(text=item.name, icon=dialogue.ICONS[now.kind])
-        button = row.operator("selftalk.assign_strip", text=face or "No Face", emboss=False)
+        row.label(text=item.name, icon=dialogue.ICONS[now.kind], translate=False)
+        said = face or "No Face"
+        button = row.operator("selftalk.assign_strip", text=said, emboss=False, translate=False)
         button.strip, button.face = item.name, face
 
     def filter_items(
@@ -253,7 +252,7 @@ class SELFTALK_PT_dialogue(panels.SidebarPanel, bpy.types.Panel):
         if index >= len(items) or items[index].type != "SOUND":
             return
         _, now = stands(context, items[index])
-        panels.paragraph(self.layout, context, now.text, dialogue.ICONS[now.kind])
+        paragraph(self.layout, context, now.text, dialogue.ICONS[now.kind])
 
 
 CLASSES = (

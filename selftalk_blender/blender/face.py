@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import bpy
 import numpy as np
@@ -11,11 +13,16 @@ import numpy as np
 from ..core.errors import SelfTalkError
 from ..core.match import match_template
 from ..core.names import recognise
+from ..core.progress import Progress
 from ..core.retarget import Correspondence, match_by_index
 from ..core.target import Analysis, judge
 from ..core.template import bundled_template
 from .marks import MADE_KEYS
 from .neutral import TEMPLATE_NEEDED, Neutral, check_checkpoint, read_neutral
+
+NO_FACE = "No face is chosen. Choose the face mesh, or press Add Face."
+VERDICTS = 4  # meshes that `check` remembers
+_verdicts: dict[tuple, str] = {}
 
 
 def correspondence(
@@ -88,10 +95,6 @@ def key_names(target: bpy.types.Object) -> tuple[str, ...]:
     """The names of a mesh's shape keys, without the one that the others start from."""
     keys = target.data.shape_keys
     return tuple(keys.key_blocks.keys()[1:]) if keys is not None else ()
-
-
-VERDICTS = 4  # meshes that `check` remembers
-_verdicts: dict[tuple, str] = {}
 
 
 def _match(template: Neutral | None, rest: np.ndarray, edges: np.ndarray) -> Correspondence:
@@ -169,7 +172,7 @@ def usable(face: bpy.types.Object | None) -> bpy.types.Object:
         SelfTalkError: it may not, whatever its vertices are.
     """
     if face is None:
-        raise SelfTalkError("No face is chosen. Choose the face mesh, or press Add Face.")
+        raise SelfTalkError(NO_FACE)
     if face.type != "MESH":
         raise SelfTalkError(f"{face.name} is not a mesh. Choose the face mesh, or press Add Face.")
     check_own(face)
@@ -181,6 +184,26 @@ def usable(face: bpy.types.Object | None) -> bpy.types.Object:
             f"The shape keys of {face.name} are absolute. Tick Relative in its Shape Keys panel."
         )
     return face
+
+
+def again(blocks: Any, uid: int) -> Any:
+    """Data of `bpy.data.objects`, say, by its session uid, or None: names change, and undo makes
+    all data anew."""
+    return next((block for block in blocks if block.session_uid == uid), None)
+
+
+def out_of_edit_mode(uids: Sequence[int], done: float) -> Iterator[Progress]:
+    """Wait while the artist edits one of some objects, or the armature of one: Blender takes no
+    shapes or keys for them then, and what was made for them is not to be lost."""
+    while any(_edited(again(bpy.data.objects, uid)) for uid in uids):
+        yield Progress(done, "Leave Edit Mode (Tab)", waiting=True)
+
+
+def _edited(target: bpy.types.Object | None) -> bool:
+    if target is None:
+        return False
+    armatures = (m.object for m in target.modifiers if m.type == "ARMATURE")
+    return any(known is not None and known.mode == "EDIT" for known in (target, *armatures))
 
 
 def check_own(face: bpy.types.Object) -> None:

@@ -27,6 +27,7 @@ from ..core.errors import SelfTalkError
 from ..core.progress import Progress
 from ..core.steps import paced
 from ..core.template import bundled_template
+from ..core.words import listed
 from ..worker.python import process_settings
 from . import face, landmark_empties, shape_keys
 from .marks import CREATED_KEYS
@@ -46,13 +47,14 @@ class Piece:
     """One mesh object that gets shapes.
 
     Attributes:
-        name: of the object.
+        name, uid: of the object.
         vertices: (V, 3) at rest, in its own space.
         linear: (3, 3) from its space to the world's axes and units.
         keys: names of the shapes that it will get; others of those names are not ours.
     """
 
     name: str
+    uid: int
     vertices: np.ndarray
     linear: np.ndarray
     keys: tuple[str, ...]
@@ -97,7 +99,7 @@ def check(target: bpy.types.Object | None) -> bpy.types.Object:
     if not _keys_to_make(target):
         raise SelfTalkError(
             f"{target.name} has shape keys of all 52 names that were not made here, and they are "
-            "left as they are. Rename or remove those that shall be made anew."
+            "left as they are. Rename or remove the ones to be made again."
         )
     return target
 
@@ -161,7 +163,7 @@ def plan(context: bpy.types.Context, target: bpy.types.Object | None) -> Plan:
         corners = _triangles(item.data)
         if np.linalg.det(linear) < 0:
             corners = corners[:, ::-1]
-        pieces.append(Piece(item.name, rest, linear, _keys_to_make(item)))
+        pieces.append(Piece(item.name, item.session_uid, rest, linear, _keys_to_make(item)))
         places.append(rest @ linear.T + shift)
         triangles.append(corners + count)
         count += len(rest)
@@ -192,10 +194,6 @@ def _triangles(mesh: bpy.types.Mesh) -> np.ndarray:
     sizes = np.empty(len(mesh.polygons), np.int32)
     mesh.polygons.foreach_get("loop_total", sizes)
     return surface.triangulate(corners, sizes)
-
-
-def listed(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 # --- Doing it -------------------------------------------------------------------------------
@@ -295,10 +293,13 @@ def create(plan: Plan) -> Generator[Progress, None, str]:
     """
     begun = time.monotonic()
     deltas, _, notices = yield from compute(plan)
+    waiting = time.monotonic()
+    yield from face.out_of_edit_mode([piece.uid for piece in plan.pieces], 0.96)
+    begun += time.monotonic() - waiting
     now = Progress(0.96, "Writing")
     objects = []
     for piece in plan.pieces:
-        target = bpy.data.objects.get(piece.name)
+        target = face.again(bpy.data.objects, piece.uid)
         if (
             target is None
             or target.type != "MESH"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import bpy
 
 from ..core.errors import SelfTalkError
+from ..core.words import listed
+from . import face as faces
 from . import face_shapes, jobs, landmark_empties
 from .marks import SHAPES_RESULT
-from .panels import SidebarPanel, paragraph
+from .panels import SidebarPanel
+from .paragraph import paragraph
 
 
 def problem(context: bpy.types.Context) -> str:
@@ -34,15 +37,16 @@ Landmarks are looked for where none are placed. Keys that were not made here sta
 
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
         chosen = face_shapes.plan(context, context.scene.selftalk.face)
-        self.face = chosen.pieces[0].name
+        self.face = chosen.pieces[0].uid
         return face_shapes.create(chosen)
 
     def finish(self, context: bpy.types.Context, result: str) -> None:
         text, *notices = result.splitlines()
-        self.report({"INFO"}, f"{self.face}: {text}")
+        target = faces.again(bpy.data.objects, self.face)
+        self.report({"INFO"}, f"{target.name}: {text}")
         for notice in notices:
             self.report({"WARNING"}, notice)
-        bpy.data.objects[self.face][SHAPES_RESULT] = result
+        target[SHAPES_RESULT] = result
 
 
 class SELFTALK_OT_place_landmarks(jobs.Refusable, jobs.JobOperator, bpy.types.Operator):
@@ -57,7 +61,7 @@ move. Create Face Shapes uses them where they are"""
 
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
         chosen = face_shapes.plan(context, context.scene.selftalk.face)
-        self.face = chosen.pieces[0].name
+        self.face = chosen.pieces[0].uid
         return self._place(chosen)
 
     def _place(self, chosen: face_shapes.Plan) -> jobs.Steps:
@@ -66,9 +70,9 @@ move. Create Face Shapes uses them where they are"""
         except SelfTalkError as error:
             own = chosen.vertices[: len(chosen.pieces[0].vertices)]
             points, notices = landmark_empties.guess(own), (f"{error} They stand before it now.",)
-        target = bpy.data.objects.get(self.face)
+        target = faces.again(bpy.data.objects, self.face)
         if target is None:
-            raise SelfTalkError(f"{self.face} was removed or renamed meanwhile. Try again.")
+            raise SelfTalkError("The face was removed meanwhile. Choose another.")
         landmark_empties.place(target, points)
         return notices
 
@@ -120,7 +124,7 @@ class SELFTALK_PT_face_shapes(SidebarPanel, bpy.types.Panel):
             return
         parts = [part.name for part in face_shapes.parts_of(context, target)]
         if parts:
-            paragraph(layout, context, f"With {face_shapes.listed(parts)}", "LINKED")
+            paragraph(layout, context, f"With {listed(parts)}", "LINKED")
         for number, line in enumerate(target.get(SHAPES_RESULT, "").splitlines()):
             paragraph(layout, context, line, "ERROR" if number else "CHECKMARK")
 

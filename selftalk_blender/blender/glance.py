@@ -23,8 +23,6 @@ SOON = 0.2  # seconds after a change in the sequencer until panels are drawn ane
 
 Answer = TypeVar("Answer")
 _kept: dict[tuple[Any, ...], tuple[float, Any]] = {}
-
-
 _last: dict[tuple[Any, ...], Any] = {}  # answers by and by
 _asked: dict[tuple[Any, ...], Generator[Any, None, Any]] = {}  # that are worked out now
 
@@ -120,6 +118,13 @@ def forget(*_: Any) -> None:
 
 
 @bpy.app.handlers.persistent
+def _begin_anew(*_: Any) -> None:
+    """Another file: its data may lie where that of which something was known did."""
+    forget()
+    _last.clear()
+
+
+@bpy.app.handlers.persistent
 def _see(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph) -> None:
     """Blender draws the 3D View's panels anew for much, but not for a change in the sequencer."""
     waiting = bpy.app.background or bpy.app.timers.is_registered(_draw_soon)
@@ -133,8 +138,12 @@ def _draw_soon() -> None:
 
 def _handlers() -> tuple[tuple[list[Any], Callable[..., None]], ...]:
     known = bpy.app.handlers
-    changes = known.depsgraph_update_post, known.undo_post, known.redo_post, known.load_post
-    return *((handlers, forget) for handlers in changes), (known.depsgraph_update_post, _see)
+    changes = known.depsgraph_update_post, known.undo_post, known.redo_post
+    return (
+        *((handlers, forget) for handlers in changes),
+        (known.load_post, _begin_anew),
+        (known.depsgraph_update_post, _see),
+    )
 
 
 def start() -> None:
@@ -151,4 +160,4 @@ def stop() -> None:
     for timer in (_tick, _draw_soon):
         if bpy.app.timers.is_registered(timer):
             bpy.app.timers.unregister(timer)
-    forget()
+    _begin_anew()

@@ -11,7 +11,7 @@ from ..worker import client
 from ..worker.log import keep_log_in
 from ..worker.python import look_for_libraries_in
 from . import (
-    adjust,
+    adjust_panel,
     command,
     controls,
     dialogue_panel,
@@ -39,7 +39,7 @@ CLASSES: tuple[type, ...] = (
     *panels.CLASSES,
     *face_shapes_panel.CLASSES,
     *rig_panel.CLASSES,
-    *adjust.CLASSES,
+    *adjust_panel.CLASSES,
     *dialogue_panel.CLASSES,
     *mapping_panel.CLASSES,
     *pytorch.CLASSES,
@@ -94,6 +94,7 @@ def _handlers() -> tuple[tuple[list[Any], Any], ...]:
 
 
 def register() -> None:
+    """Make all of it known to Blender; may be called twice."""
     if properties.attached():
         return
     for cls in CLASSES:
@@ -113,6 +114,7 @@ def register() -> None:
 
 
 def unregister() -> None:
+    """Take all of it back, also from jobs that are running; may be called twice."""
     atexit.unregister(unregister)
     jobs.stop()
     command.stop()

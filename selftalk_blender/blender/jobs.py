@@ -75,7 +75,7 @@ failure = ""  # why the last job failed, for the panel: Blender's own message is
 
 
 def _rest_controls() -> None:
-    """Have what a slider began be begun anew: the job that comes may change the same lines."""
+    """Stop what a slider has begun, to start it again: the coming job may change the same lines."""
     from . import controls  # which imports this module
 
     controls.rest()
@@ -144,9 +144,9 @@ class JobOperator:
 
     # Of the operator. `steps` checks at once and returns the work, a generator that can be closed
     # at any time; both may raise SelfTalkError. `finish` is called with the work's result, and
-    # returns the operator's end where that is not FINISHED. `title` is what the
-    # panel calls a job in line; `steps` may set it.
-    title = ""
+    # returns the operator's end where that is not FINISHED. `title` is what the panel calls the
+    # job; `steps` may set it. `stays` says what is left of the work where it is cancelled.
+    title = stays = ""
     steps: Callable[[bpy.types.Context], Steps]
     finish: Callable[[bpy.types.Context, Any], set[str] | None]
 
@@ -220,11 +220,19 @@ class JobOperator:
     def cancelled(self, context: bpy.types.Context, kind: str = "INFO") -> set[str]:
         """Say what is left after Esc or an interruption (kind ERROR), and the operator's end."""
         what = "Cancelled" if kind == "INFO" else "Interrupted"
+        if self.stays:
+            self.report({"INFO"}, f"{what}; {self.stays}")
+            return {"FINISHED"}  # and so one undo step takes it back
         self.report({kind}, f"{what}; nothing was changed")
         return {"CANCELLED"}
 
     def cancel(self, context: bpy.types.Context) -> None:
-        """Blender ends us: another file is loaded, or it closes, or a window does."""
+        """Blender ends us: another file is loaded, or it closes, or a window does.
+
+        Also where the file browser was closed in which we would have begun.
+        """
+        if not hasattr(self, "_job"):
+            return
         _remove(self._job)
         context.window_manager.event_timer_remove(self._timer)
         # Later: Blender crashes where the context is overridden while a window closes.
@@ -290,9 +298,9 @@ def draw(layout: bpy.types.UILayout) -> None:
     for place, job in enumerate([running, *waiting]):
         # Also where one runs alone: without a label before it, a bar under the mouse would lend its
         # look to the label that comes when it is gone.
-        column.label(text=job.title)
+        column.label(text=job.title, translate=False)
         row = column.row(align=True)
-        row.progress(factor=job.progress.done, text=job.text)
+        row.progress(factor=job.progress.done, text=job.text, translate=False)
         row.operator("selftalk.cancel", text="", icon="X").place = place
 
 

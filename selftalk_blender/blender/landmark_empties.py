@@ -36,7 +36,7 @@ def points_of(target: bpy.types.Object) -> np.ndarray:
     if missing:
         raise SelfTalkError(
             f"{len(missing)} of the ten landmarks are missing ({missing[0]}, ...). Remove the "
-            "landmarks, or place them anew."
+            "landmarks, or place them again."
         )
     origin = target.matrix_world.translation
     return np.array([empties[name].matrix_world.translation - origin for name in landmarks.NAMES])

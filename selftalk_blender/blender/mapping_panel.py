@@ -7,7 +7,8 @@ import bpy
 from ..core.errors import SelfTalkError
 from . import face as faces
 from . import glance, jobs, parts, targets
-from .panels import paragraph
+from .panels import SidebarPanel
+from .paragraph import paragraph
 
 
 def problem_of(context: bpy.types.Context) -> str:
@@ -129,18 +130,15 @@ class SELFTALK_UL_mapping(bpy.types.UIList):
     ) -> None:
         row = layout.row(align=True)
         row.prop(item, "enabled", text="")
-        row.label(text=item.source)
+        row.label(text=item.source, translate=False)
         if item.path != item.source:  # a narrow sidebar has no room for the same name twice
-            row.label(text=item.path, icon="FORWARD")
+            row.label(text=item.path, icon="FORWARD", translate=False)
         row.prop(item, "gain", text="", emboss=False)
 
 
-class SELFTALK_PT_shapes(bpy.types.Panel):
+class SELFTALK_PT_shapes(SidebarPanel, bpy.types.Panel):
     bl_label = "Mapping"
     bl_parent_id = "SELFTALK_PT_face"
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = "SelfTalk"
     bl_options = {"DEFAULT_CLOSED"}
 
     @classmethod
@@ -157,7 +155,7 @@ class SELFTALK_PT_shapes(bpy.types.Panel):
             part = bpy.data.objects.get(name)
             if part is None:
                 continue
-            layout.row().prop(part.selftalk, "follows", text=name)
+            layout.row().prop(part.selftalk, "follows", text=name, translate=False)
             if problem and part.selftalk.follows:
                 self.say(layout, context, problem)
         notices, narrow = glance.once("mapping", (target,), lambda: _mapping_words(target))

@@ -124,8 +124,9 @@ def write(
         raise SelfTalkError("The face was removed while it was being animated.") from error
     finally:
         for folder in new_folders:
-            if not path.exists() and folder.is_dir():
-                folder.rmdir()
+            if not path.exists():
+                with contextlib.suppress(OSError):  # not made, or another file is in it by now
+                    folder.rmdir()
     _place_modifier(target, path, first_frame)
     yield 1.0
 

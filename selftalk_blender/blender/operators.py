@@ -25,8 +25,6 @@ from . import (
     strips,
 )
 
-NO_FACE = "No face is chosen. Choose the face mesh, or press Add Face."
-
 
 def animate_problem(context: bpy.types.Context) -> str:
     """Why Animate from Audio cannot run now, or "". While a job runs, another may get in line."""
@@ -47,7 +45,7 @@ def export_problem(context: bpy.types.Context, file_format: str) -> str:
         return jobs.BUSY
     target = context.scene.selftalk.face
     if target is None or context.scene.objects.get(target.name) != target:
-        return NO_FACE
+        return face.NO_FACE
 
     def ask() -> str:
         try:
@@ -89,7 +87,7 @@ def plan_of(
         SelfTalkError: why it cannot.
     """
     if target is None:
-        raise SelfTalkError(NO_FACE)
+        raise SelfTalkError(face.NO_FACE)
     python, device = preferences.animator_settings(context)
     return animate.plan(
         context.scene,
@@ -125,11 +123,19 @@ def note_result(target: bpy.types.Object, result: animate.Result) -> None:
 
 
 class SELFTALK_OT_add_face(bpy.types.Operator):
-    """Add SelfTalk's head at the 3D cursor and choose it as the face"""
+    """Add SelfTalk's head at the 3D cursor, or on top of what would hide it there, and choose it \
+as the face"""
 
     bl_idname = "selftalk.add_face"
     bl_label = "Add Face"
     bl_options = {"REGISTER", "UNDO"}
+
+    location: bpy.props.FloatVectorProperty(
+        name="Location",
+        description="Where the neck stands; the 3D cursor where not given",
+        subtype="TRANSLATION",
+        options={"SKIP_SAVE"},
+    )
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
@@ -138,9 +144,21 @@ class SELFTALK_OT_add_face(bpy.types.Operator):
             return False
         return True
 
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        if not self.properties.is_property_set("location"):
+            self.location = context.scene.cursor.location
+            around = bundled_head.hidden_by(context, self.location)
+            if around is not None:
+                self.location.z = bundled_head.top_of(around)
+                text = f"The 3D cursor is inside {around.name}, so the head stands on top of it"
+                self.report({"INFO"}, text)
+        return self.execute(context)
+
     def execute(self, context: bpy.types.Context) -> set[str]:
+        if not self.properties.is_property_set("location"):
+            self.location = context.scene.cursor.location
         try:
-            head = bundled_head.add_head(context, tuple(context.scene.cursor.location))
+            head = bundled_head.add_head(context, tuple(self.location))
         except SelfTalkError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -160,12 +178,13 @@ class SELFTALK_OT_animate_from_audio(jobs.Refusable, jobs.JobOperator, bpy.types
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
         plan = plan_from_settings(context)
         self.face = plan.face
-        self.title = f"{plan.face}: {plan.heard.clip.name}"
+        self.title = f"{context.scene.selftalk.face.name}: {plan.heard.clip.name}"
         return animate.run(plan)
 
     def finish(self, context: bpy.types.Context, result: animate.Result) -> None:
-        note_result(bpy.data.objects[self.face], result)
-        self.report({"INFO"}, f"{self.face}: {result.text}")
+        target = face.again(bpy.data.objects, self.face)
+        note_result(target, result)
+        self.report({"INFO"}, f"{target.name}: {result.text}")
         for notice in result.notices:
             self.report({"WARNING"}, notice)
 
@@ -176,7 +195,9 @@ class SELFTALK_OT_export(properties.ExportOptions, jobs.JobOperator, bpy.types.O
     bl_idname = "selftalk.export"
     bl_label = "Export Face"
 
-    filepath: bpy.props.StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE"})
+    filepath: bpy.props.StringProperty(
+        subtype="FILE_PATH", options={"SKIP_SAVE"} | compat.RELATIVE_PATH
+    )
     filter_glob: bpy.props.StringProperty(options={"HIDDEN", "SKIP_SAVE"})
     check_existing: bpy.props.BoolProperty(default=True, options={"HIDDEN"})
     file_format: bpy.props.EnumProperty(
@@ -258,9 +279,9 @@ class SELFTALK_OT_export(properties.ExportOptions, jobs.JobOperator, bpy.types.O
         )  # fmt: skip
 
     def finish(self, context: bpy.types.Context, result: export.Exported) -> None:
-        names = " and ".join(str(path) for path in result.files[:1])
-        beside = "".join(f" and {path.name}" for path in result.files[1:])
-        self.report({"INFO"}, f"Wrote {names}{beside}")
+        file, *others = result.files
+        beside = "".join(f" and {path.name}" for path in others)
+        self.report({"INFO"}, f"Wrote {file}{beside}")
         for notice in result.notices:
             self.report({"WARNING"}, notice)
 

@@ -10,7 +10,7 @@ import bpy
 from ..core.errors import SelfTalkError
 from ..worker.log import log_file
 from . import compat, face, formats, glance, jobs, operators, preferences, properties, rigs, strips
-from .paragraph import paragraph
+from .paragraph import OURS, paragraph
 
 SEVERAL_FACES = (".pkl", ".npz")  # endings of template files that may hold several
 
@@ -73,6 +73,7 @@ class SidebarPanel:
 
 class SELFTALK_PT_face(SidebarPanel, bpy.types.Panel):
     bl_label = "Face"
+    bl_translation_context = OURS
 
     def draw(self, context: bpy.types.Context) -> None:
         layout, settings = self.layout, context.scene.selftalk
@@ -170,6 +171,7 @@ class SELFTALK_PT_export(SidebarPanel, bpy.types.Panel):
         if settings.file_format == "fbx":
             column.prop(settings, "preset")
         column.row().prop(settings, "frames", expand=True)
+        column = layout.column()  # in the whole width: beside names a narrow sidebar cuts them
         if known.several:
             column.prop(settings, "with_parts")
         column.prop(settings, "with_sound")
@@ -180,7 +182,7 @@ class SELFTALK_PT_export(SidebarPanel, bpy.types.Panel):
             setattr(button, name, getattr(settings, name))
         if jobs.running is not None or not problem:
             return  # the bar above says why; so does the button's tooltip
-        if problem == operators.NO_FACE:
+        if problem == face.NO_FACE:
             layout.label(text="Choose a face first", icon="INFO")
         else:
             paragraph(layout, context, problem, "INFO")

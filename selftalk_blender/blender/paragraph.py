@@ -1,4 +1,4 @@
-"""Text broken into lines; Blender's labels do not wrap."""
+"""Words on screen: text broken into lines, since Blender's labels do not wrap."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import textwrap
 import bpy
 
 UNIT = re.compile(r"(?<=\d) (?=(s|mm|MB|GB|fps|Hz)\b)")  # the space between a number and its unit
+# The translation context of words by which Blender means something else, as by Face a polygon.
+OURS = "SelfTalk"
 CHARACTER = 6.2  # mean width in pixels at interface scale 1; a bit wide, so that no line is cut
 
 
@@ -28,5 +30,5 @@ def paragraph(
     column = layout.column(align=True)
     column.scale_y = 0.8
     for line in textwrap.wrap(UNIT.sub("\u00a0", text), width):
-        column.label(text=line, icon=icon)
+        column.label(text=line, icon=icon, translate=False)  # it is no whole sentence
         icon = "BLANK1" if icon != "NONE" else icon

@@ -11,6 +11,7 @@ from mathutils import Vector
 from ..core.errors import SelfTalkError
 from ..core.names import Names, arkit_keys
 from . import face as faces
+from . import shape_keys
 from .marks import TAKES
 
 # Another mesh without an armature belongs to a face if its middle is in the face's box, grown by
@@ -102,7 +103,7 @@ def _inside(face: bpy.types.Object, other: bpy.types.Object, wholly: bool = Fals
 
 @functools.lru_cache(maxsize=64)
 def names_of_part(names: tuple[str, ...]) -> Names:
-    """The face shapes of a mesh that belongs to a face, be they ever so few."""
+    """The face shapes of a mesh that belongs to a face, however few."""
     return Names(arkit_keys(names), {}, "")
 
 
@@ -112,7 +113,7 @@ def part_problem(part: bpy.types.Object) -> str:
         faces.usable(part)
     except SelfTalkError as error:
         return f"{error} It does not move with the face."
-    shared = [o.name for o in bpy.data.objects if o.data == part.data and o != part]
+    shared = shape_keys.other_users(part)
     if shared:
         return f"{part.name} shares its mesh with {shared[0]}, so it does not move with the face."
     return ""

@@ -15,7 +15,7 @@ from ..worker.inquiry import Inquiry
 from ..worker.log import log_file
 from ..worker.python import Python, find_python
 from . import glance, jobs
-from .paragraph import paragraph
+from .paragraph import OURS, paragraph
 
 # `bl_ext.<repository>.selftalk_blender` as an extension, `selftalk_blender` elsewhere.
 ADDON = (__package__ or "").rpartition(".")[0]
@@ -59,6 +59,7 @@ class SelfTalkPreferences(bpy.types.AddonPreferences):
             "The address of a package index that has this PyTorch, or a folder with its wheel. "
             "Where empty, the index that pip uses"
         ),
+        translation_context=OURS,
     )
     device: bpy.props.EnumProperty(
         name="Device",
@@ -128,7 +129,7 @@ def _named(layout: bpy.types.UILayout, name: str) -> bpy.types.UILayout:
     split = layout.split(factor=1 - VALUES)
     left = split.row()
     left.alignment = "RIGHT"
-    left.label(text=name)
+    left.label(text=name, translate=False)  # Blender's Log is a logarithm
     return split.row()
 
 

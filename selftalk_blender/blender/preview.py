@@ -7,6 +7,7 @@ scene of its own with camera and lights, so nothing in the artist's scene change
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -327,10 +328,13 @@ def film(
             for frame in frames:
                 pictures.append(stage.photograph(frame, Path(folder)))
                 yield 0.95 * len(pictures) / len(frames)
+        # Not at its own place: Blender takes a # in a name for the number of a frame.
+        made = Path(folder, "film.mp4")
+        _cut(pictures, clip, made, render.fps, render.fps_base * step)
+        if not made.is_file() or not made.stat().st_size:
+            raise SelfTalkError(f"Blender could not write {path}.")
         with atomic_path(path) as temporary:
-            _cut(pictures, clip, temporary, render.fps, render.fps_base * step)
-            if temporary.stat().st_size == 0:
-                raise SelfTalkError(f"Blender could not write {path}.")
+            shutil.copyfile(made, temporary)
     yield 1.0
 
 
@@ -353,7 +357,7 @@ def _cut(pictures: list[Path], clip: Path | None, path: Path, fps: int, fps_base
             shots.elements.append(picture.name)
         if clip is not None and compat.HAS_SOUND:
             strips.new_sound("Voice", str(clip), 2, 1)
-        with contextlib.suppress(RuntimeError):  # the caller finds an empty file
+        with contextlib.suppress(RuntimeError):  # the caller finds no film
             bpy.ops.render.render(animation=True, scene=scene.name)
     finally:
         bpy.data.scenes.remove(scene)

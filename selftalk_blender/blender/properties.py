@@ -8,6 +8,7 @@ import bpy
 
 from ..core.template import bundled_template
 from . import compat, controls, formats, lines, preferences, strips
+from .paragraph import OURS
 
 FORMAT_ITEMS = tuple(
     (name, known.label, known.description) for name, known in formats.FORMATS.items()
@@ -42,10 +43,12 @@ def _file_chosen(settings: SceneSettings, context: bpy.types.Context) -> None:
 def _strip_listed(settings: SceneSettings, context: bpy.types.Context) -> None:
     """A click in the list chooses the strip to animate from."""
     editor = compat.sequencer_scene(context).sequence_editor
-    owner, name = compat.all_strips(editor) if editor is not None else (None, "")
-    listed = getattr(owner, name)[settings.listed_strip] if owner is not None else None
-    if listed is not None and listed.type == "SOUND":
-        settings.sound_strip = listed.name
+    if editor is None:
+        return
+    owner, name = compat.all_strips(editor)
+    listed = getattr(owner, name)[settings.listed_strip :][:1]
+    if listed and listed[0].type == "SOUND":
+        settings.sound_strip = listed[0].name
 
 
 def _play_lines(settings: FaceSettings, context: bpy.types.Context) -> None:
@@ -76,6 +79,7 @@ class ExportOptions:
             ("LINES", "Lines", "From the first to the last frame of the face's lines"),
             ("SCENE", "Scene", "The scene's frame range, or its preview range"),
         ),
+        translation_context=OURS,
     )
     with_parts: bpy.props.BoolProperty(
         name="Parts and Armature",
@@ -115,6 +119,7 @@ class SceneSettings(bpy.types.PropertyGroup):
         type=bpy.types.Object,
         poll=_is_mesh_here,
         update=_face_chosen,
+        translation_context=OURS,
     )
     source: bpy.props.EnumProperty(
         name="Sound",
@@ -134,6 +139,7 @@ class SceneSettings(bpy.types.PropertyGroup):
         name="File",
         description="The sound file, or video with sound, to animate from",
         subtype="FILE_PATH",
+        options=compat.RELATIVE_PATH,
         update=_file_chosen,
     )
     start_frame: bpy.props.IntProperty(
@@ -144,7 +150,10 @@ class SceneSettings(bpy.types.PropertyGroup):
     export: bpy.props.PointerProperty(type=ExportSettings)
     strips: bpy.props.CollectionProperty(type=StripSettings)
     listed_strip: bpy.props.IntProperty(
-        name="Strip", description="The strip that is chosen in the list", update=_strip_listed
+        name="Strip",
+        description="The strip that is chosen in the list",
+        min=0,
+        update=_strip_listed,
     )
 
 
@@ -227,7 +236,7 @@ class ControlSettings(bpy.types.PropertyGroup):
     )
     blinks: bpy.props.FloatProperty(
         name="Blinks",
-        description="How far a blink closes the eyes, as a factor. 1: wholly",
+        description="How far a blink closes the eyes, as a factor. 1: fully",
         default=1.0,
         min=0.0,
         max=1.0,
@@ -311,7 +320,10 @@ class MappingItem(bpy.types.PropertyGroup):
         search_options={"SUGGESTION"},
     )
     index: bpy.props.IntProperty(
-        name="Component", description="Of a vector: 0 is X; -1 for a single number", default=-1
+        name="Component",
+        description="Of a vector: 0 is X; -1 for a single number",
+        default=-1,
+        translation_context=OURS,
     )
     gain: bpy.props.FloatProperty(
         name="Gain",
@@ -382,6 +394,7 @@ class FaceSettings(bpy.types.PropertyGroup):
             "selftalk_cache beside the .blend"
         ),
         subtype="DIR_PATH",
+        options=compat.RELATIVE_PATH,
     )
     animator: bpy.props.StringProperty(
         name="Animator",
@@ -391,14 +404,16 @@ class FaceSettings(bpy.types.PropertyGroup):
             "which knows SelfTalk's head and MakeHuman"
         ),
         subtype="FILE_PATH",
+        options=compat.RELATIVE_PATH,
     )
     template: bpy.props.StringProperty(
         name="Template",
         description=(
-            "The neutral face of this mesh that the checkpoint was trained on or that it shall "
-            "move: .ply, .obj, .npy, .npz, or templates.pkl"
+            "The neutral face of this mesh that the checkpoint was trained on or that it "
+            "should move: .ply, .obj, .npy, .npz, or templates.pkl"
         ),
         subtype="FILE_PATH",
+        options=compat.RELATIVE_PATH,
     )
     subject: bpy.props.StringProperty(
         name="Subject",
@@ -457,15 +472,18 @@ CLASSES = (
 
 
 def attach() -> None:
+    """Give scenes and objects our settings."""
     bpy.types.Scene.selftalk = bpy.props.PointerProperty(type=SceneSettings)
     bpy.types.Object.selftalk = bpy.props.PointerProperty(type=FaceSettings)
 
 
 def attached() -> bool:
+    """Whether `attach` was called, and not `detach` since."""
     return "selftalk" in bpy.types.Object.bl_rna.properties
 
 
 def detach() -> None:
+    """Take them back; may be called twice."""
     for owner in (bpy.types.Object, bpy.types.Scene):
         if "selftalk" in owner.bl_rna.properties:
             del owner.selftalk

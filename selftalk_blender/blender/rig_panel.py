@@ -6,8 +6,10 @@ import bpy
 
 from ..core.errors import SelfTalkError
 from ..core.progress import Progress
-from . import glance, jobs, operators, rigs
-from .panels import SELFTALK_PT_face, SidebarPanel, paragraph
+from . import face as faces
+from . import glance, jobs, rigs
+from .panels import SELFTALK_PT_face, SidebarPanel
+from .paragraph import paragraph
 
 
 def measure_problem(context: bpy.types.Context) -> str:
@@ -16,7 +18,7 @@ def measure_problem(context: bpy.types.Context) -> str:
         return jobs.BUSY
     target = context.scene.selftalk.face
     if target is None:
-        return operators.NO_FACE
+        return faces.NO_FACE
     found = _look(target)
     return found if isinstance(found, str) else ""
 
@@ -45,12 +47,12 @@ class SELFTALK_OT_measure_rig(jobs.Refusable, jobs.JobOperator, bpy.types.Operat
 
     def steps(self, context: bpy.types.Context) -> jobs.Steps:
         target = context.scene.selftalk.face
-        self.face = target.name
+        self.face = target.session_uid
         return (Progress(done, "Measuring the rig") for done in rigs.calibrate(target))
 
     def finish(self, context: bpy.types.Context, result: None) -> None:
-        found = rigs.summary(rigs.find(bpy.data.objects[self.face]))
-        self.report({"INFO"}, f"{self.face}: {found}")
+        target = faces.again(bpy.data.objects, self.face)
+        self.report({"INFO"}, f"{target.name}: {rigs.summary(rigs.find(target))}")
 
 
 class SELFTALK_PT_rig(SidebarPanel, bpy.types.Panel):

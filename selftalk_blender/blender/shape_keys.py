@@ -13,6 +13,8 @@ from . import compat, face
 from .fcurves import key_name
 from .marks import LINE, MARK
 
+SOLO = bpy.types.Object.bl_rna.properties["show_only_shape_key"].name  # as this Blender calls it
+
 
 def check(target: bpy.types.Object, names: Collection[str] = ()) -> None:
     """Whether a mesh shows its shape keys as they are animated, and those of these names in 0..1.
@@ -29,8 +31,8 @@ def check(target: bpy.types.Object, names: Collection[str] = ()) -> None:
         )
     if target.show_only_shape_key:
         raise SelfTalkError(
-            f"{target.name} shows only its active shape key. Turn off Shape Key Lock (the pin in "
-            "its Shape Keys panel)."
+            f"{target.name} shows only its active shape key. Turn off {SOLO} (the pin in its Shape "
+            "Keys panel)."
         )
     keys = target.data.shape_keys
     for block in keys.key_blocks if keys is not None else ():
@@ -54,8 +56,8 @@ def add(
     target: bpy.types.Object, offsets: Iterable[tuple[str, np.ndarray]], created: list[str]
 ) -> Iterator[None]:
     """Add shape keys of offsets (V, 3) from the Basis, at 0, and their names to `created`."""
-    active = target.active_shape_key_index
     for name, moved in offsets:
+        active = target.active_shape_key_index
         if target.data.shape_keys is None:
             compat.add_shape_key(target, "Basis")
         key = compat.add_shape_key(target, name)
@@ -63,8 +65,8 @@ def add(
         reference = target.data.shape_keys.reference_key
         key.relative_key = reference
         face.set_key(key, face.key_positions(reference) + moved)
+        target.active_shape_key_index = active
         yield
-    target.active_shape_key_index = active
 
 
 def add_of_head(
@@ -87,8 +89,10 @@ def take_back(target: bpy.types.Object, had_keys: bool, created: Sequence[str]) 
         if not had_keys:
             target.shape_key_clear()
         else:
+            active = target.active_shape_key_index
             for name in created:
                 target.shape_key_remove(target.data.shape_keys.key_blocks[name])
+            target.active_shape_key_index = active
     except ReferenceError:
         pass  # the face is gone, and its keys with it
 
@@ -106,7 +110,8 @@ def dense_action(target: bpy.types.Object) -> bpy.types.Action | None:
     keys = target.data.shape_keys
     data = keys.animation_data if keys is not None else None
     action = data.action if data is not None else None
-    return action if action is not None and is_dense(action) else None
+    playing = action is not None and is_dense(action) and compat.playing_curves(keys)
+    return action if playing else None
 
 
 def driven(target: bpy.types.Object) -> frozenset[str]:

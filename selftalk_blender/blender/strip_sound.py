@@ -30,9 +30,9 @@ def temporary_folder() -> Iterator[Path]:
     Raises:
         SelfTalkError: there is no place for it, or the disk is full.
     """
+    folder = ""
     try:
         folder = tempfile.mkdtemp(prefix="selftalk-")
-        _left_behind.add(folder)
         yield Path(folder)
     except OSError as error:
         raise SelfTalkError(
@@ -42,9 +42,11 @@ def temporary_folder() -> Iterator[Path]:
         ) from error
     finally:
         # On Windows the animator's process may still read what is in one.
-        for name in list(_left_behind):
+        for name in filter(None, [folder, *_left_behind]):
             shutil.rmtree(name, ignore_errors=True)
-            if not os.path.exists(name):
+            if os.path.exists(name):
+                _left_behind.add(name)
+            else:
                 _left_behind.discard(name)
 
 
@@ -101,9 +103,7 @@ def _mix_down(scene_name: str, strip_name: str, path: Path) -> Iterator[float]:
 
 
 def _strip_to_mix(scene_name: str, strip_name: str) -> tuple[bpy.types.Scene, Any]:
-    scene = bpy.data.scenes.get(scene_name)
-    if scene is None:
-        raise SelfTalkError(f"Scene {scene_name} is gone. Animate the strip again.")
+    scene = strips.find_scene(scene_name)
     return scene, strips.find_strip(scene, strip_name)
 
 

@@ -77,6 +77,20 @@ def frame_rate(scene: bpy.types.Scene) -> float:
     return scene.render.fps / scene.render.fps_base
 
 
+def check_time(scene: bpy.types.Scene) -> None:
+    """Whether a frame of a scene shows what is keyed there.
+
+    Raises:
+        SelfTalkError: time is stretched, which its sound is not.
+    """
+    old, new = scene.render.frame_map_old, scene.render.frame_map_new
+    if old != new:
+        raise SelfTalkError(
+            f"{scene.name} stretches the time of its keys ({old} to {new}), and its sound goes on "
+            "as before. Make Old and New the same in Output > Frame Range > Time Stretching."
+        )
+
+
 def sound_strips(scene: bpy.types.Scene) -> list[Any]:
     """The sound strips of a scene, also inside meta strips, in the order of their first frames."""
     if scene.sequence_editor is None:
@@ -86,6 +100,7 @@ def sound_strips(scene: bpy.types.Scene) -> list[Any]:
 
 
 def walk(strips: Any) -> Iterator[Any]:
+    """Some strips, and all that are inside the meta strips among them."""
     for strip in strips:
         yield strip
         if strip.type == "META":
@@ -98,6 +113,18 @@ def metas(strip: Any) -> Iterator[Any]:
     while meta is not None:
         yield meta
         meta = meta.parent_meta()
+
+
+def find_scene(name: str) -> bpy.types.Scene:
+    """The scene of a name that was read a while ago.
+
+    Raises:
+        SelfTalkError: it is gone.
+    """
+    scene = bpy.data.scenes.get(name)
+    if scene is None:
+        raise SelfTalkError(f"Scene {name} was removed or renamed meanwhile. Try again.")
+    return scene
 
 
 def find_strip(scene: bpy.types.Scene, name: str) -> Any:
@@ -208,6 +235,7 @@ def muted(scene: bpy.types.Scene, strip: Any) -> str:
 
 
 def channel_of(scene: bpy.types.Scene, strip: Any) -> Any | None:
+    """The channel on which a strip lies, of the scene or of its meta strip."""
     meta = strip.parent_meta()
     channels = meta.channels if meta is not None else scene.sequence_editor.channels
     return channels[strip.channel] if strip.channel < len(channels) else None

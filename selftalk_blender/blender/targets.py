@@ -23,7 +23,7 @@ from .parts import names_of_part, part_problem, parts_of
 from .properties import MappingItem
 
 analyse = rigs.judge
-Held = Callable[[bpy.types.ID], dict[str, str]]  # `artist.held`, remembered
+Ask = Callable[[bpy.types.ID], artist.Held]  # `artist.held`, remembered
 
 NO_SHAPES = (
     "None of the shape keys of {} can be moved. See the reasons under Mapping, or press Analyse."
@@ -94,7 +94,7 @@ def keep_mapping(face: bpy.types.Object, entries: Sequence[Entry]) -> None:
 # --- What stands in the way -------------------------------------------------------------------
 
 
-def left_alone(target: bpy.types.Object, name: str, held: Held) -> str:
+def left_alone(target: bpy.types.Object, name: str, held: Ask) -> str:
     """Why a shape key is not to be moved, or "".
 
     A key that is not there is to be moved: it may be created.
@@ -110,7 +110,7 @@ def left_alone(target: bpy.types.Object, name: str, held: Held) -> str:
         return "is the shape that the others start from"
     if key.mute:
         return "is muted"
-    return held(keys).get(key_path(name), "")
+    return held(keys).get((key_path(name), 0), "")
 
 
 def _range(target: bpy.types.Object, name: str, gains: Sequence[float]) -> tuple[float, float]:
@@ -182,7 +182,7 @@ def usable_entries(face: bpy.types.Object) -> tuple[list[Entry], list[str]]:
     return entries, notices
 
 
-def _problem(face: bpy.types.Object, channel: Channel, creatable: set[str], held: Held) -> str:
+def _problem(face: bpy.types.Object, channel: Channel, creatable: set[str], held: Ask) -> str:
     """Why a channel cannot be moved, in a sentence, or ""."""
     target = bpy.data.objects.get(channel.object)
     if target is None:

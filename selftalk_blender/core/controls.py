@@ -42,7 +42,7 @@ class Controls:
             of a frame. What the voice's rhythm adds stays where the voice is.
         jaw, mouth, cheeks, tongue, eyes, brows: gain of one region's shapes, as `strength`.
         upper_face: gain of all that the animator moves above the mouth, and of `brow_raises`.
-        blinks: how far blinks close the eyes: 0 none, 1 wholly.
+        blinks: how far blinks close the eyes: 0 none, 1 fully.
         brow_raises: brow raises at stressed syllables: 0 none, 1 small and natural.
         seed: another number places the blinks and raises otherwise.
 

@@ -82,7 +82,7 @@ def create_face_shapes(
         notices += (
             "The lips of this mesh are one surface, so its mouth stretches where it should open. "
             "Cut the mesh along the line between the lips, add an inside of the mouth, and "
-            "create the shapes anew.",
+            "create the shapes again.",
         )
     return FaceShapes(deltas, points, notices)
 

@@ -1,5 +1,9 @@
 """The one exception that a person, not a programmer, is meant to read."""
 
+import re
+
+SYSTEM = re.compile(r"^\w+: \[(Errno|WinError) \d+\] ")  # how Python begins what a system says
+
 
 class SelfTalkError(Exception):
     """Something the user can put right.
@@ -17,4 +21,6 @@ def operator_reason(error: RuntimeError) -> str:
     """
     lines = [line.strip() for line in str(error).splitlines()]
     said = [line for line in lines if line and not line.startswith("Location: ")]
-    return said[-1].removeprefix("Error: ").rstrip(".") if said else "Blender does not say why"
+    if not said:
+        return "Blender does not say why"
+    return SYSTEM.sub("", said[-1].removeprefix("Error: ")).rstrip(".")

@@ -289,7 +289,7 @@ def _stretch(
     for _ in range(STRETCHES):
         back = np.linalg.inv(linear)
         facing = normals @ back
-        facing /= np.maximum(np.linalg.norm(facing, axis=1, keepdims=True), 1e-12)
+        facing = facing / np.maximum(np.linalg.norm(facing, axis=1, keepdims=True), 1e-12)
         pairs = _closest(vertices @ linear.T + shift, facing, front, random)
         if pairs is None:
             break

@@ -155,7 +155,7 @@ def _spellings() -> dict[str, Parts]:
 
 
 def arkit_keys(names: Iterable[str]) -> dict[str, Parts]:
-    """Shape key -> what moves it, for the plainest key of each spelling, be they ever so few."""
+    """Shape key -> what moves it, for the plainest key of each spelling, however few."""
     claims: dict[str, tuple[int, str, Parts]] = {}
     for name in names:
         found = _match(name)

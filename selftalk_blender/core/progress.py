@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
+import unicodedata
 from dataclasses import dataclass
 
 
@@ -17,33 +19,31 @@ class Progress:
     waiting: bool = False
 
 
-class ProgressLine:
-    """One line on stderr that tells how far we are and how long it will take.
+class StatusLine:
+    """A line on stderr that says what is going on.
 
-    On a terminal the line renews itself; in a log a new one appears each ten seconds.
+    On a terminal it renews itself, as long as the terminal is wide and no longer; in a log a new
+    one appears each ten seconds.
     """
 
-    def __init__(self, title: str, begun_at: float = 0.0) -> None:
-        """Args: title: what is done; begun_at: share (0..1) that was done before."""
-        self._title = title
-        self._begun_at = begun_at
-        self._begun = self._shown = time.monotonic()
+    def __init__(self) -> None:
         self._live = sys.stderr.isatty()
-        self._width = 0
+        self._shown = time.monotonic()
+        self._width = 0  # columns of the terminal that it takes
 
-    def __call__(self, done: float, stage: str) -> None:
-        """Args: done in 0..1; stage: what is being done."""
-        now = time.monotonic()
-        if now - self._shown < (0.1 if self._live else 10.0):
-            return
-        self._shown = now
-        text = f"{self._title}: {stage} {done:.0%}"
-        here = done - self._begun_at
-        if here > 0.02 or (here > 0 and now - self._begun > 30.0):
-            text += f", {clock((now - self._begun) * (1 - done) / here)} left"
+    @property
+    def due(self) -> bool:
+        """Whether it is time for another text."""
+        return time.monotonic() - self._shown >= (0.1 if self._live else 10.0)
+
+    def show(self, text: str) -> None:
+        """Put a text in the place of the one before."""
+        self._shown = time.monotonic()
         if self._live:
-            print("\r" + text.ljust(self._width), end="", file=sys.stderr, flush=True)
-            self._width = len(text)
+            text, width = _fitted(text, _terminal_columns() - 1)
+            spaces = " " * (self._width - width)
+            print(f"\r{text}{spaces}", end="", file=sys.stderr, flush=True)
+            self._width = width
         else:
             print(text, file=sys.stderr, flush=True)
 
@@ -52,6 +52,52 @@ class ProgressLine:
         if self._width:
             print("\r" + " " * self._width + "\r", end="", file=sys.stderr, flush=True)
             self._width = 0
+
+
+def _fitted(text: str, columns: int) -> tuple[str, int]:
+    """As much of a text as fits into columns of a terminal, and how many it takes."""
+    fitted, width = "", 0
+    for letter in text:
+        letter = letter if letter.isprintable() else "?"
+        wide = 0 if unicodedata.combining(letter) else 1
+        wide += unicodedata.east_asian_width(letter) in "WF"
+        if width + wide > columns:
+            break
+        fitted, width = fitted + letter, width + wide
+    return fitted, width
+
+
+def _terminal_columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):  # none that has a width
+        return 80
+
+
+class ProgressLine:
+    """Tells how far we are and how long it will take, by a `StatusLine`."""
+
+    def __init__(self, title: str, begun_at: float = 0.0) -> None:
+        """Args: title: what is done; begun_at: share (0..1) that was done before."""
+        self._title = title
+        self._begun_at = begun_at
+        self._begun = time.monotonic()
+        self._line = StatusLine()
+
+    def __call__(self, done: float, stage: str) -> None:
+        """Args: done in 0..1; stage: what is being done."""
+        if not self._line.due:
+            return
+        took = time.monotonic() - self._begun
+        text = f"{self._title}: {stage} {done:.0%}"
+        here = done - self._begun_at
+        if here > 0.02 or (here > 0 and took > 30.0):
+            text += f", {clock(took * (1 - done) / here)} left"
+        self._line.show(text)
+
+    def clear(self) -> None:
+        """Take the line away, so that other text can follow."""
+        self._line.clear()
 
 
 class TimeLeft:

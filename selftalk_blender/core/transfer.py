@@ -89,61 +89,28 @@ def _on_laid(template: FaceTemplate, laid: np.ndarray) -> Generator[float, None,
     nearest to the deformation's at home, J - 1, by area, held softly to the displacements there.
     """
     skin = len(template.regions["skin"])
-    triangles = template_triangles(template)
-    home = template.vertices[:skin].astype(np.float64)
-    there = laid[:skin]
-    back = np.linalg.inv(_frames(home, triangles))
-    inverse = np.linalg.inv(_frames(there, triangles))
-    # (T, 3 corners, 3): gradients of the functions that are 1 at a corner and 0 at the others.
-    hats = np.stack([-(inverse[:, 0] + inverse[:, 1]), inverse[:, 0], inverse[:, 1]], 1)
-    a, b, c = (there[triangles[:, corner]] for corner in range(3))
-    area = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
-    share = np.bincount(triangles.ravel(), np.repeat(area / 3, 3), skin) * ANCHOR
-    everyone = np.arange(skin)
-    entries = (
-        np.concatenate([np.repeat(triangles, 3, 1).ravel(), everyone]),
-        np.concatenate([np.tile(triangles, (1, 3)).ravel(), everyone]),
-        np.concatenate([np.einsum("tia,tja,t->tij", hats, hats, area).ravel(), share + 1e-12]),
-    )
+    equations = _Equations(template, laid[:skin])
     shapes = template.shape_deltas[:, :skin].astype(np.float64)
     moved = np.array(template.shape_deltas, np.float32)
     names = template.shape_names
-    usual = Sparse(skin, *entries)
+    usual = equations.system()
     batches = [
         [names.index(name) for name in names[begin : begin + COLUMNS // 3] if name not in MEETING]
         for begin in range(0, len(names), COLUMNS // 3)
     ]
-    # Those that meet come last: where the jaw went is known by then.
-    for number, chosen in enumerate(batches + [[names.index(name)] for name in MEETING]):
-        right = np.zeros((skin, len(chosen), 3))
-        more = 1.0
-        if number >= len(batches):
-            pairs, goal, more = _meetings(template, there, moved[:, :skin], names[chosen[0]])
-        for column, shape in enumerate(chosen):
-            gradient = more * (_frames(home + shapes[shape], triangles) @ back - np.eye(3))
-            parts = np.einsum("tka,tca,t->tck", gradient, hats, area)
-            for axis in range(3):
-                right[:, column, axis] = np.bincount(
-                    triangles.ravel(), parts[:, :, axis].ravel(), skin
-                )
-            right[:, column] += more * share[:, None] * shapes[shape]
-        system = usual
-        if number >= len(batches):
-            system = Sparse(
-                skin,
-                np.concatenate([entries[0], pairs.T.ravel(), pairs.T.ravel()]),
-                np.concatenate([entries[1], pairs.T.ravel(), pairs[:, ::-1].T.ravel()]),
-                np.concatenate([entries[2], np.repeat([MEET, -MEET], 2 * len(pairs))]),
-            )
-            for axis in range(3):
-                right[:, 0, axis] += MEET * (
-                    np.bincount(pairs[:, 0], goal[:, axis], skin)
-                    - np.bincount(pairs[:, 1], goal[:, axis], skin)
-                )
+    for number, chosen in enumerate(batches):
+        right = np.stack([equations.right(shapes[shape]) for shape in chosen], 1)
         start = shapes[chosen].transpose(1, 0, 2).reshape(skin, -1)
-        steps = system.solve(right.reshape(skin, -1), start, tolerance=1e-4, most=300)
+        steps = usual.solve(right.reshape(skin, -1), start, tolerance=1e-4, most=300)
         solved = yield from paced(steps, number / (len(batches) + len(MEETING)))
         moved[chosen, :skin] = solved.reshape(skin, -1, 3).transpose(1, 0, 2)
+    # Those that meet come last: where the jaw went is known by then.
+    for number, name in enumerate(MEETING, len(batches)):
+        shape = names.index(name)
+        pairs, goal, more = _meetings(template, laid[:skin], moved[:, :skin], name)
+        right = more * equations.right(shapes[shape]) + equations.pull(pairs, goal)
+        steps = equations.system(pairs).solve(right, shapes[shape], tolerance=1e-4, most=300)
+        moved[shape, :skin] = yield from paced(steps, number / (len(batches) + len(MEETING)))
     for part in (*MOUTH_PARTS, *EYES):
         index = part_vertices(template, part)
         middle = template.vertices[index].mean(0)
@@ -152,6 +119,54 @@ def _on_laid(template: FaceTemplate, laid: np.ndarray) -> Generator[float, None,
         )
         moved[:, index] *= np.float32(size)
     return moved
+
+
+class _Equations:
+    """The linear equations of `_on_laid`, whose unknowns are displacements of the skin (n, 3)."""
+
+    def __init__(self, template: FaceTemplate, there: np.ndarray) -> None:
+        """Args: there: (n, 3) the skin of the laid head."""
+        self.triangles = template_triangles(template)
+        self.home = template.vertices[: len(there)].astype(np.float64)
+        self.back = np.linalg.inv(_frames(self.home, self.triangles))
+        inverse = np.linalg.inv(_frames(there, self.triangles))
+        # (T, 3 corners, 3): gradients of the functions that are 1 at a corner and 0 at the others.
+        self.hats = np.stack([-(inverse[:, 0] + inverse[:, 1]), inverse[:, 0], inverse[:, 1]], 1)
+        a, b, c = (there[self.triangles[:, corner]] for corner in range(3))
+        self.area = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
+        third = np.repeat(self.area / 3, 3)
+        self.share = np.bincount(self.triangles.ravel(), third, len(there)) * ANCHOR
+
+    def system(self, pairs: np.ndarray | None = None) -> Sparse:
+        """The left side, where given with pairs of vertices (m, 2) that are to meet."""
+        count, triangles = len(self.home), self.triangles
+        everyone = np.arange(count)
+        gradients = np.einsum("tia,tja,t->tij", self.hats, self.hats, self.area)
+        rows = [np.repeat(triangles, 3, 1).ravel(), everyone]
+        columns = [np.tile(triangles, (1, 3)).ravel(), everyone]
+        values = [gradients.ravel(), self.share + 1e-12]
+        if pairs is not None:
+            rows += [pairs.T.ravel(), pairs.T.ravel()]
+            columns += [pairs.T.ravel(), pairs[:, ::-1].T.ravel()]
+            values.append(np.repeat([MEET, -MEET], 2 * len(pairs)))
+        return Sparse(count, *map(np.concatenate, (rows, columns, values)))
+
+    def right(self, shape: np.ndarray) -> np.ndarray:
+        """(n, 3) the right side of a shape (n, 3) of the head at home."""
+        gradient = _frames(self.home + shape, self.triangles) @ self.back - np.eye(3)
+        parts = np.einsum("tka,tca,t->tck", gradient, self.hats, self.area)
+        corners = self.triangles.ravel()
+        axes = [np.bincount(corners, axis.ravel(), len(shape)) for axis in np.moveaxis(parts, 2, 0)]
+        return np.stack(axes, 1) + self.share[:, None] * shape
+
+    def pull(self, pairs: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        """(n, 3) to be added to the right side: pairs (m, 2) part by a goal (m, 3)."""
+        first, second = pairs.T
+        axes = [
+            np.bincount(first, way, len(self.home)) - np.bincount(second, way, len(self.home))
+            for way in goal.T
+        ]
+        return MEET * np.stack(axes, 1)
 
 
 def _meetings(
@@ -414,7 +429,7 @@ def _follow(
         deltas[:, used[rows]] = result
 
 
-LOOSE = 0.01, 0.03  # metres off the skin up to which a loose part goes with it, wholly and at all
+LOOSE = 0.01, 0.03  # metres off the skin up to which a loose part goes with it fully, and at all
 SMALL = 0.008  # metres: what is smaller goes as one piece
 
 

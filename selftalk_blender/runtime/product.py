@@ -17,7 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-THREADS = min(os.cpu_count() or 1, 8)
+
+def _threads() -> int:
+    """One for each core, or as OMP_NUM_THREADS says: by it a bake shares the cores out."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return min(int(told) if told.isdigit() and int(told) else os.cpu_count() or 1, 8)
+
+
+THREADS = _threads()
 TRIAL = 192  # rows and columns of the product by which the faster way is found
 
 

@@ -239,7 +239,7 @@ def load_config(path: str | os.PathLike[str]) -> TrainConfig | FolderConfig:
             wrong type.
     """
     try:
-        table = tomllib.loads(Path(path).read_text())
+        table = tomllib.loads(Path(path).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise SelfTalkError(
             f"The training configuration {path} cannot be read: {error}."

@@ -65,8 +65,8 @@ def _phones(rows: list[list[object]]) -> tuple[Phone, ...]:
 
 
 def _grid(data: Path, config: TrainConfig, template: FaceTemplate) -> list[Utterance]:
-    card = json.loads((data / "makehuman/grid_s1.json").read_text())
-    phones = json.loads((data / "grid_s1/phones.json").read_text())
+    card = json.loads((data / "makehuman/grid_s1.json").read_text("utf-8"))
+    phones = json.loads((data / "grid_s1/phones.json").read_text("utf-8"))
     if tuple(card["shape_names"]) != template.shape_names:
         raise SelfTalkError("The recorded faces use other shapes than the bundled head.")
     with np.load(data / "makehuman/grid_s1_weights.npz", allow_pickle=False) as file:
@@ -87,7 +87,7 @@ def _grid(data: Path, config: TrainConfig, template: FaceTemplate) -> list[Utter
 def _tts(data: Path, config: TrainConfig) -> list[Utterance]:
     utterances = []
     for path in sorted((data / "tts").glob("*.ogg")):
-        card = json.loads(path.with_suffix(".json").read_text())
+        card = json.loads(path.with_suffix(".json").read_text("utf-8"))
         utterances.append(
             Utterance(
                 path.stem, "tts", card["voice"], path, _phones(card["phones"]), None,
@@ -98,7 +98,7 @@ def _tts(data: Path, config: TrainConfig) -> list[Utterance]:
 
 
 def _libri(data: Path, config: TrainConfig) -> list[Utterance]:
-    cards = json.loads((data / "librispeech/transcripts.json").read_text())
+    cards = json.loads((data / "librispeech/transcripts.json").read_text("utf-8"))
     paths = sorted((data / "librispeech").glob("*.flac"))
     voices = sorted({path.stem.split("-")[0] for path in paths})
     chosen = np.linspace(0, len(voices) - 1, config.validation_readers).round().astype(int)

@@ -628,7 +628,7 @@ class FolderRun:
             "lip reader on held-out recorded lips": reading,
         }
         with atomic_path(path.with_suffix(".json")) as temporary:
-            temporary.write_text(json.dumps(card, indent=1) + "\n")
+            temporary.write_text(json.dumps(card, indent=1) + "\n", "utf-8")
         self.say(f"Best of held-out clips, step {step}:")
         for name, value in table.items():
             self.say(f"    {name:40s} {value:10.4f}")

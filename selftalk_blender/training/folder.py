@@ -230,7 +230,7 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        card = json.loads(path.read_text())
+        card = json.loads(path.read_text("utf-8"))
         if card["format"] > FORMAT:
             raise ValueError(f"format {card['format']} is newer than this program's {FORMAT}")
         if lacking := {"unit", "mm_per_unit"} - card.keys():

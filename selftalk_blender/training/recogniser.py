@@ -58,7 +58,7 @@ class PhoneRecogniser:
                 f"The speech recogniser needs {error.name}: pip install onnx onnxruntime."
             ) from error
         try:
-            vocabulary = json.loads((Path(folder) / VOCABULARY).read_text())["decoder"]
+            vocabulary = json.loads((Path(folder) / VOCABULARY).read_text("utf-8"))["decoder"]
             model = onnx.load(Path(folder) / MODEL)
         except (OSError, ValueError, KeyError) as error:
             raise SelfTalkError(f"No speech recogniser is at {folder}: {error}.") from error

@@ -187,7 +187,7 @@ def read_evaluation(path: Path) -> dict[str, Table]:
         SelfTalkError: the file is missing, or is not one of ours.
     """
     try:
-        stored = json.loads(path.read_text())
+        stored = json.loads(path.read_text("utf-8"))
         if stored["format"] != FORMAT:
             raise ValueError(f"its format is {stored['format']}, not {FORMAT}")
         tables: dict[str, Table] = stored["animators"]
@@ -237,4 +237,4 @@ def write_evaluation(
     }
     content = {"format": FORMAT, "animators": measured, "differences": differences}
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")

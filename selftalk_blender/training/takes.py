@@ -175,7 +175,7 @@ def _write_into(
         **{name: f"{name}.npy" if name in parts else None for name in layout.PARTS},
         "split": split,
     }
-    (folder / layout.CARD).write_text(json.dumps(card, indent=1) + "\n")
+    (folder / layout.CARD).write_text(json.dumps(card, indent=1) + "\n", "utf-8")
     return card
 
 

@@ -74,8 +74,8 @@ class Teacher:
                 "blank": config.pad_token_id or 0,
             }
             with atomic_path(facts) as temporary:
-                temporary.write_text(json.dumps(sizes))
-        sizes = json.loads(facts.read_text())
+                temporary.write_text(json.dumps(sizes), "utf-8")
+        sizes = json.loads(facts.read_text("utf-8"))
         self.width, self.classes = int(sizes["width"]), int(sizes["classes"])
         self.blank = int(sizes["blank"])
 
@@ -160,7 +160,7 @@ def word_separator(source: str | os.PathLike[str], network: bool = False) -> int
     for offline in (True, False) if network else (True,):
         try:
             found = cached_file(str(source), "vocab.json", local_files_only=offline)
-            separator = json.loads(Path(found or "").read_text()).get("|")
+            separator = json.loads(Path(found or "").read_text("utf-8")).get("|")
             return None if separator is None else int(separator)
         except (OSError, ValueError, TypeError, AttributeError):
             continue  # no such file, or a vocabulary of another kind

@@ -404,7 +404,7 @@ class Run:
             "validation": {name: round(value, 4) for name, value in table.items()},
         }
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(card, indent=1) + "\n")
+            temporary.write_text(json.dumps(card, indent=1) + "\n", "utf-8")
 
 
 def digest(parts: object) -> str:

@@ -77,7 +77,8 @@ class Worker:
     @property
     def idle(self) -> bool:
         """Whether no task is at work or in line."""
-        return self._now is None and not self._line
+        with self._changed:  # a task that leaves the line for work is in neither for a moment
+            return self._now is None and not self._line
 
     @property
     def warm(self) -> bool:

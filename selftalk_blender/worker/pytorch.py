@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -104,6 +105,11 @@ class Work(threading.Thread, abc.ABC):
             self.error = SelfTalkError(
                 f"Cannot write {error.filename or self._folder}: {error.strerror or error}. Free "
                 "some space, end other Blenders, and try again."
+            )
+        except Exception as error:  # whoever waits would take it for done
+            traceback.print_exc()
+            self.error = SelfTalkError(
+                f"SelfTalk met a fault of its own ({error!r}). Please report it."
             )
         with contextlib.suppress(OSError):
             self._folder.rmdir()  # where nothing is in it

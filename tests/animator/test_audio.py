@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import tracemalloc
 from collections.abc import Callable
 from fractions import Fraction
@@ -275,3 +277,17 @@ def test_memory_stays_flat_on_a_long_file(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20e6  # the decoded file would be 106 MB
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names are text here")
+def test_a_name_that_is_no_text_is_refused_where_libraries_cannot_read_it(tmp_path: Path) -> None:
+    for suffix in ("wav", "flac", "m4a"):
+        path = tmp_path / os.fsdecode(b"\xff." + suffix.encode())
+        soundfile.write(path.with_name("a.wav"), np.zeros(800), 16000, format="WAV")
+        path.with_name("a.wav").rename(path)
+        if suffix == "wav":
+            assert open_sound(path).duration == 0.05
+        else:
+            path.write_bytes(b"no WAV file")
+            with pytest.raises(SelfTalkError, match="its path is no text in UTF-8"):
+                open_sound(path)

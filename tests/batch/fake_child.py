@@ -1,7 +1,7 @@
 """A child process without Blender: each clip's name says what becomes of it.
 
 With FAKE_AHEAD it listens to the next clip before this one is written, as Blender does; one called
-poison crashes it then, and also when it is baked.
+poison crashes it then, and also when it is baked. FAKE_TOGETHER is a folder: see `together`.
 """
 
 import json
@@ -62,6 +62,16 @@ def ahead() -> str | None:
     return line
 
 
+def together(folder: Path) -> None:
+    """Wait until three of us are there, in vain where one is started after the other."""
+    (folder / str(os.getpid())).touch()
+    until = time.monotonic() + 10
+    while len(list(folder.iterdir())) < 3:
+        if time.monotonic() > until:
+            sys.exit("alone")
+        time.sleep(0.02)
+
+
 def main() -> None:
     print("Blender 5.0.1, says hello")
     if "FAKE_START" in os.environ:
@@ -70,6 +80,8 @@ def main() -> None:
         if not Path(os.environ["FAKE_START"]).exists():
             Path(os.environ["FAKE_START"]).touch()
             os.kill(os.getpid(), signal.SIGKILL)
+    if "FAKE_TOGETHER" in os.environ:
+        together(Path(os.environ["FAKE_TOGETHER"]))
     say("ready")
     following = None
     while line := following or sys.stdin.readline():

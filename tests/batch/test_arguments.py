@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from selftalk_blender import cli
 from selftalk_blender.batch import command, manifest
+from selftalk_blender.batch.clips import Clip
 from selftalk_blender.batch.task import Done, File, Settings, Task
 from selftalk_blender.core.errors import SelfTalkError
 
@@ -24,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def tasks(*arguments: str) -> dict[str, Task]:
     options = cli._parser().parse_args(["bake", *arguments])
     todo = command.tasks_of(options)
-    command.check(todo, [options.table] if options.table else [])
+    command.check(todo, options.table)
     return {task.place: task for task in todo}
 
 
@@ -50,6 +53,36 @@ def test_a_table_says_who_says_what(folder: Path) -> None:
     # With clips the table says how, the arguments say which.
     (a,) = tasks("clips/act 1", "-o", "out", "--table", str(table)).values()
     assert (a.place, a.mesh) == ("a", str(folder / "bob.blend"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_two_clips_of_a_table_may_be_links_to_one_file(folder: Path) -> None:
+    (folder / "clips" / "c.wav").symlink_to("b.wav")
+    table = folder / "clips" / "table.csv"
+    table.write_text("clip,jaw\nb.wav,2\nc.wav,3\n")
+    todo = tasks("-o", "out", "--table", str(table))
+    assert [task.settings.controls["jaw"] for task in todo.values()] == [2, 3]
+
+
+def test_a_folder_that_cannot_be_read_is_told_of_and_the_others_are_baked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def find(_: object, __: object, ___: object, unread: list[str] | None) -> list[Clip]:
+        if unread is None:
+            raise SelfTalkError("It cannot be read.")
+        unread.append("It cannot be read.")
+        return [Clip(folder / "clips" / "b.wav", Path("b"))]
+
+    monkeypatch.setattr(command, "find_clips", find)
+    monkeypatch.setattr(command.Supervisor, "run", lambda *_: 0)
+    monkeypatch.setattr(command.importlib.util, "find_spec", lambda _: True)
+    for option in ("--quiet", "--fail-fast", "--json"):
+        assert cli.main(["bake", "clips", "-o", "out", option]) == 1
+    said = capsys.readouterr()
+    assert said.err == 2 * "selftalk: It cannot be read.\n"
+    assert json.loads(said.out.splitlines()[1]) == {
+        "event": "notice", "text": "It cannot be read."
+    }  # fmt: skip
 
 
 def test_a_clip_of_a_table_that_is_not_there_fails_alone(folder: Path) -> None:
@@ -90,6 +123,14 @@ def test_what_is_refused(folder: Path, arguments: list[str], words: str) -> None
     with pytest.raises(SelfTalkError, match=words):
         tasks(*arguments, "-o", "out")
     assert not (folder / "out").exists()
+
+
+def test_an_empty_output_is_not_the_present_folder(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        tasks("clips", "-o", "")
+    assert "choose a folder" in capsys.readouterr().err
 
 
 def test_no_result_replaces_what_is_read(folder: Path) -> None:

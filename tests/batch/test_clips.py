@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
+from selftalk_blender.batch import manifest
 from selftalk_blender.batch.clips import find_clips
 from selftalk_blender.core.errors import SelfTalkError
 
@@ -19,8 +21,10 @@ def touch(folder: Path, *names: str) -> Path:
     return folder
 
 
-def places(*arguments: object, output: Path | None = None) -> dict[str, str]:
-    clips = find_clips(map(str, arguments), output)
+def places(
+    *arguments: object, output: Path | None = None, unread: list[str] | None = None
+) -> dict[str, str]:
+    clips = find_clips(map(str, arguments), output, unread=unread)
     return {clip.path.name: clip.place.as_posix() for clip in clips}
 
 
@@ -60,9 +64,30 @@ def test_a_folder_that_cannot_be_read_is_told_of(
     monkeypatch.setattr(os, "scandir", scan)
     with pytest.raises(SelfTalkError, match=r"locked cannot be read \(Permission denied\)"):
         places(tmp_path)
+    with pytest.raises(SelfTalkError, match=r"locked cannot be read"):
+        places(tmp_path / "locked", unread=[])
+    unread: list[str] = []  # for whoever goes on with the rest
+    assert list(places(tmp_path, unread=unread)) == ["a.wav"]
+    assert len(unread) == 1 and "locked cannot be read" in unread[0]
     (tmp_path / "locked").rename(tmp_path / "open")
     assert list(places(tmp_path)) == ["a.wav", "b.wav"]
     assert list(places("x" * 5000)) == ["x" * 5000]  # told when its turn comes
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_links_are_clips_of_their_own_and_those_to_nowhere_fail(tmp_path: Path) -> None:
+    """As where a store of large files holds what is alike once, and not all of it is here."""
+    touch(tmp_path, "a.wav", "readme")
+    for name, of in (("b.wav", "a.wav"), ("gone.wav", "no.wav"), ("circle.wav", "circle.wav")):
+        (tmp_path / name).symlink_to(of)
+    (tmp_path / "again").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe.wav")
+    assert list(places(tmp_path)) == ["a.wav", "b.wav", "circle.wav", "gone.wav"]
+    circle = tmp_path / "circle.wav"
+    assert list(places(circle, tmp_path / "again" / "circle.wav")) == ["circle.wav"]
+    for name in ("gone.wav", "circle.wav"):
+        with pytest.raises(SelfTalkError, match=name):
+            manifest.content(str(tmp_path / name))
 
 
 def test_globs_that_the_shell_left_alone(tmp_path: Path) -> None:
@@ -80,6 +105,8 @@ def test_a_file_named_by_itself_may_be_called_anything(tmp_path: Path) -> None:
 
 
 def test_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(SelfTalkError, match="name of a clip is empty"):
+        places("")
     with pytest.raises(SelfTalkError, match="no sound file in the folder"):
         places(tmp_path)
     touch(tmp_path, "a.wav", "a.mp3")

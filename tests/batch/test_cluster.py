@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import queue
 import signal
 import socket
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from selftalk_blender.batch import cluster, manifest, node, process
+from selftalk_blender.batch.gate import Gate
 from selftalk_blender.batch.supervisor import Supervisor
 from selftalk_blender.batch.task import Settings, Task
 from selftalk_blender.cli import main
@@ -125,7 +128,7 @@ def test_a_node_that_is_lost_midway(nodes: Any, tmp_path: Path) -> None:
     assert all(kept.current(task, manifest.input_hash(task)) for task in todo)
     again = [line["warnings"] for line in lines.values() if line["warnings"]]
     assert again == [["The node right was lost while it was baked; it was baked again."]]
-    assert told.notices == ["The node right was lost; the bake goes on without it."]
+    assert told.notices == ["The node right was lost; the bake goes on."]
     # Weights are loaded once per node, and nobody stays.
     assert {name: len(there) for name, there in told.workers.items()} == {"left": 1, "right": 1}
     time.sleep(1.0)
@@ -156,6 +159,85 @@ def test_a_node_tells_what_is_wrong_with_it(
     assert "lacks the bpy module" in str(look(VERSION, "", "lock", "123"))
     monkeypatch.setitem(sys.modules, "selftalk_blender.core.version", None)
     assert "lacks SelfTalk" in str(look(VERSION, "", "lock", "123"))
+
+
+# --- The gate, with a Ray of our own ----------------------------------------------------------
+
+
+class FakeRay:
+    """One node, "left"; what its actors do stands in `script`: an answer, or an error to raise."""
+
+    exceptions = SimpleNamespace(RayError=RuntimeError)
+    cloudpickle = SimpleNamespace(register_pickle_by_value=lambda module: None)
+
+    def __init__(self, script: list[Any], lines: queue.SimpleQueue[Any]) -> None:
+        self.script, self.lines = script, lines
+
+    def nodes(self) -> list[dict[str, Any]]:
+        name = {"NodeName": "left", "NodeManagerAddress": "", "NodeManagerHostname": "left"}
+        return [{"NodeID": "1", "Resources": {"CPU": 1.0}, "Alive": True, **name}]
+
+    def remote(self, *_: object, **__: object) -> Any:
+        """Whatever is made a class, an actor of it, or a call of its methods."""
+        call = SimpleNamespace(remote=object)
+        actor = SimpleNamespace(look=call, hear=call, end=call)
+        kind = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda *_: actor))
+        call.remote = lambda *_: object()
+        return lambda cls: kind
+
+    def wait(self, refs: list[object], **_: object) -> tuple[list[object], list[object]]:
+        return refs[:1], refs[1:]
+
+    def get(self, ref: object) -> Any:
+        answer = self.script.pop(0)
+        if not self.script:
+            self.lines.put(None)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def kill(self, actor: object) -> None:
+        pass
+
+
+def said_by_gate(monkeypatch: pytest.MonkeyPatch, script: list[Any]) -> list[tuple[str, Any]]:
+    """What the gate says while its only node does what stands in the script."""
+    module = SimpleNamespace(NodeAffinitySchedulingStrategy=lambda *_, **__: None)
+    for name in ("ray", "ray.util", "ray.util.scheduling_strategies"):
+        monkeypatch.setitem(sys.modules, name, module)
+    said: list[tuple[str, Any]] = []
+    lines: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    asked = dict.fromkeys(("out", "log", "version", "blender", "shared", "token"), "") | {"jobs": 1}
+
+    def say(event: str, **fields: Any) -> None:
+        said.append((event, fields.get("coming", fields.get("at", fields.get("text")))))
+
+    Gate(FakeRay(script, lines), say, asked).work(lines)
+    return said
+
+
+def test_a_place_is_told_before_it_no_longer_counts_as_coming(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between the two, whoever asks whether a node is left would hear that there is none."""
+    assert said_by_gate(monkeypatch, [None]) == [("vacant", 0), ("nodes", 0)]
+
+
+def test_an_actor_that_is_killed_has_a_successor(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = RuntimeError("The actor died: its process was killed.")
+    said = said_by_gate(monkeypatch, [None, [{"event": "ready"}], killed, None])
+    told = said[said.index(("ready", 0)) + 1 :]
+    assert told == [("nodes", 1), ("lost", 0), ("vacant", 1), ("nodes", 0)]
+
+
+def test_a_node_whose_actors_end_before_a_child_is_ready_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    killed = RuntimeError("The actor died: no memory.")
+    said = said_by_gate(monkeypatch, [None, killed] * 3)
+    assert [event for event, _ in said].count("lost") == 3
+    told = "The node left is left out: it cannot run anything (The actor died: no memory.)."
+    assert ("notice", told) in said and said[-1] == ("lost", 2)
 
 
 # --- The gate, without Ray --------------------------------------------------------------------

@@ -8,16 +8,18 @@ import queue
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from selftalk_blender.batch import manifest, process
+from selftalk_blender.batch import manifest, process, supervisor
 from selftalk_blender.batch.report import JsonLines, Quiet, Spoken
 from selftalk_blender.batch.supervisor import Supervisor
-from selftalk_blender.batch.task import Settings, Task
+from selftalk_blender.batch.task import Done, Settings, Task
 from selftalk_blender.cli import main
 from selftalk_blender.core.errors import SelfTalkError
 
@@ -34,6 +36,9 @@ class Told:
 
     def step(self, place: str, done: float, text: str) -> None:
         assert 0 <= done <= 1 and text
+
+    def notice(self, text: str) -> None:
+        assert text
 
     def ended(self, line: manifest.Line, skipped: bool) -> None:
         assert line["place"] not in self.lines
@@ -135,7 +140,7 @@ def test_resume_does_again_what_another_blender_or_another_library_made(
 
 def test_which_blender_bakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blender = tmp_path / "blender"
-    blender.write_text("#!/bin/sh\necho Color management: ...\necho 'Blender 4.5.3 LTS'\n")
+    blender.write_text("#!/bin/sh\nprintf 'Read \\377 ...\\n'\necho 'Blender 4.5.3 LTS'\n")
     blender.chmod(0o755)
     if os.name == "posix":
         assert process.version(str(blender)) == "4.5.3"
@@ -150,6 +155,18 @@ def test_a_child_is_not_even_started_where_all_is_there(tmp_path: Path) -> None:
     told = Told()
     Supervisor(tmp_path / "out", 1, told, resume=True, command=["/no/such/program"]).run(todo)
     assert told.skipped == ["act/a"]
+
+
+def test_what_is_left_half_written_under_another_id_goes_at_the_end(tmp_path: Path) -> None:
+    """As on Windows, where the Python of a virtual environment has another than its launcher."""
+    (task,) = tasks(tmp_path, "a")
+
+    class Leaves(Told):
+        def ended(self, line: manifest.Line, skipped: bool) -> None:
+            task.path("fbx").with_name(".a-1-x.selftalk-part.fbx").write_text("half")
+
+    Supervisor(Path(task.out), 1, Leaves(), command=FAKE).run([task])
+    assert files(tmp_path / "out") == {"act/a.fbx", "manifest.jsonl", "bake.log"}
 
 
 def test_fail_fast_ends_at_the_first_failure(tmp_path: Path) -> None:
@@ -167,6 +184,86 @@ def test_children_that_cannot_start_end_it_with_a_sentence(
     assert "no bpy" in (tmp_path / "out" / "bake.log").read_text()
     with pytest.raises(SelfTalkError, match="/no/such cannot be started"):
         Supervisor(tmp_path / "out", 1, Told(), command=["/no/such"]).run(todo)
+
+
+class Slow:
+    """A crew of one child, in this process, which takes a moment to answer."""
+
+    jobs, lost, lock = 1, False, 0
+
+    def __init__(self) -> None:
+        self.tasks: deque[Task] = deque()
+
+    def open(self, out: Path, inbox: process.Inbox, log: Path, lock: int) -> None:
+        self.inbox = inbox
+
+    def start(self) -> Slow:
+        self.inbox.put((self, {"event": "ready"}))
+        return self
+
+    def give(self, task: Task) -> None:
+        self.tasks.append(task)
+        threading.Timer(2 * supervisor.LOOK, self.answer, [task]).start()
+
+    def answer(self, task: Task) -> None:
+        self.inbox.put((None, {"event": "notice", "text": "of something else"}))
+        step = {"place": task.place, "done": 0.5, "text": "Writing", "patience": 1.0}
+        self.inbox.put((self, {"event": "step", **step}))
+        self.inbox.put((self, {"event": "done", "result": Done(task.clip, task.place).to_json()}))
+        self.inbox.put((self, {"event": "ready"}))
+
+    def nothing(self, *_: object, **__: object) -> str:
+        return ""
+
+    refuse = check = close = leave = end = clean = last_words = nothing
+
+
+@pytest.mark.parametrize("large", ["old1", "last"], ids=["its words wait", "it waits for work"])
+def test_who_waits_while_we_look_through_clips_is_not_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: str
+) -> None:
+    """That takes long where one is large, or where many need no bake."""
+    old = [f"old{i}" for i in range(1, 8)]
+    todo, told, crew = tasks(tmp_path, "first", *old, "last"), Told(), Slow()
+    now, look = 0.0, manifest.input_hash
+
+    def slow(task: Task) -> str:
+        nonlocal now
+        while crew.tasks and crew.inbox.empty():
+            time.sleep(0.01)
+        now += 1000.0 if task.place == f"act/{large}" else 0.0
+        return look(task)
+
+    def current(_: object, task: Task, digest: str, blender: str) -> manifest.Line | None:
+        done = Done(task.clip, task.place)
+        return manifest.line_of(task, digest, done) if task.place[4:] in old else None
+
+    monkeypatch.setattr(supervisor.time, "monotonic", lambda: now)
+    monkeypatch.setattr(manifest, "input_hash", slow)
+    monkeypatch.setattr(manifest.Manifest, "current", current)
+    assert Supervisor(tmp_path / "out", 1, told, resume=True, crew=crew).run(todo) == 0
+    assert len(told.skipped) == len(old)
+    assert not any(line["warnings"] for line in told.lines.values())
+
+
+def test_children_start_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not each when the one before is ready: Blender takes seconds to start."""
+    (tmp_path / "there").mkdir()
+    monkeypatch.setenv("FAKE_TOGETHER", str(tmp_path / "there"))
+    assert run(3, tasks(tmp_path, "a", "b", "c", "d"))[0] == 0
+    assert len(list((tmp_path / "there").iterdir())) == 3
+
+
+def test_no_more_children_start_than_there_are_clips_to_bake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    todo = tasks(tmp_path, *"abcdefgh")
+    run(2, todo)
+    (tmp_path / "c.wav").write_text("other")
+    started: list[object] = []
+    start = process.Local.start
+    monkeypatch.setattr(process.Local, "start", lambda crew: started.append(crew) or start(crew))
+    assert len(run(4, todo, resume=True)[1].skipped) == 7 and len(started) == 1
 
 
 def test_a_child_that_is_killed_while_it_starts_is_started_again(

@@ -91,6 +91,7 @@ def test_every_column_says_something(folder: Path) -> None:
         ("clip,device\nb.wav,tpu\n", "choose cpu or cuda"),
         ("clip,style\nb.wav,angry\n", "one style alone"),
         ("clip,object\nb.wav,Ann,Bob\n", "line 2: more cells than columns"),
+        ('clip\n"b.wav\nc.wav\n', "line 3: .* quote that is not closed"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_with_its_line(folder: Path, text: str, words: str) -> None:

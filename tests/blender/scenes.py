@@ -46,6 +46,42 @@ def play(target: bpy.types.Object, frame: float) -> np.ndarray:
     return positions.reshape(-1, 3)
 
 
+TOLERANCE = 1e-5  # metres
+
+
+def check_played(target: bpy.types.Object, motion: Motion, first: int) -> None:
+    """Make sure that a face plays a motion of 6 frames from a scene frame on, held at its ends."""
+    expected = motion.vertices()
+    for frame in (0, 3, 5):
+        assert np.abs(play(target, first + frame) - expected[frame]).max() < TOLERANCE
+    assert np.abs(play(target, first - 20) - expected[0]).max() < TOLERANCE
+    assert np.abs(play(target, first + 20) - expected[-1]).max() < TOLERANCE
+
+
+def make_awkward(target: bpy.types.Object) -> bpy.types.Modifier:
+    """Turn and scale a face under a mirrored parent, and bend and smooth it; the Subdivision."""
+    parent = bpy.data.objects.new("Parent", None)
+    bpy.context.collection.objects.link(parent)
+    parent.rotation_euler, parent.scale = (0.5, 1.0, -2.0), (2.0, -1.0, 0.5)
+    target.parent = parent
+    target.rotation_euler, target.scale = (1.0, 0.2, 0.1), (3.0, 3.0, 1.0)
+    target.location = (5, 6, 7)
+    target.modifiers.new("Armature", "ARMATURE")
+    return target.modifiers.new("Subdivision", "SUBSURF")
+
+
+def finish(steps: Generator[Any, None, Any]) -> Any:
+    """What comes of steps that tell their progress, which never goes back, run to their end."""
+    steps, done = patiently(steps), 0.0
+    while True:
+        try:
+            progress = next(steps)
+        except StopIteration as end:
+            return end.value
+        assert done <= progress.done <= 1.0
+        done = progress.done
+
+
 def patiently(steps: Generator[Any, None, Any]) -> Generator[Any, None, Any]:
     """The same steps; where others are at work, ours does not take their processor away."""
     while True:

@@ -8,10 +8,10 @@ from pathlib import Path
 import bpy
 import numpy as np
 import pytest
+import scenes
 from animators import SECONDS, opening, ramp, stand_in
-from scenes import patiently
 
-from selftalk_blender.blender import animate, compat, hearing, lines, strips
+from selftalk_blender.blender import animate, compat, export, hearing, lines, strips
 from selftalk_blender.core import Motion, bundled_template
 from selftalk_blender.core.errors import SelfTalkError
 
@@ -32,15 +32,7 @@ def python(tmp_path: Path) -> str:
 
 def finish(plan: animate.Plan, listening: hearing.Listening | None = None) -> animate.Result:
     """Run to the end, as a script does."""
-    steps = patiently(animate.run(plan, listening))
-    done = 0.0
-    while True:
-        try:
-            progress = next(steps)
-        except StopIteration as end:
-            return end.value
-        assert done <= progress.done <= 1.0
-        done = progress.done
+    return scenes.finish(animate.run(plan, listening))
 
 
 def seen(head: bpy.types.Object, frame: int) -> float:
@@ -107,6 +99,19 @@ def test_a_strip_without_any_of_its_sound_is_refused(head, clip, python) -> None
     strip.sound_offset = 10.0
     with pytest.raises(SelfTalkError, match="plays none of its sound"):
         animate.plan(scene, head, strip=strip.name, python=python)
+
+
+def test_stretched_time_is_refused(head, clip, python) -> None:
+    """The face would be slower than its sound, and a file would end midway."""
+    scene = bpy.context.scene
+    scene.render.frame_map_new = 50
+    with pytest.raises(SelfTalkError, match=r"stretches the time .*\(100 to 50\).* Stretching"):
+        animate.plan(scene, head, clip=clip, python=python)
+    with pytest.raises(SelfTalkError, match="stretches the time"):
+        export.check_faces(bpy.context, [head], ".fbx")
+    scene.render.frame_map_old = 50
+    animate.plan(scene, head, clip=clip, python=python)
+    export.check_faces(bpy.context, [head], ".fbx")
 
 
 def test_a_file_becomes_a_strip_and_a_motion(head, clip, python) -> None:
@@ -205,10 +210,41 @@ def test_a_face_removed_meanwhile_is_noticed(head, clip, python) -> None:
     steps = animate.run(animate.plan(bpy.context.scene, head, clip=clip, python=python))
     next(steps)
     bpy.data.objects.remove(head)
-    with pytest.raises(SelfTalkError, match="removed or renamed meanwhile"):
+    with pytest.raises(SelfTalkError, match="face was removed meanwhile"):
         for _ in steps:
             pass
     assert strips.sound_strips(bpy.context.scene) == []
+
+
+def test_a_face_renamed_meanwhile_speaks(head, clip, python) -> None:
+    """The scene, too."""
+    scene = bpy.context.scene
+    steps = animate.run(animate.plan(scene, head, clip=clip, python=python))
+    next(steps)
+    head.name, scene.name = "Anna", "Shot 10"
+    assert scenes.finish(steps).frames == 99
+    assert [line.scene for line in head.selftalk.lines] == ["Shot 10"]
+
+
+@pytest.mark.parametrize("edited", ["face", "armature"])
+def test_what_was_heard_waits_until_edit_mode_is_left(head, clip, python, edited) -> None:
+    target = head
+    if edited == "armature":
+        target = bpy.data.objects.new("Rig", bpy.data.armatures.new("Rig"))
+        bpy.context.collection.objects.link(target)
+        head.modifiers.new("Armature", "ARMATURE").object = target
+    steps = animate.run(animate.plan(bpy.context.scene, head, clip=clip, python=python))
+    next(steps)
+    bpy.context.view_layer.objects.active = target
+    bpy.ops.object.mode_set(mode="EDIT")
+    patient = scenes.patiently(steps)
+    while next(patient).text != "Leave Edit Mode (Tab)":
+        pass
+    assert next(patient).waiting and not head.selftalk.lines
+    bpy.ops.object.mode_set(mode="OBJECT")
+    for _ in patient:
+        pass
+    assert len(head.selftalk.lines) == 1
 
 
 def test_the_next_clip_can_be_listened_to_meanwhile(head, clip, python) -> None:

@@ -104,8 +104,15 @@ def test_its_face_is_found_or_the_candidates_are_told(ann, tmp_path) -> None:
     bpy.context.scene.selftalk.face = bpy.data.objects["Bob"]  # as chosen in the panel
     save(Path(two))
     assert character.open_character(two)[0].name == "Bob"
-    for name in ("Ann", "Bob"):
-        bpy.data.objects.remove(bpy.data.objects[name])
+    bpy.data.objects.remove(bpy.data.objects["Ann"])
+    stored = bpy.data.objects["Bob"]
+    stored.use_fake_user = True
+    for collection in stored.users_collection:
+        collection.objects.unlink(stored)
+    save(Path(two))
+    with pytest.raises(SelfTalkError, match="No mesh in .* Bob is in no scene. Link it into one"):
+        character.open_character(two)
+    bpy.data.objects.remove(bpy.data.objects["Bob"])
     save(Path(two))
     with pytest.raises(SelfTalkError, match="No mesh in .* can talk"):
         character.open_character(two)

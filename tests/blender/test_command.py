@@ -70,3 +70,27 @@ def test_its_exit_codes_are_those_of_selftalk(program, tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(batch, "run", interrupt)
     assert command.run(["bake", "line.wav", "-o", "out"]) == 130
+
+
+def test_what_the_extension_has_no_part_of_is_said(program, monkeypatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "selftalk_blender.training", None)
+    for learning in ("train", "evaluate", "prepare"):
+        assert command.run([learning, "x"]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"selftalk: `selftalk {learning}` is no part of the extension")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the program is a shell script")
+def test_doctor_looks_at_the_blender_that_it_runs_in(tmp_path, monkeypatch, capsys) -> None:
+    path = tmp_path / "blender"
+    path.write_text("#!/bin/sh\necho Blender 4.3.2\n")
+    path.chmod(0o755)
+    app = types.SimpleNamespace(binary_path=str(path))
+    monkeypatch.setattr(command, "bpy", types.SimpleNamespace(app=app, context=bpy.context))
+    monkeypatch.delenv("SELFTALK_PYTHON", raising=False)
+    command.run(["doctor"])
+    said = capsys.readouterr().out
+    assert (
+        f"Blender      program: Blender 4.3.2, {path}" in said
+        and "selftalk bake      would run\n" in said
+    )

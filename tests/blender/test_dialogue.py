@@ -12,7 +12,7 @@ import bpy
 import numpy as np
 import pytest
 from animators import SECONDS, opening, ramp, stand_in
-from scenes import patiently
+from scenes import finish, patiently
 
 from selftalk_blender.blender import (
     animate,
@@ -103,6 +103,14 @@ def test_strips_go_to_faces_by_choice_name_channel_and_else_the_chosen_face(scen
     assert says("ramp") == bob
 
 
+def test_a_place_in_the_list_chooses_its_strip_if_there_is_one(scene, capfd) -> None:
+    scene.selftalk.sound_strip = "ramp"
+    scene.selftalk.listed_strip = 7
+    assert scene.selftalk.sound_strip == "ramp" and not capfd.readouterr().err
+    scene.selftalk.listed_strip = 1
+    assert scene.selftalk.sound_strip == "reply"
+
+
 # --- All at once ----------------------------------------------------------------------------
 
 
@@ -130,22 +138,11 @@ def test_only_what_needs_it_is_animated(scene, head, animator) -> None:
     animator.unlink()
     move("ramp", 20)
     assert kinds() == {"ramp": "MOVED", "reply": "CURRENT"}
-    report = run(dialogue.animate_all(bpy.context))
+    report = finish(dialogue.animate_all(bpy.context))
     assert report.text == "1 placed again, 1 up to date"
     assert seen(head, 79) == pytest.approx(2.0, abs=1e-3)
-    anew = run(dialogue.animate_all(bpy.context, everything=True))
+    anew = finish(dialogue.animate_all(bpy.context, everything=True))
     assert list(anew.failed) == ["ramp", "reply"]  # these need the animator
-
-
-def run(steps) -> dialogue.Report:
-    steps, done = patiently(steps), 0.0
-    while True:
-        try:
-            progress = next(steps)
-        except StopIteration as end:
-            return end.value
-        assert done <= progress.done <= 1.0
-        done = progress.done
 
 
 def test_muted_strips_are_left_out_and_a_failing_one_does_not_stop_the_rest(
@@ -156,7 +153,7 @@ def test_muted_strips_are_left_out_and_a_failing_one_does_not_stop_the_rest(
     strips.add_strip(scene, ramp(tmp_path / "last.wav"), 500)
     (tmp_path / "gone.wav").unlink()
     strip("quiet").mute = True
-    report = run(dialogue.animate_all(bpy.context))
+    report = finish(dialogue.animate_all(bpy.context))
     assert report.animated == ["ramp", "reply", "last"] and report.muted == ["quiet"]
     assert "missing" in report.failed["gone"]
     assert report.text == "3 animated, 1 muted, 1 failed"
@@ -191,6 +188,19 @@ def test_interrupted_the_lines_that_are_done_are_one_undo_step(scene, head, monk
     assert [line.name for line in head.selftalk.lines] == ["ramp"]
     bpy.ops.ed.undo()
     assert not len(bpy.data.objects["SelfTalk Head"].selftalk.lines)
+
+
+def test_names_that_change_meanwhile_lose_no_line(scene, head) -> None:
+    steps = dialogue.animate_all(bpy.context)
+    while not next(steps).waiting:  # the animator is at work
+        pass
+    head.name, scene.name = "Anna", "Shot 10"
+    assert finish(steps).animated == ["ramp", "reply"]
+    assert [(line.name, line.scene) for line in head.selftalk.lines] == [
+        ("ramp", "Shot 10"),
+        ("reply", "Shot 10"),
+    ]
+    assert head.selftalk.result
 
 
 def test_one_undo_step_takes_all_lines_back(scene, head) -> None:
@@ -246,7 +256,7 @@ def test_edited_keys_are_not_lost_unasked(scene, head, tmp_path) -> None:
         place.curves.find('key_blocks["jawOpen"].value').keyframe_points[48].co.y = 0.9
     strip("ramp").frame_offset_start = 24
     ramp(tmp_path / "reply.wav", 3.5)
-    report = run(dialogue.animate_all(bpy.context))
+    report = finish(dialogue.animate_all(bpy.context))
     assert sorted(report.failed) == ["ramp", "reply"]
     assert all("edited or reduced by hand" in reason for reason in report.failed.values())
     assert seen(head, 59) == pytest.approx(0.9 * SECONDS, abs=1e-3)
@@ -308,6 +318,25 @@ def test_a_pause_in_the_volume_rests_the_mouth(scene, head) -> None:
     assert seen(head, 65) < 1e-3
     assert seen(head, 40) == pytest.approx(29 / 24, abs=1e-2)
     assert seen(head, 95) == pytest.approx(84 / 24, abs=1e-2)
+
+
+def test_a_line_whose_strip_is_heard_otherwise_in_the_same_frames_is_placed(scene, head) -> None:
+    """A pause in the volume, or other sound in the same strip; where cancelled nothing changes."""
+    bpy.ops.selftalk.animate_all()
+    sound = strip("ramp")
+    for frame, volume in ((1, 1.0), (49, 1.0), (50, 0.0), (80, 0.0), (81, 1.0)):
+        sound.volume = volume
+        sound.keyframe_insert("volume", frame=frame)
+    assert kinds()["ramp"] == "MOVED"
+    before = [seen(head, frame) for frame in (40, 65, 95)]
+    there, work = len(bpy.data.actions), dialogue.place_all(bpy.context)
+    while len(bpy.data.actions) == there:  # until a new one is filled
+        next(work)
+    work.close()
+    assert [seen(head, frame) for frame in (40, 65, 95)] == before
+    assert kinds()["ramp"] == "MOVED" and len(bpy.data.actions) == there
+    assert bpy.ops.selftalk.place_lines() == {"FINISHED"}
+    assert seen(head, 65) < 1e-3 and kinds() == {"ramp": "CURRENT", "reply": "CURRENT"}
 
 
 def test_packed_and_nested_strips_are_animated_too(scene, head, tmp_path) -> None:
@@ -387,8 +416,24 @@ def test_a_strip_at_volume_0_is_not_gone(scene, head) -> None:
     assert kinds()["ramp"] == "UNFIT" and dialogue.lost_lines(scene, scene, head) == []
 
 
-def test_a_line_that_was_moved_in_the_nla_is_within_the_motion(scene, head) -> None:
-    """So that an export has it."""
+def test_a_line_that_was_deleted_in_the_nla_comes_back(scene, head) -> None:
+    bpy.ops.selftalk.animate_all()
+    for track in head.data.shape_keys.animation_data.nla_tracks:
+        for placed in [placed for placed in track.strips if "reply" in placed.name]:
+            track.strips.remove(placed)
+    now = dialogue.status(scene, strip("reply"), scene, head)
+    assert (now.kind, now.text) == ("OLD", "Its keys were taken off the face: press Animate All")
+    assert dialogue.status(scene, strip("ramp"), scene, head).kind == "CURRENT"
+    assert finish(dialogue.animate_all(bpy.context)).animated == ["reply"]
+    assert seen(head, 198) == pytest.approx(2.0, abs=1e-3)
+    head.selftalk.output = "MESH_CACHE"
+    head.selftalk.cache_folder = bpy.app.tempdir
+    bpy.ops.selftalk.animate_all(everything=True)
+    assert dialogue.status(scene, strip("reply"), scene, head).kind == "CURRENT"
+
+
+def test_a_line_that_was_moved_in_the_nla_is_where_the_motion_is(scene, head) -> None:
+    """So that an export has it, and no more."""
     bpy.ops.selftalk.animate_all()
     for track in head.data.shape_keys.animation_data.nla_tracks:
         for placed in track.strips:
@@ -396,7 +441,13 @@ def test_a_line_that_was_moved_in_the_nla_is_within_the_motion(scene, head) -> N
                 placed.frame_end += 300
                 placed.frame_start += 300
     first, last = lines.written_frames(head)
-    assert first <= 11 and last >= 545
+    assert 5 <= first <= 11 and 545 <= last <= 552
+    for track in head.data.shape_keys.animation_data.nla_tracks:
+        for placed in track.strips:
+            if "ramp" in placed.name:
+                placed.frame_end += 300
+                placed.frame_start += 300
+    assert 305 <= lines.written_frames(head)[0] <= 311
     assert seen(head, 498) == pytest.approx(2.0, abs=1e-3)
 
 
@@ -452,7 +503,8 @@ def test_a_face_of_a_checkpoint_of_its_own_has_one_line_and_says_so(scene, head)
     plan = operators.plan_of(bpy.context, head, strip="ramp")
     own = animate.dataclasses.replace(plan, template=Path("x.ply"))
     report = dialogue.Report()
-    todo = [("ramp", "Anna", own), ("reply", "Anna", own), ("other", "Bob", own)]
+    anna, bob = head.session_uid, add_face("Bob").session_uid
+    todo = [("ramp", anna, own), ("reply", anna, own), ("other", bob, own)]
     dialogue._refuse_second_lines(todo, report)
     assert [name for name, *_ in todo] == ["ramp", "other"]
     assert "one line at a time: ramp" in report.failed["reply"]
@@ -460,7 +512,7 @@ def test_a_face_of_a_checkpoint_of_its_own_has_one_line_and_says_so(scene, head)
 
 def test_placing_what_is_not_animated_says_so(scene, head) -> None:
     with pytest.raises(SelfTalkError, match="ramp is not animated yet"):
-        list(dialogue.place(scene.name, "ramp", scene.name, head.name))
+        list(dialogue.place(scene.session_uid, "ramp", scene.session_uid, head.session_uid))
 
 
 @pytest.mark.parametrize("rate", [(24, 1.001), (30, 1.001)])
@@ -528,3 +580,25 @@ def test_a_mesh_cache_is_written_once_for_all_lines(scene, head, tmp_path, monke
     bpy.ops.selftalk.place_lines()
     assert written == [2, 2]
     assert kinds() == {"ramp": "CURRENT", "reply": "CURRENT"}
+
+
+def test_what_is_removed_while_jobs_wait_is_a_sentence_and_the_rest_goes_on(
+    scene, head, tmp_path
+) -> None:
+    anna = add_face("Anna")
+    strips.add_strip(scene, ramp(tmp_path / "anna.wav"), 300)
+    strip("anna").channel = 9
+    head.selftalk.output, head.selftalk.cache_folder = "MESH_CACHE", str(tmp_path / "cache")
+    work = patiently(dialogue.animate_all(bpy.context))
+    while not next(work).text.startswith("reply"):
+        pass
+    bpy.data.objects.remove(head)
+    report = finish(work)
+    assert report.animated == ["anna"] and len(anna.selftalk.lines) == 1
+    assert sorted(report.failed) == ["ramp", "reply"]
+    assert all("removed meanwhile" in reason for reason in report.failed.values())
+    work = dialogue.place_all(bpy.context)
+    bpy.context.window.scene = bpy.data.scenes.new("Shot 2")
+    bpy.data.scenes.remove(scene)
+    with pytest.raises(SelfTalkError, match="scene was removed meanwhile"):
+        next(work)

@@ -274,8 +274,13 @@ def test_what_the_artist_uses_is_left_alone_with_the_reason():
     action = rig.animation_data.action
     found = rigs.find(head)
     assert [axis.index for axis in found.axes] == [1, 2]
-    assert found.left_alone == (f"Bone jaw is animated by the action {action.name}: left alone.",)
+    assert found.left_alone == (f"Bone jaw is keyed in your action {action.name}: left alone.",)
     rig.animation_data.action = None
+    strip = rig.animation_data.nla_tracks.new().strips.new("Walk", 1, action)
+    found = rigs.find(head)
+    assert [axis.index for axis in found.axes] == [1, 2]
+    assert found.left_alone == ("Bone jaw is keyed in your NLA strip Walk: left alone.",)
+    strip.mute = True
     assert [axis.index for axis in rigs.find(head).axes] == [0, 1, 2]
     bone.lock_rotation = (True, True, True)
     with pytest.raises(SelfTalkError, match=r"controls of Rig are locked\. Unlock"):
@@ -306,7 +311,7 @@ def test_why_a_bone_is_left_alone_is_said_once():
     rig_of(head).pose.bones["Head"].name = "jawOpen"  # as on a control board
     rig_of(head).pose.bones["jawOpen"].keyframe_insert("location", frame=1)
     (reason,) = rigs.find(head).left_alone
-    assert reason.startswith("Bone jawOpen is animated by the action")
+    assert reason.startswith("Bone jawOpen is keyed in your action")
 
 
 def test_a_linked_or_missing_armature_is_refused_with_what_to_do(tmp_path, head):
@@ -379,13 +384,14 @@ def test_keyed_bones_play():
     rig = rig_of(head)
     still = characters.shown(head)
     motion = np.concatenate([weights(jawOpen=x) for x in (0.0, 0.2, 0.4, 0.0)])
-    action = compat.new_action("talk", rig)
+    action = bpy.data.actions.new("talk")
+    slot = compat.add_slot(action, rig)
     for channel, values in zip(drive.channels, drive(motion).T, strict=True):
-        curve = compat.owner_curves(action, rig).new(channel.path, index=channel.index)
+        curve = compat.slot_curves(action, slot).new(channel.path, index=channel.index)
         curve.keyframe_points.add(len(values))
         for point, (frame, value) in zip(curve.keyframe_points, enumerate(values, 1), strict=True):
             point.co = frame, value
-    compat.assign_action(rig, action)
+    compat.play_action(rig.animation_data_create(), action, slot)
     opened = []
     for frame in range(1, 5):
         at = scenes.play(head, frame)

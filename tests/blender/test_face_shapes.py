@@ -245,11 +245,25 @@ def test_cancelling_leaves_nothing_behind(stranger, tmp_path, monkeypatch) -> No
 def test_a_face_that_changed_meanwhile_is_not_written(known) -> None:
     steps = face_shapes.create(face_shapes.plan(bpy.context, known))
     next(steps)
-    known.name = "Renamed"
+    known.data.vertices.add(1)
     with pytest.raises(face_shapes.SelfTalkError, match="changed meanwhile"):
         for _ in patiently(steps):
             pass
     assert known.data.shape_keys is None
+
+
+def test_a_face_renamed_and_edited_meanwhile_gets_its_shapes_when_edit_mode_is_left(known) -> None:
+    steps = patiently(face_shapes.create(face_shapes.plan(bpy.context, known)))
+    next(steps)
+    known.name = "Renamed"
+    bpy.context.view_layer.objects.active = known
+    bpy.ops.object.mode_set(mode="EDIT")
+    while next(steps).text != "Leave Edit Mode (Tab)":
+        pass
+    bpy.ops.object.mode_set(mode="OBJECT")
+    for _ in steps:
+        pass
+    assert len(known.data.shape_keys.key_blocks) == 53
 
 
 def test_undo_takes_the_keys_away(known) -> None:

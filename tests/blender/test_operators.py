@@ -13,9 +13,19 @@ import bpy
 import numpy as np
 import pytest
 from animators import ramp, stand_in
+from mathutils import Matrix, Vector
 
 import selftalk_blender
-from selftalk_blender.blender import animate, compat, glance, lines, operators, panels, strips
+from selftalk_blender.blender import (
+    animate,
+    bundled_head,
+    compat,
+    glance,
+    lines,
+    operators,
+    panels,
+    strips,
+)
 from selftalk_blender.core.template import bundled_template
 
 
@@ -59,7 +69,7 @@ def state(folder: Path) -> dict[str, object]:
         action = keys.animation_data.action if keys is not None and keys.animation_data else None
         curves = []
         if action is not None:
-            for curve in compat.owner_curves(action, keys):
+            for curve in compat.playing_curves(keys):
                 points = [tuple(point.co) for point in curve.keyframe_points]
                 curves.append((curve.data_path, points))
         modifiers = [
@@ -82,6 +92,58 @@ def test_add_face_stands_at_the_cursor_and_is_chosen() -> None:
     face = bpy.context.scene.selftalk.face
     assert tuple(face.location) == (1.0, 2.0, 3.0)
     assert panels.face_line(face) == "Head, 52 face shapes"
+
+
+def test_add_face_stands_where_a_script_says() -> None:
+    bpy.ops.mesh.primitive_cube_add()  # of 2 m, around it
+    bpy.ops.selftalk.add_face(location=(0.1, 0.2, 0.3))
+    assert tuple(bpy.context.scene.selftalk.face.location) == pytest.approx((0.1, 0.2, 0.3))
+    bpy.ops.selftalk.add_face()
+    assert tuple(bpy.context.scene.selftalk.face.location) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("perspective", [True, False])
+def test_what_hides_a_head_at_the_cursor_is_known(perspective) -> None:
+    def seen_from(x: float) -> SimpleNamespace:
+        """From a place on the X axis, looking towards the origin."""
+        view = Matrix.Translation((x, 0.0, 0.1)) @ Matrix.Rotation(np.pi / 2, 4, "Y")
+        region = SimpleNamespace(view_matrix=view.inverted(), is_perspective=perspective)
+        return SimpleNamespace(
+            region_data=region,
+            scene=bpy.context.scene,
+            evaluated_depsgraph_get=bpy.context.evaluated_depsgraph_get,
+        )
+
+    origin = Vector()
+    bpy.ops.selftalk.add_face()
+    assert bundled_head.hidden_by(seen_from(7.0), origin) is None
+    bpy.ops.object.delete()
+    assert bundled_head.hidden_by(seen_from(7.0), origin) is None
+    bpy.ops.mesh.primitive_cube_add(location=(2.5, 0.0, 0.0))  # in front of it
+    assert bundled_head.hidden_by(seen_from(7.0), origin) is None
+    bpy.ops.mesh.primitive_cube_add(rotation=(0.0, 0.0, 0.1))
+    cube = bpy.context.object
+    assert bundled_head.hidden_by(seen_from(7.0), origin) == cube
+    assert bundled_head.top_of(cube) == 1.0
+    if perspective:
+        assert bundled_head.hidden_by(seen_from(0.8), origin) is None  # as one sees a room
+    cube.hide_set(True)
+    assert bundled_head.hidden_by(seen_from(7.0), origin) is None
+
+
+@pytest.mark.filterwarnings("error")
+def test_paths_may_begin_where_the_blend_is(face, tmp_path) -> None:
+    """Blender 4.5 and later warn of a path whose property does not say so."""
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "talk.blend"))
+    settings = bpy.context.scene.selftalk
+    ramp(tmp_path / "ramp.wav")
+    settings.sound_file = "//ramp.wav"
+    face.selftalk.cache_folder = "//cache"
+    assert bpy.ops.selftalk.animate_from_audio() == {"FINISHED"}
+    assert bpy.ops.selftalk.export(filepath="//talk.csv", with_sound=False) == {"FINISHED"}
+    assert (tmp_path / "talk.csv").is_file()
+    face.selftalk.animator = face.selftalk.template = "//own.safetensors"
+    assert str(tmp_path / "own.safetensors") in operators.animate_problem(bpy.context)
 
 
 def test_a_sound_file_makes_the_face_talk(face, clip) -> None:
@@ -162,6 +224,26 @@ def test_a_script_in_a_window_is_never_told_what_was_true_before(face, clip, mon
     assert operators.export_problem(bpy.context, "json")
     assert bpy.ops.selftalk.animate_from_audio() == {"FINISHED"}
     assert not operators.export_problem(bpy.context, "json")
+    glance.forget()
+
+
+def test_what_a_panel_knew_of_one_file_is_not_told_of_the_next(face, monkeypatch) -> None:
+    """As in a window; the data of the next may lie at the same place in memory."""
+    timers = SimpleNamespace(is_registered=lambda _: True)
+    seen = SimpleNamespace(app=SimpleNamespace(background=False, timers=timers), types=bpy.types)
+
+    def ask() -> Iterator[None]:
+        yield
+        return "edited"
+
+    with monkeypatch.context() as window:
+        window.setattr(glance, "bpy", seen)
+        assert glance.by_and_by("locked", ("place",), ask, "") == "edited"
+    bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+    with monkeypatch.context() as window:
+        window.setattr(glance, "bpy", seen)
+        window.setattr(glance, "SLICE", 0.0)  # too little time to answer
+        assert glance.by_and_by("locked", ("place",), ask, "") == ""
     glance.forget()
 
 

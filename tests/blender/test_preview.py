@@ -80,16 +80,16 @@ def test_the_gap_that_is_shown_is_the_one_that_plays(opening) -> None:
 
 
 def test_a_film_lasts_as_long_as_the_speech_and_has_its_sound(opening, small, tmp_path) -> None:
-    before = all_data()
-    film = preview.film(opening, tmp_path / "a.mp4", 1, 24, bpy.context.scene, SAMPLE)
+    before, path = all_data(), tmp_path / "take #1.mp4"  # which are no frame numbers
+    film = preview.film(opening, path, 1, 24, bpy.context.scene, SAMPLE)
     assert list(film)[-1] == 1.0 and all_data() == before
-    movie = bpy.data.movieclips.load(str(tmp_path / "a.mp4"))
+    movie = bpy.data.movieclips.load(str(path))
     assert tuple(movie.size) == (64, 72)
     assert movie.frame_duration == 12 and movie.fps == pytest.approx(12.0)
     if compat.HAS_SOUND:
         import aud
 
-        assert aud.Sound(str(tmp_path / "a.mp4")).length / 48000 == pytest.approx(1.0, abs=0.1)
+        assert aud.Sound(str(path)).length / 48000 == pytest.approx(1.0, abs=0.1)
 
 
 def test_the_camera_finds_the_face_of_a_large_body() -> None:

@@ -47,9 +47,22 @@ def test_what_stands_in_the_way_is_refused_with_the_way_out(head) -> None:
     refuses("jawOpen.*range to 0..1")
     jaw.slider_max = 1.0
     head.show_only_shape_key = True
-    refuses("Shape Key Lock")
+    refuses("Turn off (Shape Key Lock|Solo Active Shape Key)")
     head.show_only_shape_key = False
     twin = bpy.data.objects.new("Twin", head.data)
     refuses("shared with Twin.*single-user")
     bpy.data.objects.remove(twin)
     shape_keys.check(head, ("jawOpen",))
+
+
+def test_keys_that_are_taken_back_leave_the_active_one_active(head) -> None:
+    head.active_shape_key_index = 3
+    created: list[str] = []
+    offsets = np.zeros((len(head.data.vertices), 3), np.float32)
+    steps = shape_keys.add(head, [(f"New {index}", offsets) for index in range(4)], created)
+    next(steps)
+    next(steps)
+    steps.close()
+    shape_keys.take_back(head, True, created)
+    assert "New 0" not in head.data.shape_keys.key_blocks
+    assert head.active_shape_key_index == 3

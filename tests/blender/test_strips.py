@@ -119,6 +119,14 @@ def test_a_packed_sound_is_written_out_for_the_animator_and_removed(scene, tmp_p
     assert not file.parent.exists()
 
 
+def test_a_folder_that_goes_leaves_that_of_another_job() -> None:
+    with strip_sound.temporary_folder() as folder:
+        with strip_sound.temporary_folder() as other:
+            assert other != folder
+        assert folder.is_dir() and not other.exists()
+    assert not folder.exists()
+
+
 def test_a_relative_sound_is_found_beside_the_blend(scene, tmp_path) -> None:
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
     strip = strips.find_strip(bpy.context.scene, "ramp")

@@ -29,6 +29,13 @@ def test_products_are_numpys_own(no_blas, left: tuple[int, ...], right: tuple[in
         np.testing.assert_allclose(product.product(a, each), a @ b, atol=1e-5)
 
 
+@pytest.mark.parametrize(("told", "threads"), [("", 6), ("2", 2), ("99", 8), ("0", 6), ("4,2", 6)])
+def test_as_many_threads_as_a_bake_leaves_each_job(monkeypatch, told: str, threads: int) -> None:
+    monkeypatch.setattr(product.os, "cpu_count", lambda: 6)
+    monkeypatch.setenv("OMP_NUM_THREADS", told)
+    assert product._threads() == threads
+
+
 @pytest.mark.parametrize("rows", [1, 2, 3, 100])
 def test_parts_come_back_in_order(no_blas, rows: int) -> None:
     first, second = np.arange(rows)[:, None], np.arange(rows * 2).reshape(rows, 2)

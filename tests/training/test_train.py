@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from selftalk_blender.training.config import TrainConfig, load_config
 from selftalk_blender.training.loop import Loop
 from selftalk_blender.training.train import Run, main
 
+ROOT = Path(__file__).parents[2]
 HEAD = bundled_template()
 PHONES = [["SIL", 0, 0.3], ["B", 0.3, 0.4], ["AA", 0.4, 0.8], ["SIL", 0.8, 3.0]]
 
@@ -205,3 +209,18 @@ def test_command_says_where_data_is_missing(tmp_path) -> None:
     path.write_text(f'data = "{tmp_path}/none"\nencoder = "b"\noutput = "c"\n')
     with pytest.raises(SelfTalkError, match="no training data"):
         main([str(path)])
+
+
+def test_a_configuration_is_in_utf_8_whatever_the_system_is_in(tmp_path) -> None:
+    (tmp_path / "c.toml").write_text('data = "声"\nencoder = "b"\noutput = "c"\n', "utf-8")
+    code = (
+        "from selftalk_blender.training.config import load_config; "
+        "print(load_config('c.toml').data.endswith(chr(0x58f0)))"
+    )
+    # As on Windows, whose own encoding is another; here it is ASCII.
+    ascii_alone = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **ascii_alone},
+    )  # fmt: skip
+    assert done.stdout == "True\n", done.stderr

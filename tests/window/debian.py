@@ -2,9 +2,9 @@
 
     python3.11 tests/window/debian.py
 
-Nothing else of the system changes. It needs root, Debian or Ubuntu, 1.6 GB of disk, and a minute or
-two, once; `tools/run.py test tests/window` runs it. Where the system's own Blender is 4.2 or newer,
-and Xvfb, xdotool and imagemagick are there, that one is used.
+Nothing else of the system changes. It needs root, Debian or Ubuntu, 1.5 GB of disk (1.8 meanwhile),
+and a minute or two, once; `tools/run.py test tests/window` runs it. Where the system's own Blender
+is 4.2 or newer, and Xvfb, xdotool and imagemagick are there, that one is used.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ def set_up() -> None:
         raise CannotError("only root can set it up")
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
         raise CannotError("this system allows no mounts")
+    print("Setting up a Blender with a window: once, a minute or two and 1.6 GB.", flush=True)
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     log = ROOT / ".blender-window.log"
 

@@ -3,7 +3,8 @@
     .venv/bin/python tests/window/debian.py
     .venv/bin/python tests/window/photograph.py
 
-Takes panel.png, animate.png, dialogue.png and export.png. Inside Blender this file is what acts.
+Takes panel.png, animate.png, dialogue.png, export.png and adjust-panel.png. Inside Blender
+this file is what acts.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ SESSIONS = {
     "panel": None,
     "dialogue": {"SELFTALK_PT_audio", "SELFTALK_PT_dialogue"},
     "export": {"SELFTALK_PT_export"},
+    "adjust": {"SELFTALK_PT_adjust", "SELFTALK_PT_regions", "SELFTALK_PT_eyes_brows"},
 }
 
 
@@ -126,6 +128,13 @@ def export(scene: bpy.types.Scene, folder: str) -> Iterator[float]:
     bpy.ops.selftalk.animate_from_audio("INVOKE_DEFAULT")
     yield from finished()
     take("export.png", SIDEBAR.format(top=188, height=205))
+
+
+def adjust(scene: bpy.types.Scene, folder: str) -> Iterator[float]:
+    """Where blinks are on."""
+    scene.selftalk.face.selftalk.controls.use_blinks = True
+    yield 1.0
+    take("adjust-panel.png", SIDEBAR.format(top=170, height=488))
 
 
 def dialogue(scene: bpy.types.Scene, folder: str) -> Iterator[float]:

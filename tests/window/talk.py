@@ -19,7 +19,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 import hands
 
 import selftalk_blender
-from selftalk_blender.blender import adjust, compat, interface, jobs
+from selftalk_blender.blender import adjust_panel, compat, glance, interface, jobs, operators
 
 TAB = "SelfTalk"
 REPORT, CLIP, MODE = sys.argv[sys.argv.index("--") + 1 :]
@@ -38,6 +38,8 @@ def steps() -> Iterator[float]:
     if MODE == "drag":
         yield from drag(scene)
         return
+    if MODE == "cancel":
+        yield from ask(scene)
     hands.focus()
     report["operator"] = list(bpy.ops.selftalk.animate_from_audio("INVOKE_DEFAULT"))
     if MODE == "queue":
@@ -65,6 +67,34 @@ def steps() -> Iterator[float]:
         bpy.ops.ed.undo()
         report["actions after undo"] = len(bpy.data.actions)
     yield 1.0
+
+
+def ask(scene: bpy.types.Scene) -> Iterator[float]:
+    """Ask a button whether it can be pressed, while the panel asks the same with every drawing."""
+    button = operators.SELFTALK_OT_animate_from_audio
+    polls: list[bool] = []
+    forgotten: list[bool] = []
+    problem, forget = button.problem, glance.forget
+
+    def counted(context: bpy.types.Context) -> str:
+        polls.append(True)
+        return problem(context)
+
+    def counted_forget() -> None:
+        forgotten.append(True)
+        forget()
+
+    button.problem, glance.forget = staticmethod(counted), counted_forget
+    for _ in range(10):
+        glance.redraw()
+        yield 0.1
+    report["drawn"], report["forgotten by drawing"] = len(polls), len(forgotten)
+    report["answers"] = []
+    face = scene.selftalk.face
+    for chosen in (face, None, face):  # with no event in between, by which Blender could tell us
+        scene.selftalk.face = chosen
+        report["answers"].append(bpy.ops.selftalk.animate_from_audio.poll())
+    button.problem, glance.forget = staticmethod(problem), forget
 
 
 SLIDER = (949, 151)  # where Strength is
@@ -139,6 +169,25 @@ def drag(scene: bpy.types.Scene) -> Iterator[float]:
     hands.xdotool("key", "ctrl+shift+z")
     yield from settle()
     report["redone"] = state()
+    for step in ("Then", "Later"):  # alike: undo may leave in memory what is the same in both
+        bpy.ops.ed.undo_push(message=step)
+    hands.xdotool("mousemove", *SLIDER)
+    yield 0.3
+    hands.xdotool("click", "--repeat", 2, "--delay", 60, 1)
+    yield 0.3
+    hands.xdotool("key", "ctrl+a")
+    hands.xdotool("type", "0.5")
+    hands.xdotool("key", "Return")  # nothing is baked before the slider's own step
+    yield from settle()
+    report["typed"] = state()
+    hands.xdotool("mousemove", 500, 400)
+    yield 0.3
+    hands.xdotool("key", "ctrl+z")
+    yield from settle()
+    report["typed undone"] = state()
+    hands.xdotool("key", "ctrl+shift+z")
+    yield from settle()
+    report["typed redone"] = state()
 
 
 def picture(number: int) -> None:
@@ -155,7 +204,7 @@ def end(fault: str) -> None:
 
 
 if MODE == "drag":  # in a tab by itself, so that its sliders have a known place
-    TAB = adjust.SELFTALK_PT_adjust.bl_category = "Adjust"
+    TAB = adjust_panel.SELFTALK_PT_adjust.bl_category = "Adjust"
 else:
     for cls in interface.CLASSES:
         if issubclass(cls, bpy.types.Panel):  # sub-panels open, so that they are drawn, too

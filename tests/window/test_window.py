@@ -71,10 +71,19 @@ def test_the_button_animates_while_the_window_lives(display: str, tmp_path: Path
     assert seen["actions after undo"] == 0  # one step back is before the button
 
 
-def test_escape_cancels_and_leaves_nothing(display: str, tmp_path: Path) -> None:
-    seen = press(display, tmp_path, "cancel")
-    assert seen["cancelled in"] < 1.0  # half a second where the machine is quiet
-    assert (seen["result"], seen["actions"], seen["strips"]) == ("", 0, 0)
+@pytest.fixture(scope="module")
+def cancelled(display: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return press(display, tmp_path_factory.mktemp("cancelled"), "cancel")
+
+
+def test_a_script_is_answered_anew_and_drawing_by_what_is_known(cancelled: dict[str, Any]) -> None:
+    assert cancelled["answers"] == [True, False, True]
+    assert cancelled["drawn"] >= 5 and cancelled["forgotten by drawing"] == 0
+
+
+def test_escape_cancels_and_leaves_nothing(cancelled: dict[str, Any]) -> None:
+    assert cancelled["cancelled in"] < 1.0  # half a second where the machine is quiet
+    assert (cancelled["result"], cancelled["actions"], cancelled["strips"]) == ("", 0, 0)
 
 
 def test_a_dragged_slider_and_its_keys_are_one_undo_step(display: str, tmp_path: Path) -> None:
@@ -85,6 +94,9 @@ def test_a_dragged_slider_and_its_keys_are_one_undo_step(display: str, tmp_path:
     assert all(after["keys"][name] != value for name, value in before["keys"].items())
     assert seen["undone"] == before
     assert seen["redone"] == after
+    assert seen["typed"]["strength"] == 0.5 and seen["typed"]["keys"] != after["keys"]
+    assert seen["typed undone"] == after
+    assert seen["typed redone"] == seen["typed"]
     assert seen["slices"] > 1
     assert seen["held"] < 0.1  # 0.03 where the machine is quiet
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import site
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,3 +130,18 @@ def test_a_python_without_pip_is_told(tmp_path: Path) -> None:
     """As in Debian, where pip comes apart from Python."""
     with pytest.raises(SelfTalkError, match="has no pip"):
         pytorch.Installation(tmp_path, pytorch.usual_build())
+
+
+def test_an_installation_with_a_fault_of_its_own_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(folder: Path) -> bool:
+        raise zipfile.BadZipFile("File is not a zip file")
+
+    monkeypatch.setattr(pytorch.importlib.util, "find_spec", lambda name: name)  # pip is there
+    monkeypatch.setattr(pytorch, "_unpack_pip", damaged)
+    monkeypatch.setattr(pytorch, "size", lambda build: 0.0)
+    work = pytorch.Installation(tmp_path / "ours", pytorch.usual_build())
+    work.run()
+    assert "a fault of its own (BadZipFile" in str(work.error)
+    assert not (tmp_path / "ours").exists()

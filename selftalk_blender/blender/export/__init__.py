@@ -24,8 +24,8 @@ from ...core.errors import SelfTalkError, operator_reason
 from ...core.files import atomic_path, check_name, check_writable, part_of
 from ...core.livelink import write_livelink
 from ...core.progress import Progress
-from ...core.steps import at_last
-from .. import compat, lines, mesh_cache, strips
+from ...core.steps import at_last, told
+from .. import compat, lines, mesh_cache, shape_keys, strips
 from ..formats import FORMATS, PRESETS, format_of, usd_name
 from . import caches, curves, exporters, package, sound
 from .cast import COLOURS, Cast, cast_of, left_out, over_four, uncoloured
@@ -42,6 +42,8 @@ __all__ = [
     "format_of",
     "motion_range",
 ]
+
+ELSEWHERE = "Free some space or choose another folder."
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def check_faces(context: bpy.types.Context, faces: Sequence[bpy.types.Object], s
         raise SelfTalkError("No face is chosen. Choose the face to export.")
     if context.mode != "OBJECT":
         raise SelfTalkError("Go to Object Mode (Tab) to export.")
+    strips.check_time(context.scene)
     if len(faces) > 1 and not known.several:
         raise SelfTalkError(f"{known.label} holds one face. Export each face to a file of its own.")
     for target in faces:
@@ -93,7 +96,7 @@ def check_faces(context: bpy.types.Context, faces: Sequence[bpy.types.Object], s
         if known.holds == "VERTICES" and alone:
             raise SelfTalkError(
                 f"Only one shape key of {target.name} is shown, and {known.label} holds what is "
-                "seen. Switch off Solo Active Shape Key."
+                f"seen. Turn off {shape_keys.SOLO} (the pin in its Shape Keys panel)."
             )
         if known.holds == "WEIGHTS" and lines.written_frames(target) is not None:
             curves.check(target)
@@ -170,7 +173,7 @@ def _check_free(path: Path, need: float) -> None:
     if free < need * 1.02:
         raise SelfTalkError(
             f"Cannot write {path}: it needs {need / 1e6:.0f} MB and {free / 1e6:.0f} MB are free. "
-            "Free some space or choose another folder."
+            f"{ELSEWHERE}"
         )
 
 
@@ -302,10 +305,10 @@ class _Job:
 
     def weights(self, name: str, notices: list[str]) -> Iterator[Progress]:
         face, scene = self.faces[0], self.context.scene
-        found: list = []
-        for done in curves.weights_of(self.context, face, self.first, self.last, found):
-            yield Progress(0.1 + 0.8 * done, "Reading the motion")
-        weights, head, said = found[0]
+        reading = curves.weights_of(self.context, face, self.first, self.last)
+        weights, head, said = yield from told(
+            reading, lambda done: Progress(0.1 + 0.8 * done, "Reading the motion")
+        )
         notices += said
         if name == "csv":
             write_livelink(self.temporary, weights, head, self.first, strips.frame_rate(scene))
@@ -340,9 +343,10 @@ class _Job:
     def shapes(self, cast: Cast, name: str, preset: str, notices: list[str]) -> Iterator[Progress]:
         """FBX, glTF, or USD with blend shapes: from the stage."""
         notices += left_out(cast) + (over_four(cast) if name == "glb" else [])
-        found: list[Sampled] = []
-        for done in sample(self.context, cast, self.first, self.last, found):
-            yield Progress(0.1 + 0.6 * done, "Reading the motion")
+        found = yield from told(
+            sample(self.context, cast, self.first, self.last),
+            lambda done: Progress(0.1 + 0.6 * done, "Reading the motion"),
+        )
         yield Progress(0.75, f"Writing {self.path.name}")
         metre = self.context.scene.unit_settings.scale_length
         basis: Matrix = Matrix.Scale(metre, 4)
@@ -389,7 +393,12 @@ class _Job:
                 metre,
             )
 
-    def _run(self, write, made: Path | None = None) -> None:  # type: ignore[no-untyped-def]
+    def _run(self, write: Callable[[], set[str]], made: Path | None = None) -> None:
+        """Have an exporter write the temporary file, or another that is `made`.
+
+        Raises:
+            SelfTalkError: it failed, or the file is not whole.
+        """
         try:
             finished = write()
         except RuntimeError as error:
@@ -400,11 +409,9 @@ class _Job:
                 for name in ("last_traceback", "last_value", "last_exc"):
                     if hasattr(sys, name):
                         delattr(sys, name)
-            raise SelfTalkError(f"Cannot write {self.path}: {reason}.") from error
+            raise SelfTalkError(f"Cannot write {self.path}: {reason}. {ELSEWHERE}") from error
         if "FINISHED" not in finished or not _is_whole(made or self.temporary):
-            raise SelfTalkError(
-                f"Cannot write {self.path}. Free some space or choose another folder."
-            )
+            raise SelfTalkError(f"Cannot write {self.path}. {ELSEWHERE}")
 
 
 def _is_whole(path: Path) -> bool:

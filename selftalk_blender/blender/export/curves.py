@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import bpy
 import numpy as np
@@ -11,7 +11,7 @@ from ...core.errors import SelfTalkError
 from ...core.lips import rest_weights
 from ...core.steps import paced
 from ...core.template import bundled_template
-from .. import controls, lines, mesh_cache, targets
+from .. import lines, mesh_cache, targets
 
 
 def check(face: bpy.types.Object) -> None:
@@ -28,9 +28,9 @@ def check(face: bpy.types.Object) -> None:
 
 
 def weights_of(
-    context: bpy.types.Context, face: bpy.types.Object, first: int, last: int, found: list
-) -> Iterator[float]:
-    """ARKit weights of a face in scene frames; appends (weights, head, notices) to `found`.
+    context: bpy.types.Context, face: bpy.types.Object, first: int, last: int
+) -> Generator[float, None, tuple[np.ndarray, np.ndarray, list[str]]]:
+    """ARKit weights of a face in scene frames.
 
     A shape that has a key of its own on the face is read from that, as it is played: edited,
     moved in the NLA, by hand or a driver, or muted. The others come from the lines' takes after
@@ -38,6 +38,10 @@ def weights_of(
 
     Yields:
         How much is done, 0..1.
+
+    Returns:
+        (T, 52) weights in the order of the bundled head's shapes, (T, 3) radians of the head as
+        `rhythm.head_motion` has them, and sentences that the user should read.
 
     Raises:
         SelfTalkError: a take is damaged, or the head cannot be turned.
@@ -47,7 +51,7 @@ def weights_of(
     weights = np.tile(rest, (count, 1))
     head = np.zeros((count, 3), np.float32)
     notices = []
-    turning = controls.head(face)
+    turning = lines.head(face)
     direct = {} if mesh_cache.plays(face) else _own_keys(face)
     for line in face.selftalk.lines:
         take = lines.take_of(face, line.id)
@@ -76,7 +80,7 @@ def weights_of(
                 0.0 if blocks[key].mute else blocks[key].value for key in direct.values()
             ]
             yield 0.1 + 0.9 * (number + 1) / count
-    found.append((weights, head, notices))
+    return weights, head, notices
 
 
 def _add(total: np.ndarray, values: np.ndarray, begin: int) -> None:

@@ -8,7 +8,7 @@ Only the stage is changed for a format: units, axes, names, and the frame at whi
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,16 +49,17 @@ class Sampled:
 
 
 def sample(
-    context: bpy.types.Context, cast: Cast, first: int, last: int, found: list[Sampled]
-) -> Iterator[float]:
-    """Look at each frame of the scene, and add what is seen to `found`.
-
-    The scene's frame is another one afterwards.
+    context: bpy.types.Context, cast: Cast, first: int, last: int
+) -> Generator[float, None, list[Sampled]]:
+    """Look at each frame of the scene; the scene's frame is another one afterwards.
 
     Yields:
         How much is done, 0..1.
+
+    Returns:
+        The armatures, then the meshes.
     """
-    scene, count = context.scene, last - first + 1
+    scene, count, found = context.scene, last - first + 1, []
     for thing in (*cast.rigs, *cast.meshes):
         made = Sampled(thing, cast.rig_of(thing) if thing.type == "MESH" else None)
         if thing.type == "ARMATURE":
@@ -82,6 +83,7 @@ def sample(
             if made.bones is not None:
                 made.bones[number] = [_pose(bone) for bone in seen.pose.bones]
         yield (number + 1) / count
+    return found
 
 
 def _pose(bone: bpy.types.PoseBone) -> list[float]:
@@ -318,9 +320,10 @@ def _key(owner: bpy.types.ID, curves: dict[str, np.ndarray], first: int) -> list
     moving = {path: v for path, v in curves.items() if np.ptp(v, axis=0).max() > STILL}
     if not moving:
         return []
-    action = compat.new_action(owner.name, owner)
-    compat.assign_action(owner, action)
-    into = compat.owner_curves(action, owner)
+    action = bpy.data.actions.new(owner.name)
+    slot = compat.add_slot(action, owner)
+    compat.play_action(owner.animation_data_create(), action, slot)
+    into = compat.slot_curves(action, slot)
     for path, values in moving.items():
         points = np.empty((len(values), 2), np.float32)
         points[:, 0] = first + np.arange(len(points))

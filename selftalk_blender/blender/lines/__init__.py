@@ -22,7 +22,7 @@ action is no channel of a drive in the first place (`targets`).
 """
 
 from ..properties import Line
-from .actions import REST_LINE, curves, places_of, places_of_line, rest_values
+from .actions import REST_LINE, curves, places_of, places_of_line
 from .copies import Copies
 from .entries import (
     Spoken,
@@ -40,7 +40,6 @@ from .playing import TRACK, arrange, check_lines
 from .renewing import (
     EDITED,
     changed_by,
-    is_edited,
     lose,
     moving,
     rebake,
@@ -49,6 +48,8 @@ from .renewing import (
     take_to_move,
     written_frames,
 )
+from .seals import is_edited, is_unplayed, mark_reduced, touched, touched_lines, touching
+from .turning import head, modifier_armature
 from .values import head_angles, speaking
 from .writing import New, check, keep_dense, write, write_cache
 
@@ -69,12 +70,16 @@ __all__ = [
     "find",
     "find_id",
     "has_take",
+    "head",
     "head_angles",
     "is_edited",
     "is_lost",
+    "is_unplayed",
     "keep_dense",
     "line_of",
     "lose",
+    "mark_reduced",
+    "modifier_armature",
     "moving",
     "places_of",
     "places_of_line",
@@ -82,11 +87,13 @@ __all__ = [
     "rebake",
     "rebaking",
     "removing",
-    "rest_values",
     "speaking",
     "spoken",
     "take_of",
     "take_to_move",
+    "touched",
+    "touched_lines",
+    "touching",
     "write",
     "write_cache",
     "written_frames",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +14,12 @@ import numpy as np
 from ...core.drive import Channel
 from ...core.errors import SelfTalkError
 from .. import compat, targets
-from ..fcurves import fill_keys, key_path
+from ..fcurves import key_path
 from ..marks import CURVES, LINE, RELATIVE, REST
 from ..properties import Line
 from .entries import find, twins_of
-from .values import Baked
 
 REST_LINE = "rest"  # in place of an id: the action of the face at rest
-# A channel that is nearer to its rest all along gets no curve (keys: 0.005 mm at most).
-STILL = 1e-4
 Curve = tuple[str, int]  # RNA path on its owner, index in it (0 for a single number)
 
 
@@ -139,6 +136,7 @@ def action_name(face: bpy.types.Object, line: str) -> str:
 
 
 def object_of_owner(owner: bpy.types.ID, face: bpy.types.Object) -> bpy.types.Object | None:
+    """The object whose data an owner is; the face, where other objects share its mesh."""
     if isinstance(owner, bpy.types.Object):
         return owner
     if face.data.shape_keys == owner:
@@ -162,54 +160,13 @@ def curves(
 
 
 def places_of_line(face: bpy.types.Object, line_id: str) -> list[Place]:
+    """Where a line of a face plays: on the face, its parts and its rig."""
     line = find(face, line_id)
     return [p for owner in owners_of(face, line) for p in places_of(owner, line_id)]
 
 
-def columns_of(baked: Baked) -> dict[bpy.types.ID, dict[Curve, int]]:
-    """Owner -> curve -> column of the channels that leave their rest (or are not 0 there)."""
-    away = np.abs(baked.values - baked.rest).max(0, initial=0.0) > STILL
-    found: dict[bpy.types.ID, dict[Curve, int]] = {}
-    for column, channel in enumerate(baked.channels):
-        sealed = channel.kind == "KEY" and abs(baked.rest[column]) > STILL
-        if away[column] or sealed:
-            found.setdefault(owner_of(channel), {})[curve_of(channel)] = column
-    return found
-
-
-def write_curves(
-    action: bpy.types.Action,
-    slot: int,
-    baked: Baked,
-    columns: Mapping[Curve, int],
-    relative: bool,
-) -> Generator[float, None, dict[Curve, float]]:
-    """Fill F-curves, one linear key per frame, and mark them; the artist's keep their channels.
-
-    Yields:
-        How much is done. The curves are looked up anew each time: some may be gone.
-
-    Returns:
-        The curves that are ours now, and the value at rest of each.
-    """
-    ours, curves = marked_curves(action, slot), compat.slot_curves(action, slot)
-    written = {
-        curve: float(baked.rest[column])
-        for curve, column in columns.items()
-        if curve in ours or curves.find(curve[0], index=curve[1]) is None
-    }
-    mark_curves(action, slot, written)
-    points = np.empty((len(baked.values), 2), np.float32)
-    points[:, 0] = baked.first_frame + np.arange(len(points))
-    for number, ((path, index), rest) in enumerate(written.items(), 1):
-        points[:, 1] = baked.values[:, columns[path, index]] - (rest if relative else 0.0)
-        curves = compat.slot_curves(action, slot)
-        fill_keys(curves.find(path, index=index) or curves.new(path, index=index), points)
-        yield number / len(written)
-    return written
-
-
 def remove_curves(curves: Any, which: Iterable[Curve]) -> None:
+    """Remove some F-curves, as far as they are there."""
     for path, index in which:
         curve = curves.find(path, index=index)
         if curve is not None:
@@ -247,6 +204,7 @@ def set_relative(action: bpy.types.Action, relative: bool) -> None:
 
 
 def shift_keys(curve: bpy.types.FCurve, frames: float, value: float) -> None:
+    """Move all keys of a curve with their handles, by frames and in value."""
     keys = curve.keyframe_points
     points = np.empty(len(keys) * 2, np.float32)
     for name in ("co", "handle_left", "handle_right"):

@@ -139,6 +139,11 @@ def _decoded(data: bytes) -> Take:
 
 
 def keep_entry(face: bpy.types.Object, spoken: Spoken, key_range: tuple[int, int]) -> Line:
+    """Note a line in the list of its face, in the place of what it was.
+
+    Args:
+        key_range: first and last scene frame of its keys.
+    """
     line = find(face, spoken.id) or face.selftalk.lines.add()
     for value in fields(Spoken):
         if value.name != "pauses":
@@ -166,6 +171,7 @@ def other_lines(face: bpy.types.Object, but: Collection[str]) -> Iterator[tuple[
 
 
 def store_take(face: bpy.types.Object, line_id: str, take: bytes) -> None:
+    """Keep the take of a line (`Take.to_bytes`) with its face."""
     if TAKES not in face:
         face[TAKES] = {}
     # In the place of other bytes Blender keeps new ones up to their first zero alone.
@@ -200,6 +206,7 @@ def change(line: Line, now: Spoken) -> str:
 
 
 def has_take(face: bpy.types.Object, line_id: str) -> bool:
+    """Whether a line can be made again; the take itself is not looked at."""
     return line_id in face.get(TAKES, {})
 
 

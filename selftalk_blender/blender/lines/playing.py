@@ -45,6 +45,11 @@ def check_lines(face: bpy.types.Object) -> None:
 
 
 def check_owner(target: bpy.types.Object, owner: bpy.types.ID) -> None:
+    """Whether the animation of an owner (an object, or its shape keys) may be changed.
+
+    Raises:
+        SelfTalkError: an NLA strip of it is being tweaked.
+    """
     data = owner.animation_data
     if data is not None and data.use_tweak_mode:
         raise SelfTalkError(

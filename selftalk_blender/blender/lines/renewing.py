@@ -12,16 +12,14 @@ from ...core.drive import Drive
 from ...core.errors import SelfTalkError
 from ...core.steps import paced
 from ...core.take import Take
-from .. import controls, dense, mesh_cache, targets
+from .. import dense, mesh_cache, targets
 from ..fcurves import discard, key_name
 from ..marks import LINE, RELATIVE, WAITING
-from ..properties import Line
 from .actions import (
     REST_LINE,
     Curve,
     Place,
     action_name,
-    columns_of,
     mark_curves,
     marked_curves,
     owners_of,
@@ -30,7 +28,6 @@ from .actions import (
     remove_curves,
     set_value,
     shift_keys,
-    write_curves,
 )
 from .copies import Copies, are_shared
 from .entries import (
@@ -45,8 +42,10 @@ from .entries import (
     twins_of,
 )
 from .playing import add_strip, arrange, check_lines, clear_line, hold_rest, unplug
-from .values import Baked, baking
-from .writing import Made, check, create_keys, write_cache
+from .seals import Sums, break_seal, is_edited, seal, sums_of
+from .turning import modifier_armature
+from .values import Baked, baking, columns_of
+from .writing import Made, check, create_keys, filling, write_cache, write_curves
 
 EDITED = (
     "Its keys were edited or reduced by hand, and that would be lost. Choose the strip and press "
@@ -93,7 +92,7 @@ def rebaking(face: bpy.types.Object, which: Collection[str] | None = None) -> It
 
 
 def _renewing(face: bpy.types.Object, drive: Drive, spoken: Spoken, take: Take) -> Iterator[None]:
-    """Give a line new curves; where it has them already, in place."""
+    """Give a line that stands where it stood new curves; where it has them already, in place."""
     baked = yield from baking(face, drive, spoken, take)
     yield from create_keys(face, [baked], [])
     places = {place.owner: place for place in places_of_line(face, spoken.id)}
@@ -101,26 +100,27 @@ def _renewing(face: bpy.types.Object, drive: Drive, spoken: Spoken, take: Take) 
     line = find(face, spoken.id)
     same = line is not None and tuple(line.key_range) == baked.key_range
     if not same or are_shared(places.values()) or not set(columns) <= set(places):
-        made = Made(spoken, baked)
-        try:
-            for _ in made.fill(face):
-                yield
-        except BaseException:
-            made.discard()
-            raise
-        made.put(face)
+        yield from _replacing(face, spoken, baked)
         return
-    controls.break_seal(face, spoken.id)
-    sums: controls.Sums = {}
+    break_seal(face, spoken.id)
+    sums: Sums = {}
+    rows = sums_of(baked)
     for owner in places:
         ours = columns.get(owner, {})
         for written in (yield from _renewing_curves(face, spoken.id, owner, baked, ours)):
-            sums[owner, written] = baked.sums[ours[written]]
+            sums[owner, written] = rows[ours[written]]
     for place in places_of_line(face, spoken.id):
         # The face may have another name now; a number that Blender put behind it stays.
         if not place.action.name.startswith(action_name(face, spoken.name)):
             place.action.name = action_name(face, spoken.name)
-    controls.seal(face, spoken.id, sums)
+    seal(face, spoken.id, sums)
+
+
+def _replacing(face: bpy.types.Object, spoken: Spoken, baked: Baked) -> Iterator[None]:
+    """Give a line other curves in the place of those that it has; if closed, it keeps these."""
+    made = Made(spoken, baked)
+    yield from paced(filling(face, [made]), None)
+    made.put(face)
 
 
 def _renewing_curves(
@@ -157,7 +157,7 @@ def _renewing_curves(
 def changed_by(face: bpy.types.Object) -> Iterator[bpy.types.ID]:
     """All of this file's data that `rebaking` may change, in any way but by making it."""
     known = face.selftalk.lines
-    found = {face, controls.modifier_armature(face)}
+    found = {face, modifier_armature(face)}
     found |= {part.object for line in known for part in line.parts}
     with contextlib.suppress(SelfTalkError):  # of which `rebaking` will tell
         channels = targets.drive_of(face, measure=False).channels
@@ -184,7 +184,7 @@ def lose(owner: bpy.types.ID, strip: str, line_id: str) -> None:
     for face in bpy.data.objects:
         line = find(face, line_id)
         if line is not None and owner in owners_of(face, line) and face.library is None:
-            controls.break_seal(face, line_id)
+            break_seal(face, line_id)
             face[WAITING] = " ".join({*face.get(WAITING, "").split(), line_id})
 
 
@@ -218,13 +218,8 @@ def moving(face: bpy.types.Object, line_id: str, spoken: Spoken) -> Iterator[flo
             raise SelfTalkError(EDITED)
         drive = targets.drive_of(face)
         check(face, drive)
-        for _ in _renewing(face, drive, spoken, take):
-            yield 0.5
-
-
-def is_edited(face: bpy.types.Object, line: Line) -> bool:
-    """Whether the artist has edited or reduced the keys of a line."""
-    return controls.is_touched(face, line.id)
+        baked = yield from paced(baking(face, drive, spoken, take), 0.5)
+        yield from paced(_replacing(face, spoken, baked), 0.5)
 
 
 def take_to_move(face: bpy.types.Object, line_id: str, spoken: Spoken) -> Take:
@@ -303,12 +298,13 @@ def written_frames(face: bpy.types.Object) -> tuple[int, int] | None:
     """
     if mesh_cache.plays(face):
         return mesh_cache.written_frames(face)
-    ranges = [tuple(line.key_range) for line in face.selftalk.lines]
-    if not ranges:
+    if not len(face.selftalk.lines):
         return dense.written_frames(face)
+    ranges: list[tuple[int, int]] = []
     for line in face.selftalk.lines:
-        for place in places_of_line(face, line.id):
-            if place.strip is not None:  # the artist may have moved it
-                strip = place.strip
-                ranges.append((math.floor(strip.frame_start), math.ceil(strip.frame_end)))
+        strips = [p.strip for p in places_of_line(face, line.id) if p.strip is not None]
+        if strips:  # the artist may have moved or trimmed them
+            ranges += [(math.floor(s.frame_start), math.ceil(s.frame_end)) for s in strips]
+        else:
+            ranges.append(tuple(line.key_range))
     return min(first for first, _ in ranges), max(last for _, last in ranges)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import bpy
 import numpy as np
@@ -18,8 +17,18 @@ from ...core.lips import rest_weights
 from ...core.motion import Motion
 from ...core.take import SILENCE, Take
 from ...core.template import bundled_template
-from .. import controls
+from .actions import Curve, curve_of, owner_of
 from .entries import Spoken
+from .turning import Head, head
+
+# A channel that is nearer to its rest all along gets no curve (keys: 0.005 mm at most).
+STILL = 1e-4
+# Those that a face has under the same name and in the same unit.
+PLAIN = tuple(
+    control.name
+    for control in fields(Controls)
+    if control.name not in ("offset", "blinks", "brow_raises")
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +44,16 @@ class Baked:
     def key_range(self) -> tuple[int, int]:
         return self.first_frame, self.first_frame + len(self.values) - 1
 
-    @functools.cached_property
-    def sums(self) -> np.ndarray:
-        """(C, 3) of the curves' keys, as `controls.sums_of` has them."""
-        return controls.sums_of(np.arange(len(self.values)), self.values - self.rest)
+
+def columns_of(baked: Baked) -> dict[bpy.types.ID, dict[Curve, int]]:
+    """Owner -> curve -> column of the channels that leave their rest (or are not 0 there)."""
+    away = np.abs(baked.values - baked.rest).max(0, initial=0.0) > STILL
+    found: dict[bpy.types.ID, dict[Curve, int]] = {}
+    for column, channel in enumerate(baked.channels):
+        sealed = channel.kind == "KEY" and abs(baked.rest[column]) > STILL
+        if away[column] or sealed:
+            found.setdefault(owner_of(channel), {})[curve_of(channel)] = column
+    return found
 
 
 def motion_of(spoken: Spoken, take: Take) -> tuple[Motion, int]:
@@ -71,8 +86,20 @@ def speaking(
     face: bpy.types.Object, spoken: Spoken, take: Take
 ) -> Generator[None, None, tuple[Motion, int]]:
     """As `motion_of`, as the face's controls want it; yields while it is made."""
-    wanted = controls.of(face, spoken.fps)
+    wanted = _controls(face, spoken.fps)
     return (yield from aside(lambda: motion_of(spoken, _adjusted(wanted, take))))
+
+
+def _controls(face: bpy.types.Object, frame_rate: float) -> Controls:
+    """A face's controls, in a scene of a frame rate: the offset counts its frames."""
+    settings = face.selftalk.controls
+    values = {name: getattr(settings, name) for name in PLAIN}
+    return Controls(
+        **values,
+        offset=settings.offset / frame_rate,
+        blinks=settings.blinks if settings.use_blinks else 0.0,
+        brow_raises=settings.brow_raises if settings.use_brow_raises else 0.0,
+    )
 
 
 def _adjusted(wanted: Controls, take: Take) -> Take:
@@ -88,12 +115,12 @@ def baking(
     Raises:
         SelfTalkError: the head cannot be turned.
     """
-    wanted, turning = controls.of(face, spoken.fps), controls.head(face)
+    wanted, turning = _controls(face, spoken.fps), head(face)
     return (yield from aside(lambda: _bake(wanted, turning, drive, spoken, take)))
 
 
 def _bake(
-    wanted: Controls, turning: controls.Head | None, drive: Drive, spoken: Spoken, take: Take
+    wanted: Controls, turning: Head | None, drive: Drive, spoken: Spoken, take: Take
 ) -> Baked:
     motion, first_frame = motion_of(spoken, _adjusted(wanted, take))
     channels, values, rest = drive.channels, drive(motion.weights), drive.rest
@@ -119,7 +146,7 @@ def _voice(
 
 
 def head_angles(
-    turning: controls.Head, spoken: Spoken, take: Take, first_frame: int, frames: int
+    turning: Head, spoken: Spoken, take: Take, first_frame: int, frames: int
 ) -> np.ndarray:
     """(T, 3) radians by which a line turns the head: pitch, yaw, roll; see `rhythm.head_motion`."""
     return turning.angles(*_voice(spoken, take, first_frame, frames))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,24 +18,25 @@ from ...core.motion import Motion
 from ...core.steps import paced, told
 from ...core.take import Take
 from ...core.template import bundled_template
-from .. import compat, controls, dense, mesh_cache, shape_keys
+from .. import compat, dense, mesh_cache, shape_keys
 from .. import face as faces
+from ..fcurves import fill_keys
 from ..marks import LINE, RELATIVE, TAKES
 from .actions import (
-    STILL,
+    Curve,
     action_name,
-    columns_of,
     mark_curves,
     marked_curves,
     object_of_owner,
     owner_of,
     places_of_line,
     remove_curves,
-    write_curves,
 )
 from .entries import Spoken, find, forget, keep_entry, other_lines, store_take
 from .playing import arrange, attach, check_owner, clear_line, detach, plays_in_nla
-from .values import Baked, baking, compose, speaking
+from .seals import Sums, seal, sums_of
+from .turning import head_channels
+from .values import STILL, Baked, baking, columns_of, compose, speaking
 
 
 def check(face: bpy.types.Object, drive: Drive) -> None:
@@ -46,7 +47,7 @@ def check(face: bpy.types.Object, drive: Drive) -> None:
     """
     faces.usable(face)
     mesh_cache.check_modifiers(face)
-    everything = (*drive.channels, *controls.head_channels(face))
+    everything = (*drive.channels, *head_channels(face))
     for target, channels in _by_object(everything).items():
         names = {channel.path for channel in channels if channel.kind == "KEY"}
         if names:
@@ -98,8 +99,6 @@ def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iter
         SelfTalkError: as `check`; the face was removed meanwhile.
     """
     check(face, drive)
-    had_keys = face.data.shape_keys is not None
-    created: list[str] = []
     made: list[Made] = []
     try:
         data = yield from paced(aside(take.to_bytes), 0.05)
@@ -111,18 +110,9 @@ def write(face: bpy.types.Object, drive: Drive, new: Spoken, take: Take) -> Iter
         for spoken, known in todo:
             baked = yield from paced(baking(face, drive, spoken, known), 0.08)
             made.append(Made(spoken, baked))
-        for _ in create_keys(face, [line.baked for line in made], created):
-            yield 0.1
-        for number, line in enumerate(made):
-            for done in line.fill(face):
-                yield 0.1 + 0.85 * (number + done) / len(made)
-        faces.usable(face)
+        yield from told(filling(face, made), lambda done: 0.1 + 0.85 * done)
     except ReferenceError as error:
-        _undo(face, had_keys, created, made)
         raise SelfTalkError("The face was removed while it was being animated.") from error
-    except BaseException:
-        _undo(face, had_keys, created, made)
-        raise
     # From here on nothing fails: the scene changes at once.
     _forget_dense(face, (new.id,))
     for line in made:
@@ -179,6 +169,38 @@ def _forget_dense(face: bpy.types.Object, new: Collection[str]) -> None:
             forget(face, find(face, other))
 
 
+def write_curves(
+    action: bpy.types.Action,
+    slot: int,
+    baked: Baked,
+    columns: Mapping[Curve, int],
+    relative: bool,
+) -> Generator[float, None, dict[Curve, float]]:
+    """Fill F-curves, one linear key per frame, and mark them; the artist's keep their channels.
+
+    Yields:
+        How much is done. The curves are looked up anew each time: some may be gone.
+
+    Returns:
+        The curves that are ours now, and the value at rest of each.
+    """
+    ours, curves = marked_curves(action, slot), compat.slot_curves(action, slot)
+    written = {
+        curve: float(baked.rest[column])
+        for curve, column in columns.items()
+        if curve in ours or curves.find(curve[0], index=curve[1]) is None
+    }
+    mark_curves(action, slot, written)
+    points = np.empty((len(baked.values), 2), np.float32)
+    points[:, 0] = baked.first_frame + np.arange(len(points))
+    for number, ((path, index), rest) in enumerate(written.items(), 1):
+        points[:, 1] = baked.values[:, columns[path, index]] - (rest if relative else 0.0)
+        curves = compat.slot_curves(action, slot)
+        fill_keys(curves.find(path, index=index) or curves.new(path, index=index), points)
+        yield number / len(written)
+    return written
+
+
 @dataclass(eq=False)
 class Made:
     """A line's new actions, not played by anything yet; `actions` has them by owner, with slots."""
@@ -186,7 +208,7 @@ class Made:
     spoken: Spoken
     baked: Baked
     actions: dict[bpy.types.ID, tuple[bpy.types.Action, int]] = field(default_factory=dict)
-    sums: controls.Sums = field(default_factory=dict)
+    sums: Sums = field(default_factory=dict)
 
     def fill(self, face: bpy.types.Object) -> Iterator[float]:
         """Make the actions: copies of the line's present ones with our curves renewed."""
@@ -200,7 +222,7 @@ class Made:
         for action, slot in self.actions.values():
             remove_curves(compat.slot_curves(action, slot), marked_curves(action, slot))
             mark_curves(action, slot, {})
-        columns = columns_of(self.baked)
+        columns, sums = columns_of(self.baked), sums_of(self.baked)
         for number, (owner, ours) in enumerate(columns.items()):
             if owner not in self.actions:
                 self.actions[owner] = self._new_slot(face, owner)
@@ -210,7 +232,7 @@ class Made:
                 writing, lambda done, begun=number: (begun + done) / len(columns)
             )
             for curve in written:
-                self.sums[owner, curve] = self.baked.sums[ours[curve]]
+                self.sums[owner, curve] = sums[ours[curve]]
         for owner, (action, slot) in list(self.actions.items()):
             if owner not in columns and not len(compat.slot_curves(action, slot)):
                 del self.actions[owner]
@@ -250,12 +272,37 @@ class Made:
             attach(face, owner, action, slot, nla, muted)
         for action in self.unique:
             action.name = action_name(face, self.spoken.name)
-        controls.seal(face, self.spoken.id, self.sums)
+        seal(face, self.spoken.id, self.sums)
 
     def discard(self) -> None:
         """Remove the actions, which nothing plays."""
         for action in self.unique:
             bpy.data.actions.remove(action)
+
+
+def filling(face: bpy.types.Object, made: Sequence[Made]) -> Iterator[float]:
+    """Make the actions of lines and the shape keys that they need, to be `put` afterwards.
+
+    Yields:
+        How much is done, 0..1. If this is closed or fails, nothing is left.
+
+    Raises:
+        SelfTalkError: the face may no longer be written; as `create_keys`.
+    """
+    had_keys = face.data.shape_keys is not None
+    created: list[str] = []
+    try:
+        for _ in create_keys(face, [line.baked for line in made], created):
+            yield 0.0
+        for number, line in enumerate(made):
+            for done in line.fill(face):
+                yield (number + done) / len(made)
+        faces.usable(face)
+    except BaseException:
+        for line in made:
+            line.discard()
+        shape_keys.take_back(face, had_keys, created)
+        raise
 
 
 def create_keys(
@@ -273,12 +320,6 @@ def create_keys(
                 wanted[channel.path] = None
     if wanted:
         yield from shape_keys.add_of_head(face, list(wanted), created)
-
-
-def _undo(face: bpy.types.Object, had_keys: bool, created: list[str], made: Sequence[Made]) -> None:
-    for line in made:
-        line.discard()
-    shape_keys.take_back(face, had_keys, created)
 
 
 def keep_dense(face: bpy.types.Object, spoken: Spoken, key_range: tuple[int, int]) -> None:

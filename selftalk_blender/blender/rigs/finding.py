@@ -12,14 +12,12 @@ from ...core import rigs
 from ...core.axes import Axis
 from ...core.errors import SelfTalkError
 from ...core.target import Analysis
-from .. import compat, face
-from ..marks import LINE, MARK
+from .. import artist, face
 
 UNBOUND = 1e6  # a slider that goes so far has no end
 NO_RIG = "No face rig: {} has no armature with a jaw bone or face sliders."
-LOCKED = "All face controls of {} are locked. Unlock those that shall move (N panel, Item)."
+LOCKED = "All face controls of {} are locked. Unlock the ones that should move (N panel, Item)."
 ROTATION = {"QUATERNION": "rotation_quaternion", "AXIS_ANGLE": ""}
-Animated = dict[tuple[str, int], str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,16 +58,16 @@ def find(target: bpy.types.Object) -> Found:
         raise SelfTalkError(NO_RIG.format(target.name))
     _check(armature)
     rig = rigs.recognise(armature.data.bones.keys())
-    animated = _animated(armature)
+    held = artist.held(armature)
     axes: list[Axis] = []
     left_alone: list[str] = []
     controls = rig.controls if rig is not None else ()
     for control in controls:
-        axes += _bone_axes(armature, rig, control, animated, left_alone)
+        axes += _bone_axes(armature, rig, control, held, left_alone)
     taken = {control.bone for control in controls}
-    axes += _board_axes(armature, taken, animated, left_alone)
-    axes += _slider_axes(armature, animated, left_alone)
-    axes += _slider_axes(target, _animated(target), left_alone)
+    axes += _board_axes(armature, taken, held, left_alone)
+    axes += _slider_axes(armature, held, left_alone)
+    axes += _slider_axes(target, artist.held(target), left_alone)
     reasons = tuple(dict.fromkeys(left_alone))  # a bone says the same for each of its numbers
     if not axes:
         nothing = NO_RIG.format(target.name) if rig is None else LOCKED.format(armature.name)
@@ -130,12 +128,13 @@ def _bone_axes(
     armature: bpy.types.Object,
     rig: rigs.Rig,
     control: rigs.Control,
-    animated: Animated,
+    held: artist.Held,
     left_alone: list[str],
 ) -> Iterator[Axis]:
     bone = armature.pose.bones[control.bone]
-    if not rig.constrained and _held(bone):
-        left_alone.append(f"Bone {bone.name} has the constraint {_held(bone)}: left alone.")
+    constraint = "" if rig.constrained else _constraint(bone)
+    if constraint:
+        left_alone.append(f"Bone {bone.name} has the constraint {constraint}: left alone.")
         return
     base = f"{_path(bone)}."
     turn = ROTATION.get(bone.rotation_mode, "rotation_euler")
@@ -153,7 +152,7 @@ def _bone_axes(
     for path, index, locked, turns in numbers:
         if locked or (path == "location" and bone.bone.use_connect):
             continue
-        reason = animated.get((base + path, index))
+        reason = held.get((base + path, index))
         if reason:
             left_alone.append(f"Bone {bone.name} {reason}: left alone.")
         else:
@@ -165,7 +164,7 @@ def _path(bone: bpy.types.PoseBone) -> str:
     return f'pose.bones["{bpy.utils.escape_identifier(bone.name)}"]'
 
 
-def _held(bone: bpy.types.PoseBone) -> str:
+def _constraint(bone: bpy.types.PoseBone) -> str:
     """A constraint of the artist that decides where a bone is, or ""."""
     return next(
         (
@@ -180,20 +179,21 @@ def _held(bone: bpy.types.PoseBone) -> str:
 
 
 def _board_axes(
-    armature: bpy.types.Object, taken: set[str], animated: Animated, left_alone: list[str]
+    armature: bpy.types.Object, taken: set[str], held: artist.Held, left_alone: list[str]
 ) -> Iterator[Axis]:
     """Bones of a control board: named as a shape is, and pushed along to make it."""
     for bone in armature.pose.bones:
         shapes = rigs.named_shapes(bone.name)
         if not shapes or bone.name in taken:
             continue
-        if _held(bone):
-            left_alone.append(f"Bone {bone.name} has the constraint {_held(bone)}: left alone.")
+        constraint = _constraint(bone)
+        if constraint:
+            left_alone.append(f"Bone {bone.name} has the constraint {constraint}: left alone.")
             continue
         part = rigs.parts_of_shape(shapes[0])
         path = f"{_path(bone)}.location"
         for index in range(3 if part else 0):
-            reason = animated.get((path, index))
+            reason = held.get((path, index))
             if reason:
                 left_alone.append(f"Bone {bone.name} {reason}: left alone.")
             elif not bone.lock_location[index]:
@@ -218,7 +218,7 @@ def _limits(bone: bpy.types.PoseBone, index: int) -> tuple[float, float]:
 
 
 def _slider_axes(
-    owner: bpy.types.Object, animated: Animated, left_alone: list[str]
+    owner: bpy.types.Object, held: artist.Held, left_alone: list[str]
 ) -> Iterator[Axis]:
     """Custom properties of an object and of its bones that are named as shapes are."""
     holders = [(owner, "")]
@@ -231,7 +231,7 @@ def _slider_axes(
             if not part or type(holder[name]) not in (int, float):
                 continue
             path = f'{base}["{bpy.utils.escape_identifier(name)}"]'
-            reason = animated.get((path, 0))
+            reason = held.get((path, 0))
             if reason:
                 left_alone.append(f"Slider {name} of {owner.name} {reason}: left alone.")
                 continue
@@ -248,18 +248,3 @@ def _slider_axes(
                 high=high if high < UNBOUND else np.inf,
                 rest=float(about["default"]),
             )
-
-
-def _animated(owner: bpy.types.Object) -> Animated:
-    """What of the artist's moves the numbers of an object: (path, index) -> end of a sentence."""
-    data = owner.animation_data
-    if data is None:
-        return {}
-    found = {}
-    if data.action is not None and not (MARK in data.action or LINE in data.action):
-        for curve in compat.playing_curves(owner):
-            place = curve.data_path, curve.array_index
-            found[place] = f"is animated by the action {data.action.name}"
-    for curve in data.drivers:
-        found[curve.data_path, curve.array_index] = "has a driver"
-    return found
