@@ -14,7 +14,7 @@ from ..core.errors import SelfTalkError
 from ..core.match import match_template
 from ..core.names import recognise
 from ..core.progress import Progress
-from ..core.retarget import Correspondence, match_by_index
+from ..core.retarget import BODIES, Correspondence, match_by_index
 from ..core.target import Analysis, judge
 from ..core.template import bundled_template
 from .marks import MADE_KEYS
@@ -99,13 +99,15 @@ def key_names(target: bpy.types.Object) -> tuple[str, ...]:
 
 def _match(template: Neutral | None, rest: np.ndarray, edges: np.ndarray) -> Correspondence:
     if template is None:
-        return match_by_index(bundled_template(), rest)
+        return match_by_index(bundled_template(), rest, edges)
     return match_template(template.vertices, template.faces, rest, edges)
 
 
 def _edges(target: bpy.types.Object, template: Neutral | None) -> np.ndarray:
     """(E, 2) int32 of a mesh; none where they do not matter."""
-    if template is None or len(target.data.vertices) != len(template.vertices):
+    own = bundled_template() if template is None else template
+    counts = (len(own.vertices), *(BODIES if template is None else ()))
+    if len(target.data.vertices) not in counts:
         return np.empty((0, 2), np.int32)
     edges = np.empty(len(target.data.edges) * 2, np.int32)
     if len(edges):

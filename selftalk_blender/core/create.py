@@ -17,6 +17,7 @@ from .fit import Fit, fit_known, fit_template
 from .landmarks import suggest_landmarks
 from .retarget import match_by_index
 from .steps import at_last, told
+from .surface import edges_of
 from .template import bundled_template
 from .transfer import lips_are_joined, transfer_shapes
 
@@ -69,7 +70,8 @@ def create_face_shapes(
     head = vertices[:own]
     if landmarks is None:
         try:
-            match = match_by_index(bundled_template(), head)
+            inside = triangles[(triangles < len(head)).all(1)]
+            match = match_by_index(bundled_template(), head, edges_of(inside))
         except SelfTalkError:
             found = yield from _part(suggest_landmarks(vertices, triangles), 0)
             points, notices = found.points, found.notices

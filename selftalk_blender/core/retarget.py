@@ -10,8 +10,12 @@ from .errors import SelfTalkError
 from .template import FaceTemplate
 
 # A person's head differs from the mean head by well under this share of the head's size once
-# position, rotation and scale are taken out (six looks of the MakeHuman pack: at most 0.06).
-LARGEST_MISFIT = 0.15
+# position, rotation and scale are taken out (six looks of the MakeHuman pack: at most 0.06). Where
+# its edges show that the order is right, it may be sculpted or stretched farther.
+LARGEST_MISFIT, LARGEST_BY_EDGES = 0.15, 0.5
+# Share of the mesh's edges that the template has, too, or that cut its polygons; and how many of
+# the template's there must be to tell.
+SAME_EDGES, ENOUGH_EDGES = 0.95, 0.5
 # Vertices of the meshes that the published checkpoints animate.
 PUBLISHED = {
     5023: "FLAME's head, which the published vocaset.pth animates",
@@ -48,14 +52,17 @@ class Correspondence:
         return moved
 
 
-def match_by_index(template: FaceTemplate, vertices: np.ndarray) -> Correspondence:
+def match_by_index(
+    template: FaceTemplate, vertices: np.ndarray, edges: np.ndarray | None = None
+) -> Correspondence:
     """Match a mesh that is the template, or the full base mesh that the template was cut from.
 
-    Position, rotation and scale are free (Umeyama 1991, least squares); then the remaining
-    misfit says whether the vertices are in the order that we know.
+    Position, rotation and scale are free (Umeyama 1991, least squares). The mesh's edges say
+    whether the vertices are in the order that we know; where there are none, the misfit does.
 
     Args:
         vertices: (V', 3) of the target at rest, in its own units and axes.
+        edges: (E, 2) vertices of the target's edges, where they are at hand.
 
     Raises:
         SelfTalkError: the mesh is not one that we know, with its vertex count and ours.
@@ -77,7 +84,8 @@ def match_by_index(template: FaceTemplate, vertices: np.ndarray) -> Corresponden
     source = template.vertices[template_index].astype(np.float64)
     target = np.asarray(vertices, np.float64)[target_index]
     linear, misfit = similarity(source, target)
-    if not misfit < LARGEST_MISFIT:
+    known = _same_order(template, template_index, target_index, count, edges)
+    if known is False or not misfit < (LARGEST_BY_EDGES if known else LARGEST_MISFIT):
         reason = _unknown(template, count)
         if count == own or count in BODIES:
             reason = (
@@ -86,6 +94,40 @@ def match_by_index(template: FaceTemplate, vertices: np.ndarray) -> Corresponden
             )
         raise SelfTalkError(reason)
     return Correspondence(count, template_index, target_index, linear)
+
+
+def _same_order(
+    template: FaceTemplate,
+    template_index: np.ndarray,
+    target_index: np.ndarray,
+    count: int,
+    edges: np.ndarray | None,
+) -> bool | None:
+    """Whether edges (E, 2) of a mesh of `count` vertices join what the template's polygons join;
+    None where there are too few to tell."""
+    if edges is None or not len(edges):
+        return None
+    own = len(template.vertices)
+    # Sides and diagonals, for the mesh may be triangulated.
+    pairs = [
+        np.stack([template.polygons[:, a], template.polygons[:, b]], 1)
+        for a in range(template.polygons.shape[1])
+        for b in range(a)
+    ]
+    joined = np.unique(_numbers(np.concatenate(pairs), own))
+    place = np.full(count, -1, np.int64)
+    place[target_index] = template_index
+    ends = place[edges]
+    ends = ends[(ends >= 0).all(1)]
+    if len(ends) < ENOUGH_EDGES * len(template.polygons):
+        return None
+    return bool(np.isin(_numbers(ends, own), joined).mean() > SAME_EDGES)
+
+
+def _numbers(pairs: np.ndarray, count: int) -> np.ndarray:
+    """(n,) one number for each pair (n, 2) of vertices, whichever comes first."""
+    pairs = pairs.astype(np.int64)
+    return np.asarray(pairs.min(1) * count + pairs.max(1))
 
 
 def similarity(

@@ -38,16 +38,19 @@ class Analysis:
         return self.kind != "UNKNOWN"
 
 
-def analyse(vertices: np.ndarray, shape_names: Iterable[str]) -> Analysis:
+def analyse(
+    vertices: np.ndarray, shape_names: Iterable[str], edges: np.ndarray | None = None
+) -> Analysis:
     """Say what a mesh is.
 
     Args:
         vertices: (V, 3) at rest, in any axes and unit.
         shape_names: of its shape keys, without the Basis.
+        edges: (E, 2) vertices of its polygons' edges, which show the order of the vertices.
     """
     problem = ""
     try:
-        match_by_index(bundled_template(), vertices)
+        match_by_index(bundled_template(), vertices, edges)
     except SelfTalkError as error:
         problem = str(error)
     return judge(len(vertices), tuple(shape_names), problem)

@@ -121,6 +121,13 @@ def test_a_mesh_that_cannot_talk_gets_a_sentence(head) -> None:
     bpy.ops.object.mode_set(mode="OBJECT")
 
 
+def test_a_stretched_head_is_known_by_its_edges(head) -> None:
+    for key in head.data.shape_keys.key_blocks:
+        at = face.key_positions(key) * np.float32([0.8, 1.0, 1.4])
+        face.set_key(key, at)
+    assert face.analyse(head).kind == "TEMPLATE"
+
+
 def test_shuffled_vertices_are_noticed() -> None:
     template = bundled_template()
     order = np.random.default_rng(0).permutation(len(template.vertices))

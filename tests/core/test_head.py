@@ -75,6 +75,27 @@ def test_motion_arrives_turned_and_scaled(count: int) -> None:
     assert np.count_nonzero(np.abs(moved).sum(1)) <= len(match.target_index)
 
 
+def sides(order: np.ndarray) -> np.ndarray:
+    """(E, 2) edges of the head whose vertices were put into an order."""
+    quads = np.argsort(order)[HEAD.polygons]
+    return np.concatenate([quads[:, [k, (k + 1) % 4]] for k in range(4)])
+
+
+def test_the_order_of_vertices_is_told_by_edges() -> None:
+    same = np.arange(len(HEAD.vertices))
+    stretched = HEAD.vertices * np.float32([0.8, 1.0, 1.4])
+    assert match_by_index(HEAD, stretched, sides(same)).target_vertices == len(same)
+    with pytest.raises(SelfTalkError, match="another order"):
+        match_by_index(HEAD, stretched)  # without them it cannot be told
+    # Neighbours changed places: no misfit shows that.
+    mixed = same.copy()
+    for a, b in HEAD.polygons[::6, :2]:
+        mixed[[a, b]] = mixed[[b, a]]
+    match_by_index(HEAD, HEAD.vertices[mixed])
+    with pytest.raises(SelfTalkError, match="another order"):
+        match_by_index(HEAD, HEAD.vertices[mixed], sides(mixed))
+
+
 def test_unknown_meshes_are_refused_with_both_counts() -> None:
     with pytest.raises(SelfTalkError, match=r"8 vertices.*4874"):
         match_by_index(HEAD, np.zeros((8, 3)))
