@@ -84,10 +84,11 @@ def match_by_index(
     source = template.vertices[template_index].astype(np.float64)
     target = np.asarray(vertices, np.float64)[target_index]
     linear, misfit = similarity(source, target)
-    known = _same_order(template, template_index, target_index, count, edges)
+    sure = count in (own, *BODIES)
+    known = _same_order(template, template_index, target_index, count, edges) if sure else None
     if known is False or not misfit < (LARGEST_BY_EDGES if known else LARGEST_MISFIT):
         reason = _unknown(template, count)
-        if count == own or count in BODIES:
+        if sure:
             reason = (
                 f"It has {count} vertices, as SelfTalk's head or a MakeHuman body has, but in "
                 "another order or place; was it exported with reordered vertices?"
