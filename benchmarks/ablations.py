@@ -81,7 +81,7 @@ def main() -> None:
                 results = one(config, seed, judge, path.with_suffix(""))
                 with atomic_path(path) as temporary:
                     temporary.write_text(json.dumps(results, indent=1))
-            found.setdefault(name, []).append(json.loads(path.read_text()))
+            found.setdefault(name, []).append(json.loads(path.read_text("utf-8")))
             print(table(found), flush=True)
 
 

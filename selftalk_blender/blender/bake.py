@@ -96,10 +96,10 @@ def listen(task: Task, tell: Callable[[], None]) -> hearing.Listening | None:
 
 def _ended(outcome: hearing.Listened | Exception) -> hearing.Listening:
     """What has come to its end before anyone asked."""
+    yield from ()
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
-    yield
 
 
 def _chosen(task: Task) -> _Animator | None:

@@ -293,7 +293,9 @@ def create(plan: Plan) -> Generator[Progress, None, str]:
     """
     begun = time.monotonic()
     deltas, _, notices = yield from compute(plan)
+    waiting = time.monotonic()
     yield from face.out_of_edit_mode([piece.uid for piece in plan.pieces], 0.96)
+    begun += time.monotonic() - waiting
     now = Progress(0.96, "Writing")
     objects = []
     for piece in plan.pieces:

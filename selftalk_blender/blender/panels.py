@@ -48,6 +48,8 @@ def face_line(target: bpy.types.Object) -> str:
         face.check(target, neutral)
         return f"{len(neutral.vertices)} vertices, those of {Path(neutral.source[0]).name}"
     analysis = rigs.judge(target)
+    if not analysis.talks and target.selftalk.mapping:
+        return "Another head, moved as its mapping says"
     if not analysis.talks:
         raise SelfTalkError(" ".join((f"{analysis.line}.", *analysis.reasons)))
     return analysis.line

@@ -279,13 +279,13 @@ def _stretch(
     """A similarity made to fit a long or a wide face: linear (3, 3), shift (3,) and misfit.
 
     Along each of the bundled head's axes the mesh gets a scale of its own: else the mouth of a
-    long face would be looked for below its nose.
+    long face would be looked for below its nose. Where that gains little, nothing is stretched.
     """
     front = _front(bundled_template())
     normals = _outward(vertices, triangles)
     random = np.random.default_rng(0)
-    linear = best = scale * turn
-    best_shift = shift
+    linear = scale * turn
+    best, least = (linear, shift, misfit), WORTH * misfit
     for _ in range(STRETCHES):
         back = np.linalg.inv(linear)
         facing = normals @ back
@@ -294,8 +294,8 @@ def _stretch(
         if pairs is None:
             break
         index, kept, apart = pairs
-        if apart < misfit:
-            best, best_shift, misfit = linear, shift, apart
+        if apart < least:
+            best, least = (linear, shift, apart), apart
         source, target = vertices[index] @ linear.T, front[0][kept]
         more, _ = similarity(source, target)
         turned = (source - source.mean(0)) @ more.T
@@ -304,10 +304,11 @@ def _stretch(
             break
         linear = sizes[:, None] * more @ linear
         shift = target.mean(0) - linear @ vertices[index].mean(0)
-    return best, best_shift, misfit
+    return best
 
 
 STRETCHES = 25
+WORTH = 0.9  # of the misfit before: from here on a stretch is one
 
 
 def _outward(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:

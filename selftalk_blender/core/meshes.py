@@ -92,9 +92,9 @@ def read_indices(path: str | os.PathLike[str], name: str = LIPS) -> np.ndarray:
     data: Any
     try:
         if suffix == ".txt":
-            data = [float(word) for word in path.read_text().replace(",", " ").split()]
+            data = [float(word) for word in path.read_text("utf-8").replace(",", " ").split()]
         elif suffix == ".json":
-            data = json.loads(path.read_text())
+            data = json.loads(path.read_text("utf-8"))
         else:
             data = _load(path)
     except (OSError, ValueError) as error:

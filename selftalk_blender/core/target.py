@@ -61,6 +61,11 @@ def judge(count: int, shape_names: tuple[str, ...], problem: str) -> Analysis:
         problem: why its vertices are not the bundled head's; "" where they are.
     """
     names = recognise(shape_names)
+    if problem and shape_names and not (names.arkit or names.visemes):
+        problem += (
+            " None of its shape keys has a name that SelfTalk knows: if they are of the face, say "
+            "under Mapping (+) what moves them."
+        )
     if problem:
         return _by_names(names, problem)
     known = len(names.arkit_shapes | set(bundled_template().shape_names) & set(shape_names))

@@ -498,7 +498,7 @@ def _in_mouth(parts: dict[str, _Part], points: np.ndarray, edges: np.ndarray) ->
     chosen = int(votes[:2].argmax())
     # Teeth stand a few millimetres higher or lower in each head: some of a row is nearer to the
     # other one. Both rows in one piece have about as many votes each.
-    if single or votes[chosen] > ROW * votes[:2].sum() and votes[2] < 1 - ROW:
+    if single or (votes[chosen] > ROW * votes[:2].sum() and votes[2] < 1 - ROW):
         return parts[MOUTH_PARTS[chosen]].field(points)
     tongue = parts["tongue"].moved[:, nearest(points, parts["tongue"].points)]
     if votes[2] > 0.8:

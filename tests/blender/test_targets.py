@@ -167,6 +167,20 @@ def test_lines_are_added_and_removed_and_analyse_begins_again() -> None:
     assert len(target.selftalk.mapping) == 52
 
 
+def test_shapes_in_another_language_are_mapped_by_hand() -> None:
+    face = stranger({"Mund_offen": "jawOpen", "Kuss": "mouthPucker"})
+    with pytest.raises(SelfTalkError, match=r"under Mapping \(\+\)"):
+        panels.face_line(face)
+    for source, key in (("jawOpen", "Mund_offen"), ("mouthPucker", "Kuss")):
+        bpy.ops.selftalk.mapping_add()
+        line = face.selftalk.mapping[-1]
+        line.source, line.path = source, key
+    assert panels.face_line(face) == "Another head, moved as its mapping says"
+    weights = REST[None].copy()
+    weights[0, HEAD.shape_names.index("jawOpen")] = 0.5
+    assert targets.drive_of(face)(weights)[0] == pytest.approx([0.5, 0.0], abs=1e-3)
+
+
 def test_a_line_may_move_another_object_which_may_be_renamed() -> None:
     target = stranger()
     bpy.ops.selftalk.analyse_face()

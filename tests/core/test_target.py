@@ -49,3 +49,11 @@ def test_the_reasons_say_why_it_is_not_more() -> None:
     assert "too few" in analyse(OTHER, ["mouthOpen", "mouthSmile"]).reasons[0]
     jawless = [name for name in HEAD.shape_names if name != "jawOpen"]
     assert "no jawOpen" in analyse(OTHER, jawless).reasons[0]
+
+
+def test_shapes_of_unknown_names_can_be_mapped_by_hand() -> None:
+    vertices = np.zeros((8, 3))
+    (reason,) = analyse(vertices, ["Mund_offen", "Kuss"]).reasons
+    assert "under Mapping" in reason
+    (reason,) = analyse(vertices, []).reasons
+    assert "Mapping" not in reason
