@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import SelfTalkError
+from ..core.words import counted
 
 # What is taken for a clip in a folder; a file named by itself may be called anything.
 SOUND_SUFFIXES = frozenset(
@@ -114,16 +115,21 @@ def check_places(clips: Iterable[Clip]) -> None:
         SelfTalkError: those of two would have one name.
     """
     taken: dict[str, Path] = {}
+    twice: list[tuple[Path, Clip]] = []
     for clip in clips:
         place = clip.place.as_posix()
         # There two names that differ in case alone are one file.
         place = place.casefold() if sys.platform in ("win32", "darwin") else place
         other = taken.setdefault(place, clip.path)
         if other != clip.path:
-            raise SelfTalkError(
-                f"The results of {other} and {clip.path} would have the same name, "
-                f"{clip.place}. Rename one, or give them different output folders."
-            )
+            twice.append((other, clip))
+    if twice:
+        other, clip = twice[0]
+        more = f"; so would those of {counted(len(twice) - 1, 'other clip')}" if twice[1:] else ""
+        raise SelfTalkError(
+            f"The results of {other} and {clip.path} would have the same name, "
+            f"{clip.place}{more}. Rename one, or give them different output folders."
+        )
 
 
 def _real(path: Path) -> Path:

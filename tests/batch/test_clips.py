@@ -110,5 +110,8 @@ def test_refused_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(SelfTalkError, match="no sound file in the folder"):
         places(tmp_path)
     touch(tmp_path, "a.wav", "a.mp3")
-    with pytest.raises(SelfTalkError, match=r"a\.mp3 and .*a\.wav would have the same name"):
+    with pytest.raises(SelfTalkError, match=r"a\.mp3 and .*a\.wav would have the same name, a\. R"):
+        places(tmp_path)
+    touch(tmp_path, "act/b.wav", "act/b.mp4", "act/b.flac")  # a recording and its film
+    with pytest.raises(SelfTalkError, match=r"same name, a; so would those of 2 other clips\. "):
         places(tmp_path)
