@@ -11,7 +11,7 @@ import numpy as np
 from ..core.aside import aside
 from ..core.drive import Channel, Drive, join
 from ..core.errors import SelfTalkError
-from ..core.mapping import Entry, build_drive, entries_by_name, follow, with_still_jaw
+from ..core.mapping import Entry, build_drive, entries_by_name, follow
 from ..core.mouth import find_mouth
 from ..core.names import Names, recognise
 from ..core.steps import at_last, paced
@@ -215,23 +215,17 @@ def drive_of(face: bpy.types.Object | None, measure: bool = True) -> Drive:
     """
     target = faces.usable(face)
     if rigs.deforming_armature(target) is None:
-        return _by_keys_alone(target, measure)
+        return rigs.by_keys(*_drive_of_keys(target, measure))
     if analyse(target).kind == "RIG" and not target.selftalk.mapping:
         return rigs.with_rig(target, None, frozenset(), measure)
-    keyed = frozenset(entry.source for entry in usable_entries(target)[0])
     try:
-        keys = _drive_of_keys(target, measure)
+        keys, keyed = _drive_of_keys(target, measure)
     except SelfTalkError as error:
         try:
             return rigs.with_rig(target, None, frozenset(), measure)
         except SelfTalkError:
             raise error from None
-    try:
-        return rigs.with_rig(target, keys, keyed, measure)
-    except SelfTalkError:
-        if target.selftalk.rig_share == "BONES":
-            raise
-        return _by_keys_alone(target, measure)
+    return rigs.with_rig(target, keys, keyed, measure)
 
 
 def prepare(face: bpy.types.Object) -> Iterator[float]:
@@ -247,14 +241,8 @@ def prepare(face: bpy.types.Object) -> Iterator[float]:
         yield from rigs.calibrate(face)
 
 
-def _by_keys_alone(target: bpy.types.Object, measure: bool) -> Drive:
-    """As `_drive_of_keys`, for a face whose jaw no rig moves."""
-    drive = _drive_of_keys(target, measure)
-    sources = {entry.source for entry in usable_entries(target)[0]}
-    return with_still_jaw(drive) if "mouthClose" in sources and "jawOpen" not in sources else drive
-
-
-def _drive_of_keys(target: bpy.types.Object, measure: bool) -> Drive:
+def _drive_of_keys(target: bpy.types.Object, measure: bool) -> tuple[Drive, frozenset[str]]:
+    """What moves a face but for its rig, and the shapes that it makes."""
     same_head = analyse(target).kind == "TEMPLATE"
     entries, notices = usable_entries(target)
     if not entries:
@@ -274,7 +262,8 @@ def _drive_of_keys(target: bpy.types.Object, measure: bool) -> Drive:
         )
     features = lip_features(target, entries) if measure and not same_head else {}
     drive = build_drive(entries, ranges, features, tuple(notices), same_head)
-    return join([drive, *_followers(target, drive, entries)])
+    sources = frozenset(entry.source for entry in entries)
+    return join([drive, *_followers(target, drive, entries)]), sources
 
 
 def _followers(face: bpy.types.Object, drive: Drive, entries: Sequence[Entry]) -> Iterator[Drive]:

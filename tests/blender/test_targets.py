@@ -225,10 +225,17 @@ def test_a_key_with_a_driver_is_left_alone_and_the_rest_goes_on() -> None:
     assert value(drive, "mouthPucker", said(mouthPucker=0.5)) == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.parametrize("rig", ["none", "of the body", "left out"])
 @pytest.mark.parametrize("jaw", ["driven", "missing"])
-def test_lips_are_not_pulled_through_each_other_where_the_jaw_stays(jaw) -> None:
+def test_lips_are_not_pulled_through_each_other_where_the_jaw_stays(jaw, rig) -> None:
     names = {n: n for n in HEAD.shape_names if jaw == "driven" or n != "jawOpen"}
     face = stranger(names)
+    if rig != "none":
+        armature = bpy.data.objects.new("Rig", bpy.data.armatures.new("Rig"))
+        bpy.context.collection.objects.link(armature)
+        face.modifiers.new("Armature", "ARMATURE").object = armature
+        bpy.context.view_layer.update()
+        face.selftalk.rig_share = "KEYS" if rig == "left out" else "AUTO"
     if jaw == "driven":
         face.data.shape_keys.driver_add('key_blocks["jawOpen"].value')
     spoken = np.tile(REST, (3, 1))

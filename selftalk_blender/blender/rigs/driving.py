@@ -8,6 +8,7 @@ import numpy as np
 from ...core.axes import gap_share, values
 from ...core.drive import Drive, join
 from ...core.errors import SelfTalkError
+from ...core.mapping import with_still_jaw
 from ...core.rigs import keys_alone
 from ...core.template import bundled_template
 from .calibrating import calibrate, stored
@@ -28,14 +29,21 @@ def with_rig(
         SelfTalkError: as `calibrate`; or the rig can make none of the shapes left to it.
     """
     choice = target.selftalk.rig_share
-    if keys is not None and keys_alone(choice, keyed):
-        return keys
-    if keys is not None and choice != "BONES":
-        try:
-            return join([keys, drive(target, keyed, measure)])
-        except SelfTalkError as error:
-            return Drive(keys.channels, keys.solve, (*keys.notices, str(error)))
-    return drive(target, measure=measure)
+    if keys is None or choice == "BONES":
+        return drive(target, measure=measure)
+    if keys_alone(choice, keyed):
+        return by_keys(keys, keyed)
+    try:
+        return join([keys, drive(target, keyed, measure)])
+    except SelfTalkError as error:
+        alone = by_keys(keys, keyed)
+        return Drive(alone.channels, alone.solve, (*alone.notices, str(error)))
+
+
+def by_keys(keys: Drive, keyed: frozenset[str]) -> Drive:
+    """What moves a face whose rig does not: its shape keys, which make these shapes."""
+    still = "mouthClose" in keyed and "jawOpen" not in keyed
+    return with_still_jaw(keys) if still else keys
 
 
 def drive(
