@@ -17,6 +17,7 @@ from ..core.progress import Progress
 from ..core.retarget import BODIES, Correspondence, match_by_index
 from ..core.target import Analysis, judge
 from ..core.template import bundled_template
+from . import jobs
 from .marks import MADE_KEYS
 from .neutral import TEMPLATE_NEEDED, Neutral, check_checkpoint, read_neutral
 
@@ -196,8 +197,11 @@ def again(blocks: Any, uid: int) -> Any:
 
 def out_of_edit_mode(uids: Sequence[int], done: float) -> Iterator[Progress]:
     """Wait while the artist edits one of some objects, or the armature of one: Blender takes no
-    shapes or keys for them then, and what was made for them is not to be lost."""
-    while any(_edited(again(bpy.data.objects, uid)) for uid in uids):
+    shapes or keys for them then, and what was made for them is not to be lost.
+
+    Only behind the window: nobody can leave Edit Mode while a script or a bake waits.
+    """
+    while jobs.running is not None and any(_edited(again(bpy.data.objects, uid)) for uid in uids):
         yield Progress(done, "Leave Edit Mode (Tab)", waiting=True)
 
 

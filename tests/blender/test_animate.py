@@ -11,7 +11,7 @@ import pytest
 import scenes
 from animators import SECONDS, opening, ramp, stand_in
 
-from selftalk_blender.blender import animate, compat, export, hearing, lines, strips
+from selftalk_blender.blender import animate, compat, export, hearing, jobs, lines, strips
 from selftalk_blender.core import Motion, bundled_template
 from selftalk_blender.core.errors import SelfTalkError
 
@@ -226,14 +226,21 @@ def test_a_face_renamed_meanwhile_speaks(head, clip, python) -> None:
     assert [line.scene for line in head.selftalk.lines] == ["Shot 10"]
 
 
+def bind(head: bpy.types.Object) -> bpy.types.Object:
+    """An armature without bones that deforms a head."""
+    rig = bpy.data.objects.new("Rig", bpy.data.armatures.new("Rig"))
+    bpy.context.collection.objects.link(rig)
+    head.modifiers.new("Armature", "ARMATURE").object = rig
+    return rig
+
+
 @pytest.mark.parametrize("edited", ["face", "armature"])
-def test_what_was_heard_waits_until_edit_mode_is_left(head, clip, python, edited) -> None:
-    target = head
-    if edited == "armature":
-        target = bpy.data.objects.new("Rig", bpy.data.armatures.new("Rig"))
-        bpy.context.collection.objects.link(target)
-        head.modifiers.new("Armature", "ARMATURE").object = target
+def test_what_was_heard_waits_until_edit_mode_is_left(
+    head, clip, python, edited, monkeypatch
+) -> None:
+    target = bind(head) if edited == "armature" else head
     steps = animate.run(animate.plan(bpy.context.scene, head, clip=clip, python=python))
+    monkeypatch.setattr(jobs, "running", jobs.Job(steps))
     next(steps)
     bpy.context.view_layer.objects.active = target
     bpy.ops.object.mode_set(mode="EDIT")
@@ -244,6 +251,17 @@ def test_what_was_heard_waits_until_edit_mode_is_left(head, clip, python, edited
     bpy.ops.object.mode_set(mode="OBJECT")
     for _ in patient:
         pass
+    assert len(head.selftalk.lines) == 1
+
+
+def test_a_script_does_not_wait_for_an_edit_mode_that_nobody_leaves(head, clip, python) -> None:
+    """Nor does a bake of a file that was saved in one."""
+    bpy.context.view_layer.objects.active = bind(head)
+    bpy.ops.object.mode_set(mode="EDIT")
+    plan = animate.plan(bpy.context.scene, head, clip=clip, python=python)
+    for step in scenes.patiently(animate.run(plan)):
+        assert "Edit Mode" not in step.text
+    bpy.ops.object.mode_set(mode="OBJECT")
     assert len(head.selftalk.lines) == 1
 
 

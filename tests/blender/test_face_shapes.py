@@ -11,7 +11,14 @@ import pytest
 from scenes import patiently
 
 import selftalk_blender
-from selftalk_blender.blender import compat, face_shapes, face_shapes_panel, landmark_empties, marks
+from selftalk_blender.blender import (
+    compat,
+    face_shapes,
+    face_shapes_panel,
+    jobs,
+    landmark_empties,
+    marks,
+)
 from selftalk_blender.core import bundled_template
 
 TEMPLATE = bundled_template()
@@ -252,8 +259,11 @@ def test_a_face_that_changed_meanwhile_is_not_written(known) -> None:
     assert known.data.shape_keys is None
 
 
-def test_a_face_renamed_and_edited_meanwhile_gets_its_shapes_when_edit_mode_is_left(known) -> None:
+def test_a_face_renamed_and_edited_meanwhile_gets_its_shapes_when_edit_mode_is_left(
+    known, monkeypatch
+) -> None:
     steps = patiently(face_shapes.create(face_shapes.plan(bpy.context, known)))
+    monkeypatch.setattr(jobs, "running", jobs.Job(steps))
     next(steps)
     known.name = "Renamed"
     bpy.context.view_layer.objects.active = known
