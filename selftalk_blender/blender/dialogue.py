@@ -86,7 +86,7 @@ def status(
         return Status(NEW, "Not animated yet")
     now = lines.spoken(line.id, sequencer.name, strip.name, heard, tuple(line.taken))
     change = lines.change(line, now)
-    if not change and lines.is_unplayed(face, line):
+    if lines.is_unplayed(face, line):
         return Status(OLD, "Its keys were taken off the face: press Animate All")
     if not change:
         return Status(CURRENT, "Up to date")

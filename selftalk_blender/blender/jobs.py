@@ -221,7 +221,7 @@ class JobOperator:
         """Say what is left after Esc or an interruption (kind ERROR), and the operator's end."""
         what = "Cancelled" if kind == "INFO" else "Interrupted"
         if self.stays:
-            self.report({"INFO"}, f"{what}; {self.stays}")
+            self.report({kind}, f"{what}; {self.stays}")
             return {"FINISHED"}  # and so one undo step takes it back
         self.report({kind}, f"{what}; nothing was changed")
         return {"CANCELLED"}

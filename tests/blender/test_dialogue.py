@@ -184,7 +184,8 @@ def test_interrupted_the_lines_that_are_done_are_one_undo_step(scene, head, monk
     monkeypatch.setattr(animate, "run", interrupted)
     bpy.context.preferences.edit.use_global_undo = True
     bpy.ops.ed.undo_push(message="before")
-    assert bpy.ops.selftalk.animate_all("EXEC_DEFAULT", True) == {"FINISHED"}
+    with pytest.raises(RuntimeError, match="Interrupted; the lines that were done stay"):
+        bpy.ops.selftalk.animate_all("EXEC_DEFAULT", True)  # a script goes no further
     assert [line.name for line in head.selftalk.lines] == ["ramp"]
     bpy.ops.ed.undo()
     assert not len(bpy.data.objects["SelfTalk Head"].selftalk.lines)
@@ -424,8 +425,9 @@ def test_a_line_that_was_deleted_in_the_nla_comes_back(scene, head) -> None:
     now = dialogue.status(scene, strip("reply"), scene, head)
     assert (now.kind, now.text) == ("OLD", "Its keys were taken off the face: press Animate All")
     assert dialogue.status(scene, strip("ramp"), scene, head).kind == "CURRENT"
+    move("reply", 5)  # there are no keys to be moved
     assert finish(dialogue.animate_all(bpy.context)).animated == ["reply"]
-    assert seen(head, 198) == pytest.approx(2.0, abs=1e-3)
+    assert seen(head, 203) == pytest.approx(2.0, abs=1e-3)
     head.selftalk.output = "MESH_CACHE"
     head.selftalk.cache_folder = bpy.app.tempdir
     bpy.ops.selftalk.animate_all(everything=True)
@@ -580,6 +582,20 @@ def test_a_mesh_cache_is_written_once_for_all_lines(scene, head, tmp_path, monke
     bpy.ops.selftalk.place_lines()
     assert written == [2, 2]
     assert kinds() == {"ramp": "CURRENT", "reply": "CURRENT"}
+
+
+def test_a_script_is_refused_in_edit_mode_where_a_job_behind_the_window_waits(
+    scene, head, tmp_path
+) -> None:
+    head.selftalk.output, head.selftalk.cache_folder = "MESH_CACHE", str(tmp_path / "cache")
+    bpy.ops.selftalk.animate_all()
+    move("reply", 5)
+    bpy.context.view_layer.objects.active = head
+    bpy.ops.object.mode_set(mode="EDIT")
+    for step in dialogue.place_all(bpy.context):
+        assert not step.waiting
+    bpy.ops.object.mode_set(mode="OBJECT")
+    assert kinds() == {"ramp": "CURRENT", "reply": "MOVED"}
 
 
 def test_what_is_removed_while_jobs_wait_is_a_sentence_and_the_rest_goes_on(
