@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 
 import selftalk_blender
-from selftalk_blender.blender import compat, jobs, operators, strips
+from selftalk_blender.blender import compat, jobs, operators, strips, use_next
 from selftalk_blender.core.template import ASSETS
 from selftalk_blender.worker import STARTING, client
 
@@ -60,6 +60,8 @@ def main() -> None:
     options = parser.parse_args()
     bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
     selftalk_blender.register()
+    while use_next():  # as a window does before anyone can click
+        pass
     bpy.ops.selftalk.add_face()
     scene = bpy.context.scene
     settings = scene.selftalk

@@ -20,6 +20,7 @@ from ..batch.task import Done, Task
 from ..core.errors import SelfTalkError, operator_reason
 from ..core.files import atomic_path, check_writable
 from ..core.steps import paced
+from ..worker.process import AnimatorEndedError
 from . import animate, bundled_head, character, export, hearing, interface, preview
 
 FIRST_FRAME = 1  # of the bundled head; a character speaks from its scene's first frame on
@@ -196,7 +197,7 @@ def bake(task: Task, listening: hearing.Listening | None = None) -> Generator[St
             export.check_faces(bpy.context, [talker], f".{suffix}")
         animator = content(who.animator or str(ANIMATOR))
         share = 1.0 - PREVIEW_SHARE if settings.preview else 1.0
-        done = yield from _animate(plan, listening, 0.8 * share)
+        done = yield from _animate(plan, listening, 0.8 * share, warnings)
     warnings += done.notices
     duration = done.seconds
     times["animating"] = round(time.monotonic() - begun, 3)
@@ -257,6 +258,17 @@ def _write(
 
 
 def _animate(
+    plan: animate.Plan, listening: hearing.Listening | None, share: float, warnings: list[str]
+) -> Generator[Step, None, animate.Result]:
+    """An animator that ends over a clip is given it once more; a night has its mishaps."""
+    try:
+        return (yield from _animated(plan, listening, share))
+    except AnimatorEndedError as error:
+        warnings.append(f"It was animated in a second attempt. At the first: {error}")
+    return (yield from _animated(plan, None, share))
+
+
+def _animated(
     plan: animate.Plan, listening: hearing.Listening | None, share: float
 ) -> Generator[Step, None, animate.Result]:
     run = animate.run(plan, listening)

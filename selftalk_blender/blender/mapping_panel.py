@@ -5,6 +5,7 @@ from __future__ import annotations
 import bpy
 
 from ..core.errors import SelfTalkError
+from ..core.names import tells
 from . import face as faces
 from . import glance, jobs, parts, targets
 from .panels import SidebarPanel
@@ -130,10 +131,13 @@ class SELFTALK_UL_mapping(bpy.types.UIList):
     ) -> None:
         row = layout.row(align=True)
         row.prop(item, "enabled", text="")
-        row.label(text=item.source, translate=False)
-        if item.path != item.source:  # a narrow sidebar has no room for the same name twice
-            row.label(text=item.path, icon="FORWARD", translate=False)
-        row.prop(item, "gain", text="", emboss=False)
+        split = row.split(factor=0.67)
+        names = split.row(align=True)
+        said = tells(item.path, item.source)  # a narrow sidebar has no room to say it twice
+        if not said:
+            names.label(text=item.source, translate=False)
+        names.label(text=item.path, icon="NONE" if said else "FORWARD", translate=False)
+        split.prop(item, "gain", text="", emboss=False)
 
 
 class SELFTALK_PT_shapes(SidebarPanel, bpy.types.Panel):

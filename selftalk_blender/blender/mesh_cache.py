@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core.aside import aside
 from ..core.errors import SelfTalkError
-from ..core.files import atomic_path, check_name, check_writable
+from ..core.files import atomic_path, check_name, check_writable, freed_aside
 from ..core.mdd import write_mdd
 from ..core.motion import Motion
 from ..core.steps import paced
@@ -113,7 +113,7 @@ def write(
     chunks = (rest + fit.offsets(chunk) for chunk in motion.chunks(max(1, CHUNK // len(rest))))
     new_folders = [parent for parent in path.parents if not parent.exists()]
     try:
-        with atomic_path(path) as temporary:
+        with freed_aside(path), atomic_path(path) as temporary:
             with open(temporary, "wb") as file:
                 for written in write_mdd(file, len(motion), len(rest), motion.fps, chunks):
                     yield 0.95 * written / len(motion)

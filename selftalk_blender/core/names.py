@@ -179,6 +179,13 @@ def arkit_keys(names: Iterable[str]) -> dict[str, Parts]:
     }
 
 
+@functools.lru_cache(4096)
+def tells(name: str, shape: str) -> bool:
+    """Whether a shape key is called after a face shape: `Mouth_Smile_L` after mouthSmileLeft."""
+    found = _match(name)
+    return found is not None and any(part == shape for part, _ in found[2])
+
+
 def _is_sided(spelling: str, parts: Parts) -> bool:
     """Whether a spelling is of one piece of a shape, and so no rival of the shape's own name."""
     return len(parts) == 1 and spelling not in ("mouthopen", "openmouth")

@@ -251,7 +251,8 @@ class Worker:
                     return
                 if not self._heard:
                     raise _DiedIdleError
-                raise self._failure(self._last_words(code, starting))
+                kind = SelfTalkError if starting else AnimatorEndedError
+                raise self._failure(self._last_words(code, starting), kind)
             if message is not None:
                 yield message
                 before = time.monotonic()
@@ -340,8 +341,8 @@ class Worker:
             f"version than the add-on's {VERSION}. Restart Blender."
         )
 
-    def _failure(self, words: str) -> SelfTalkError:
-        return SelfTalkError(f"{words} The log is {log_file()}.")
+    def _failure(self, words: str, kind: type[SelfTalkError] = SelfTalkError) -> SelfTalkError:
+        return kind(f"{words} The log is {log_file()}.")
 
     def _last_words(self, code: int, starting: bool) -> str:
         """What to say of a process that ended without a word, or before its first."""
@@ -363,6 +364,10 @@ class Worker:
         if starting:
             words += f" Check that {self._python.program} is a Python that runs, or choose another."
         return words
+
+
+class AnimatorEndedError(SelfTalkError):
+    """The process ended by itself, or was ended, in the middle of a job that another may finish."""
 
 
 class _DiedIdleError(Exception):

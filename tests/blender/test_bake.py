@@ -26,6 +26,7 @@ from selftalk_blender.blender import (
 from selftalk_blender.core.controls import LONGEST_SMOOTHING
 from selftalk_blender.core.errors import SelfTalkError
 from selftalk_blender.core.template import ASSETS
+from selftalk_blender.worker.process import AnimatorEndedError
 
 
 class Talks:
@@ -217,6 +218,25 @@ def test_the_next_clip_is_listened_to_ahead(one, monkeypatch) -> None:
     listening = bake.listen(one, no_news)
     with pytest.raises(OSError, match="full"):
         run(one, listening)
+
+
+def test_a_clip_over_which_the_animator_ends_has_a_second_try(one, monkeypatch) -> None:
+    """Also where it was listened to ahead; a third it has not."""
+    ends = [AnimatorEndedError("Ended.")]
+
+    def result(self):
+        if ends:
+            raise ends.pop()
+        return talking(25, 50.0)
+
+    monkeypatch.setattr(Talks, "result", result)
+    only = with_settings(one, formats=("csv",))
+    done = run(only, bake.listen(only, no_news))
+    assert Talks.started == ["one.wav"] * 2
+    assert "It was animated in a second attempt. At the first: Ended." in done.warnings
+    ends += [AnimatorEndedError("Ended again."), AnimatorEndedError("Ended.")]
+    with pytest.raises(SelfTalkError, match="Ended again"):
+        run(only)
 
 
 @pytest.mark.skipif(not compat.READS_SOUND, reason="this Blender decodes no sound")

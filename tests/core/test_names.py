@@ -5,7 +5,7 @@ import re
 import pytest
 
 from selftalk_blender.core import bundled_template
-from selftalk_blender.core.names import recognise
+from selftalk_blender.core.names import recognise, tells
 
 ARKIT = bundled_template().shape_names
 
@@ -223,3 +223,10 @@ def test_both_sides_in_one_shape_and_one_shape_in_two_sides() -> None:
 def test_a_mouth_that_only_opens_talks_all_the_same() -> None:
     """ReadyPlayerMe's smallest export."""
     assert recognise(["mouthOpen", "mouthSmile"]).arkit["mouthOpen"] == (("jawOpen", 1.0),)
+
+
+def test_what_a_key_is_called_after() -> None:
+    assert tells("Ann_Mouth_Smile_L", "mouthSmileLeft")
+    assert not tells("Ann_Mouth_Smile_L", "mouthSmileRight")
+    assert tells("mouthSmile", "mouthSmileRight")  # of both sides
+    assert not tells("Grin", "mouthSmileLeft")

@@ -3,8 +3,8 @@
     .venv/bin/python tests/window/debian.py
     .venv/bin/python tests/window/photograph.py
 
-Takes panel.png, animate.png, dialogue.png, export.png and adjust-panel.png. Inside Blender
-this file is what acts.
+Takes panel.png, animate.png, dialogue.png, export.png, adjust-panel.png and mapping.png. Inside
+Blender this file is what acts.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ SESSIONS = {
     "panel": None,
     "dialogue": {"SELFTALK_PT_audio", "SELFTALK_PT_dialogue"},
     "export": {"SELFTALK_PT_export"},
+    "mapping": {"SELFTALK_PT_face", "SELFTALK_PT_shapes"},
     "adjust": {"SELFTALK_PT_adjust", "SELFTALK_PT_regions", "SELFTALK_PT_eyes_brows"},
 }
 
@@ -135,6 +136,24 @@ def adjust(scene: bpy.types.Scene, folder: str) -> Iterator[float]:
     scene.selftalk.face.selftalk.controls.use_blinks = True
     yield 1.0
     take("adjust-panel.png", SIDEBAR.format(top=170, height=488))
+
+
+def mapping(scene: bpy.types.Scene, folder: str) -> Iterator[float]:
+    """Of a face that is not the bundled one any more, by its vertices and its shapes' names."""
+    import bmesh
+    import bpy
+
+    face = scene.selftalk.face
+    bpy.ops.object.mode_set(mode="EDIT")
+    mesh = bmesh.from_edit_mesh(face.data)
+    mesh.verts.remove(max(mesh.verts, key=lambda vertex: vertex.co.z))
+    bmesh.update_edit_mesh(face.data)
+    bpy.ops.object.mode_set(mode="OBJECT")
+    for key in face.data.shape_keys.key_blocks[1:]:
+        key.name = f"Ann_{key.name}"
+    bpy.ops.selftalk.analyse_face()
+    yield 1.0
+    take("mapping.png", SIDEBAR.format(top=80, height=420))
 
 
 def dialogue(scene: bpy.types.Scene, folder: str) -> Iterator[float]:

@@ -23,7 +23,7 @@ from selftalk_blender.core.progress import Progress
 from selftalk_blender.worker import client
 from selftalk_blender.worker.client import AnimateJob
 from selftalk_blender.worker.log import LARGEST_LOG, _user, keep_log_in, log_file
-from selftalk_blender.worker.process import Task, Worker
+from selftalk_blender.worker.process import AnimatorEndedError, Task, Worker
 from selftalk_blender.worker.python import Python
 
 ROOT = Path(__file__).parents[2]
@@ -380,7 +380,7 @@ def test_killed_in_the_middle_the_next_job_starts_anew(quick: str) -> None:
     wait_for(lambda: any(step.text == "Animating" for step in jobs[0].poll()))
     os.kill(first, signal.SIGKILL)
     finish(jobs[0])
-    with pytest.raises(SelfTalkError, match=r"SIGKILL.*memory.*The log is .*animator\.log"):
+    with pytest.raises(AnimatorEndedError, match=r"SIGKILL.*memory.*The log is .*animator\.log"):
         jobs[0].result()
     finish(jobs[1])
     assert len(jobs[1].result()) == 50 and process() != first
