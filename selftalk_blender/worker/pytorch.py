@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -160,7 +161,7 @@ class Installation(Work):
                 f"{index} is neither an address nor a folder that is there. Enter the address of "
                 "a package index, which begins with https://, or a folder of wheels."
             )
-        if not any(map(importlib.util.find_spec, ("ensurepip", "pip"))):
+        if importlib.util.find_spec("pip") is None and _pip_wheel() is None:
             raise SelfTalkError(
                 "Blender's Python has no pip, which installs PyTorch. Have the system install it "
                 "(Debian: python3-pip), or choose an existing Python that has PyTorch."
@@ -188,7 +189,9 @@ class Installation(Work):
             # No hash tells where it came from: what else pip was told to look through is left out.
             extra = ["--isolated", *extra, self._index]
         environment = {"TMPDIR": str(work), "TEMP": str(work), "TMP": str(work)}
-        if _unpack_pip(pip):
+        wheel = _pip_wheel()
+        if wheel is not None:
+            zipfile.ZipFile(wheel).extractall(pip)
             environment["PYTHONPATH"] = str(pip)
         for name, lines, options in (
             ("PyTorch", torch, extra),
@@ -278,18 +281,17 @@ def _requirements(build: str, other_index: bool) -> tuple[str, str]:
     return torch, rest
 
 
-def _unpack_pip(folder: Path) -> bool:
+def _pip_wheel() -> Path | None:
     """The pip that comes with Python: Blender's own may have none, and is not ours to change."""
     try:
         import ensurepip
     except ImportError:
-        return False
-    bundled = Path(ensurepip.__file__).with_name("_bundled").glob("pip-*.whl")
-    wheel = next(bundled, None)
-    if wheel is None:
-        return False
-    zipfile.ZipFile(wheel).extractall(folder)
-    return True
+        return None
+    folders = [Path(ensurepip.__file__).with_name("_bundled")]
+    of_system = sysconfig.get_config_var("WHEEL_PKG_DIR")  # Debian and Fedora keep it there
+    if of_system:
+        folders.append(Path(of_system))
+    return next((wheel for folder in folders for wheel in folder.glob("pip-*.whl")), None)
 
 
 def _bytes(folder: Path) -> int:

@@ -132,7 +132,7 @@ def test_a_node_that_is_lost_midway(nodes: Any, tmp_path: Path) -> None:
     # Weights are loaded once per node, and nobody stays.
     assert {name: len(there) for name, there in told.workers.items()} == {"left": 1, "right": 1}
     time.sleep(1.0)
-    assert not [c for c in processes_of(nodes.named["left"]).values() if "selftalk" in c]
+    assert not [c for c in processes_of(nodes.named["left"]).values() if "selftalk_blender." in c]
     whole = {task.path("blend").name for task in todo}
     assert {path.name for path in (tmp_path / "out" / "act").iterdir()} == whole
 

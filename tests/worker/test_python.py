@@ -5,7 +5,6 @@ from __future__ import annotations
 import site
 import sys
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,11 +134,9 @@ def test_a_python_without_pip_is_told(tmp_path: Path) -> None:
 def test_an_installation_with_a_fault_of_its_own_has_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def damaged(folder: Path) -> bool:
-        raise zipfile.BadZipFile("File is not a zip file")
-
-    monkeypatch.setattr(pytorch.importlib.util, "find_spec", lambda name: name)  # pip is there
-    monkeypatch.setattr(pytorch, "_unpack_pip", damaged)
+    wheel = tmp_path / "pip-1.0-py3-none-any.whl"
+    wheel.write_text("damaged")
+    monkeypatch.setattr(pytorch, "_pip_wheel", lambda: wheel)
     monkeypatch.setattr(pytorch, "size", lambda build: 0.0)
     work = pytorch.Installation(tmp_path / "ours", pytorch.usual_build())
     work.run()
