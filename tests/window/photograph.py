@@ -3,8 +3,8 @@
     .venv/bin/python tests/window/debian.py
     .venv/bin/python tests/window/photograph.py
 
-Takes panel.png, animate.png, dialogue.png, export.png, adjust-panel.png and mapping.png. Inside
-Blender this file is what acts.
+Takes panel.png, animate.png, dialogue.png, export.png, adjust-panel.png, mapping.png and
+preferences.png. Inside Blender this file is what acts.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import bpy
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -31,7 +35,9 @@ SESSIONS = {
     "export": {"SELFTALK_PT_export"},
     "mapping": {"SELFTALK_PT_face", "SELFTALK_PT_shapes"},
     "adjust": {"SELFTALK_PT_adjust", "SELFTALK_PT_regions", "SELFTALK_PT_eyes_brows"},
+    "preferences": None,
 }
+INSTALLED = "preferences"  # the session of the extension as users have it
 
 
 def main() -> None:
@@ -57,14 +63,32 @@ def main() -> None:
             "DISPLAY": display,
             "LIBGL_ALWAYS_SOFTWARE": "1",
             "HOME": folder,
+            "BLENDER_USER_RESOURCES": f"{folder}/resources",
         }
+        for name in ("PYTHONPATH", "SELFTALK_PYTHON"):
+            environment.pop(name, None)
         for session in sys.argv[1:] or SESSIONS:
+            blender = ["blender", "--factory-startup"]
+            if session == INSTALLED:
+                install(folder, environment)
+                blender = ["blender"]
             command = debian.inside(
-                *("blender", "--factory-startup", "-p", "0", "0", "1280", "800"),
+                *(*blender, "-p", "0", "0", "1280", "800"),
                 *("-P", Path(__file__).resolve(), "--", session, folder),
             )
             subprocess.run(command, env=environment, check=True)
         server.terminate()
+
+
+def install(folder: str, environment: dict[str, str]) -> None:
+    """Install the extension, built anew."""
+    from tests.window import debian
+
+    build = [sys.executable, str(ROOT / "tools" / "build_extension.py"), f"{folder}/dist"]
+    subprocess.run(build, check=True, capture_output=True)
+    (package,) = Path(folder, "dist").glob("*.zip")
+    options = ("--command", "extension", "install-file", "-r", "user_default", "--enable")
+    subprocess.run(debian.inside("blender", *options, package), env=environment, check=True)
 
 
 def take(name: str, region: str) -> None:
@@ -156,6 +180,17 @@ def mapping(scene: bpy.types.Scene, folder: str) -> Iterator[float]:
     take("mapping.png", SIDEBAR.format(top=80, height=420))
 
 
+def preferences() -> Iterator[float]:
+    """The extension's own, in the window that they open."""
+    import bpy
+
+    yield 2.0
+    with bpy.context.temp_override(window=bpy.context.window_manager.windows[0]):
+        bpy.ops.preferences.addon_show(module="bl_ext.user_default.selftalk_blender")
+    yield 5.0
+    take("preferences.png", "506x272+472+386")
+
+
 def dialogue(scene: bpy.types.Scene, folder: str) -> Iterator[float]:
     """Two speakers; one of their strips is moved, one is muted."""
     import bpy
@@ -191,22 +226,29 @@ def end(fault: str) -> None:
     os._exit(bool(fault))
 
 
+def register(opened: set[str] | None) -> None:
+    """Have the panels of this repository, of which some are open."""
+    import bpy
+
+    import selftalk_blender
+    from selftalk_blender.blender import interface
+
+    for cls in interface.CLASSES:
+        if opened is not None and issubclass(cls, bpy.types.Panel):
+            others = getattr(cls, "bl_options", set()) - {"DEFAULT_CLOSED"}
+            cls.bl_options = others if cls.__name__ in opened else others | {"DEFAULT_CLOSED"}
+    selftalk_blender.register()
+
+
 if __name__ == "__main__":
     if "bpy" in sys.modules:
-        import bpy
-
         sys.path.insert(0, str(HERE))
         import hands
 
-        import selftalk_blender
-        from selftalk_blender.blender import interface
-
-        opened = SESSIONS[sys.argv[-2]]
-        for cls in interface.CLASSES:
-            if opened is not None and issubclass(cls, bpy.types.Panel):
-                others = getattr(cls, "bl_options", set()) - {"DEFAULT_CLOSED"}
-                cls.bl_options = others if cls.__name__ in opened else others | {"DEFAULT_CLOSED"}
-        selftalk_blender.register()
-        hands.run(steps, end)
+        if sys.argv[-2] == INSTALLED:
+            hands.run(preferences, end)
+        else:
+            register(SESSIONS[sys.argv[-2]])
+            hands.run(steps, end)
     else:
         main()
