@@ -37,20 +37,24 @@ def main() -> None:
 
     code = 1
     try:
-        code = _work(say, tasks, ended)
-    except Exception:
-        traceback.print_exc()
-    client.stop_workers()
-    _leave(code)
+        try:
+            code = _work(say, tasks, ended)
+        except Exception:
+            traceback.print_exc()
+        client.stop_workers()
+    finally:  # also where nobody is left who could be told
+        _leave(code)
 
 
 def _leave(code: int) -> None:
     """End the process now: Blender 4.5 as a module may hang at its own end."""
     import bpy
 
-    shutil.rmtree(bpy.app.tempdir, ignore_errors=True)
-    sys.stderr.flush()
-    os._exit(code)
+    try:
+        shutil.rmtree(bpy.app.tempdir, ignore_errors=True)
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
 
 
 class Voice:

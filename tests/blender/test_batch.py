@@ -64,3 +64,23 @@ def test_killed_and_gone_on_with(tmp_path: Path, numpy_alone: Path) -> None:
     for suffix in SAME:
         first, last = ((out / place / f"Zeile ü.{suffix}").read_bytes() for place in "ab")
         assert first == last, suffix
+
+
+def test_a_child_whose_owner_is_gone_ends(tmp_path: Path) -> None:
+    """Also where it cannot say what went wrong: Blender 4.5 as a module hangs at its own end."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "selftalk_blender.batch.child"],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert child.stdin is not None and child.stdout is not None and child.stderr is not None
+    assert b"ready" in child.stdout.readline()
+    child.stdout.close()
+    child.stderr.close()
+    todo = task.Task(str(tmp_path / "none.wav"), str(tmp_path), "none", task.Settings(("csv",)))
+    child.stdin.write(json.dumps(todo.to_json()).encode() + b"\n")
+    child.stdin.flush()
+    try:
+        assert child.wait(20) == 1
+    finally:
+        child.kill()
+        child.stdin.close()
