@@ -9,6 +9,7 @@ import numpy as np
 
 from .errors import SelfTalkError
 from .retarget import LARGEST_MISFIT, Correspondence, similarity
+from .surface import edge_numbers
 
 # All as shares of a face's size, the root mean square distance of its vertices from their middle.
 # Files of six decimals round by less than SAME (0.01 mm on a head), and fewer vertices of a face
@@ -179,8 +180,8 @@ def _strangers(
     ends = np.cumsum(sizes)
     following = np.roll(corners, -1)
     following[ends - 1] = corners[ends - sizes]
-    theirs = _keys(count, np.stack([corners, following], 1))
-    ours = _keys(count, np.asarray(edges, np.int64))
+    theirs = np.unique(edge_numbers(np.stack([corners, following], 1), count))
+    ours = np.unique(edge_numbers(edges, count))
     in_template, in_mesh, in_both = (
         np.bincount(np.concatenate([keys // count, keys % count]), minlength=count)
         for keys in (theirs, ours, np.intersect1d(theirs, ours, assume_unique=True))
@@ -189,8 +190,3 @@ def _strangers(
     if np.count_nonzero(fewer) * 2 < count:
         return None
     return int(np.count_nonzero(in_both < SHARED_EDGES * fewer))
-
-
-def _keys(count: int, edges: np.ndarray) -> np.ndarray:
-    """One number for each different edge (E, 2) of a mesh of `count` vertices."""
-    return np.unique(edges.min(1) * count + edges.max(1))

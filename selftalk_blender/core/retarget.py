@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import SelfTalkError
+from .surface import edge_numbers
 from .template import FaceTemplate
 
 # A person's head differs from the mean head by well under this share of the head's size once
@@ -115,20 +116,14 @@ def _same_order(
         for a in range(template.polygons.shape[1])
         for b in range(a)
     ]
-    joined = np.unique(_numbers(np.concatenate(pairs), own))
+    joined = np.unique(edge_numbers(np.concatenate(pairs), own))
     place = np.full(count, -1, np.int64)
     place[target_index] = template_index
     ends = place[edges]
     ends = ends[(ends >= 0).all(1)]
     if len(ends) < ENOUGH_EDGES * len(template.polygons):
         return None
-    return bool(np.isin(_numbers(ends, own), joined).mean() > SAME_EDGES)
-
-
-def _numbers(pairs: np.ndarray, count: int) -> np.ndarray:
-    """(n,) one number for each pair (n, 2) of vertices, whichever comes first."""
-    pairs = pairs.astype(np.int64)
-    return np.asarray(pairs.min(1) * count + pairs.max(1))
+    return bool(np.isin(edge_numbers(ends, own), joined).mean() > SAME_EDGES)
 
 
 def similarity(

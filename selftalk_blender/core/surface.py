@@ -24,19 +24,26 @@ def triangulate(corners: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     ).astype(np.int64)
 
 
+def edge_numbers(edges: np.ndarray, count: int) -> np.ndarray:
+    """(E,) int64, a number for each edge (E, 2) of a mesh of `count` vertices, the same from either
+    end: n * count + m of its vertices n <= m."""
+    ends = np.asarray(edges, np.int64)
+    return np.asarray(ends.min(1) * count + ends.max(1))
+
+
 def edges_of(triangles: np.ndarray) -> np.ndarray:
     """(E, 2) edges of triangles (T, 3), each once, smaller index first."""
-    pairs = np.sort(triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), 1)
+    pairs = triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
     size = int(triangles.max(initial=0)) + 1
-    keys = np.unique(pairs[:, 0] * size + pairs[:, 1])
+    keys = np.unique(edge_numbers(pairs, size))
     return np.stack([keys // size, keys % size], 1)
 
 
 def border_of(triangles: np.ndarray) -> np.ndarray:
     """Indices of the vertices on open edges of triangles (T, 3)."""
-    pairs = np.sort(triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), 1)
+    pairs = triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
     size = int(triangles.max(initial=0)) + 1
-    keys, count = np.unique(pairs[:, 0] * size + pairs[:, 1], return_counts=True)
+    keys, count = np.unique(edge_numbers(pairs, size), return_counts=True)
     once = keys[count == 1]
     return np.unique(np.concatenate([once // size, once % size]))
 

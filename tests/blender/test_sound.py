@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -213,15 +214,17 @@ def test_wav_files_are_left_to_the_animator(tmp_path: Path) -> None:
     assert len(written(tmp_path / "phone.wav")) == 32000
 
 
-def test_nothing_is_left_behind(
-    tmp_path: Path, speech: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither by a job that is done nor by one that is cancelled while it reads."""
-    import tempfile
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files go."""
+    made = tmp_path / "temporary"
+    made.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(made))
+    return made
 
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+
+def test_nothing_is_left_behind(tmp_path: Path, speech: np.ndarray, folder: Path) -> None:
+    """Neither by a job that is done nor by one that is cancelled while it reads."""
     clip = encoded(tmp_path / "a.flac", speech)
     listening = hearing.listen(clip, python=stand_in(tmp_path))
     assert next(listening).text.startswith("Reading the sound")
@@ -234,13 +237,8 @@ def test_nothing_is_left_behind(
 
 
 def test_the_end_of_one_sound_leaves_the_next_one_which_is_read_ahead(
-    tmp_path: Path, speech: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, speech: np.ndarray, folder: Path
 ) -> None:
-    import tempfile
-
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
     clip = encoded(tmp_path / "a.flac", speech[:48000])
     first, second = (hearing.listen(clip, python=stand_in(tmp_path)) for _ in range(2))
     assert next(first).text.startswith("Reading the sound")
